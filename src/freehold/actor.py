@@ -1,0 +1,184 @@
+"""Actors: what ``@remote`` makes of a class, and handles to its instances.
+
+An actor is an instance that lives in a worker process of its own.  Plain methods run one after the
+other, in the order in which each caller submitted them; ``async def`` methods run concurrently on an
+event loop; with ``max_concurrency`` plain methods run in that many threads.  An actor ends when its
+last handle is gone and its pending calls are done, when it is killed, or with its creator's process.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+from freehold import options as opts
+from freehold.proc import calls, driver, runtime
+from freehold.proc.calls import Line, now
+from freehold.ref import Ref
+from freehold.remote import wrap
+from freehold.wire import serial
+
+T = TypeVar("T")
+
+
+class ActorClass(Generic[T]):
+    """A class whose instances are actors, made with ``.remote(...)``."""
+
+    def __init__(self, kind: type[T], given: dict[str, Any]) -> None:
+        self._class = kind
+        self._given = given
+        self._options = opts.merge(opts.ACTOR_DEFAULTS, given, "an actor")
+        self._wire = {"constructor": True, **opts.wire_options(self._options)}
+        self._code = b""
+        self.__doc__ = kind.__doc__
+        self.__name__ = kind.__name__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> T:
+        raise TypeError(
+            f"an actor is not made by calling its class: use {self.__name__}.remote(...)"
+        )
+
+    def options(self, **given: Any) -> ActorClass[T]:
+        """The same class with other options; see :func:`freehold.remote`."""
+        other = ActorClass(self._class, {**self._given, **given})
+        other._code = self._code
+        return other
+
+    def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
+        """Start an actor; its handle, at once.
+
+        What ``__init__`` raises is raised by every call to the actor, as the cause of ``ActorDied``.
+        """
+        here = driver.ensure()
+        here.check_alive()
+        if not self._code:
+            self._code = serial.dumps_code(self._class)
+        name = self._options["name"] or self._class.__name__
+        spec = calls.make_spec(self._code, name, calls.CONSTRUCTOR, self._options, self._wire)
+        rows = calls.submit(here, spec, args, kwargs, Ref)
+        return ActorHandle(Ref(rows[0]), name, _methods(self._class))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ActorClass, (self._class, self._given)
+
+
+def _methods(kind: type) -> dict[str, int]:
+    """The methods that can be called, with their number of results."""
+    found = {}
+    for name in dir(kind):
+        function = getattr(kind, name, None)
+        if callable(function) and (not name.startswith("__") or name == "__call__"):
+            found[name] = getattr(function, "__freehold_num_returns__", 1)
+    return found
+
+
+class ActorHandle:
+    """A handle to an actor: it can be called, passed on, returned and stored like any reference."""
+
+    def __init__(self, ref: Ref[Any], name: str, methods: dict[str, int]) -> None:
+        self._ref = ref
+        self._name = name
+        self._methods = methods
+        self._session: runtime.Runtime | None = None
+        self._line: Line | None = None
+
+    def __getattr__(self, name: str) -> ActorMethod:
+        methods = self.__dict__.get("_methods")
+        if methods is None or name not in methods:
+            raise AttributeError(f"actor {self.__dict__.get('_name')} has no method {name!r}")
+        method = ActorMethod(self, name, methods[name])
+        self.__dict__[name] = method
+        return method
+
+    def _bound(self) -> tuple[runtime.Runtime, Line]:
+        """The session and the line of calls to the actor."""
+        here = driver.ensure()
+        here.check_alive()
+        if self._line is None or self._session is not here:
+            with here.lock:
+                self._line = here.client.actors.line(self._ref._row)
+            self._session = here
+        return here, self._line
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ActorHandle) and self._ref == other._ref
+
+    def __hash__(self) -> int:
+        return hash(self._ref)
+
+    def __repr__(self) -> str:
+        return f"Actor({self._name}, {self._ref.hex()[:12]})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ActorHandle, (self._ref, self._name, self._methods)
+
+
+class ActorMethod:
+    """A method of an actor, to be called with ``.remote(...)``."""
+
+    __slots__ = ("_handle", "_line", "_name", "_outputs", "_session", "_spec")
+
+    def __init__(self, handle: ActorHandle, name: str, outputs: int) -> None:
+        # A method holds its handle's parts rather than the handle, or the two would be a cycle, and
+        # the actor would live until the garbage collector came by.
+        self._handle = (handle._ref, handle._name, handle._methods)
+        self._name = name
+        self._outputs = outputs
+        self._session: runtime.Runtime | None = None
+        self._line: Any = None
+        self._spec: Any = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError(f"an actor's method is not called directly: use .{self._name}.remote(...)")
+
+    def options(self, **given: Any) -> ActorMethod:
+        """The same method with other options: num_returns, name."""
+        merged = opts.merge(opts.METHOD_DEFAULTS, given, "an actor's method")
+        outputs = given.get("num_returns", self._outputs)
+        method = ActorMethod(ActorHandle(*self._handle), self._name, outputs)
+        if merged["name"]:
+            method._bind()
+            method._spec.name = merged["name"]
+        return method
+
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the method; the reference to its result, at once."""
+        here = self._session
+        if here is None or here is not runtime.current_runtime:
+            here = self._bind()
+        spec = self._spec
+        packed: Any = b""
+        if spec.outputs != 1 or kwargs:
+            return self._submit(here, args, kwargs)
+        if args:
+            for value in args:
+                if value.__class__ is Ref:
+                    return self._submit(here, args, kwargs)
+            packed = serial.dumps((args, kwargs))
+            if packed.__class__ is not bytes or len(packed) > here.inline_max:
+                return self._submit(here, args, kwargs)
+        with here.lock:
+            row = here.client.call(self._line, spec, here.context().next_id(), packed, now())
+            here.submitted(row)
+        return Ref(row)
+
+    def _submit(self, here: runtime.Runtime, args: Any, kwargs: Any) -> Any:
+        rows = calls.submit(here, self._spec, args, kwargs, Ref, self._line)
+        return wrap(rows, self._outputs)
+
+    def _bind(self) -> runtime.Runtime:
+        handle = ActorHandle(*self._handle)
+        here, self._line = handle._bound()
+        self._spec = calls.method_spec(handle._name, self._name, self._outputs)
+        self._session = here
+        return here
+
+
+def method(*, num_returns: int = 1) -> Any:
+    """Declare how many results a method has, with ``@freehold.method(num_returns=2)``."""
+    opts.merge(opts.METHOD_DEFAULTS, {"num_returns": num_returns}, "an actor's method")
+
+    def mark(function: Any) -> Any:
+        function.__freehold_num_returns__ = num_returns
+        return function
+
+    return mark

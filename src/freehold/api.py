@@ -1,0 +1,246 @@
+"""The public functions: init, remote, get, put, wait, kill, status, shutdown."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, overload
+
+from freehold.actor import ActorClass, ActorHandle
+from freehold.errors import GetTimeoutError
+from freehold.proc import driver, runtime
+from freehold.proc.calls import now
+from freehold.ref import Ref
+from freehold.remote import RemoteFunction
+from freehold.wire import serial
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+NEVER = float("inf")
+
+
+def init(**options: Any) -> None:
+    """Start a session: an embedded node on this machine, with workers.
+
+    Optional: the first use of the library starts one with default settings.
+
+    Args:
+        **options: fields of :class:`freehold.Config`, for example ``num_cpus=2``,
+            ``arena_bytes_max=2**30``; units are in their names.
+
+    Raises:
+        AlreadyInitialized: there is a session in this process.
+        ValueError: an unknown option, or an impossible value.
+        NodeDied: the node daemon could not be started.
+    """
+    driver.init(options)
+
+
+def shutdown() -> None:
+    """End the session: its workers, its node, its shared memory.  Nothing happens without one."""
+    driver.shutdown()
+
+
+def is_initialized() -> bool:
+    """Whether this process has a session."""
+    return runtime.current() is not None
+
+
+@overload
+def remote(target: type[T], /) -> ActorClass[T]: ...
+@overload
+def remote(target: Callable[P, R], /) -> RemoteFunction[P, R]: ...
+@overload
+def remote(**options: Any) -> Any: ...
+
+
+def remote(target: Any = None, /, **options: Any) -> Any:
+    """Make a function a remote function, or a class an actor class.
+
+    Used bare (``@remote``) or with options (``@remote(num_cpus=2)``).
+
+    Args:
+        target: the function or class.
+        **options: of a function: ``num_cpus`` (1; fractions allowed), ``num_returns`` (1),
+            ``max_retries`` (3; after a system failure, -1 for ever), ``retry_exceptions`` (False;
+            True or a list of classes), ``memory`` (None; bytes of private memory that a call may
+            use), ``resources`` (custom, name -> amount), ``name``.  Of a class: ``num_cpus`` (0),
+            ``max_concurrency`` (1 for plain methods, 1000 for ``async def``), ``memory``,
+            ``resources``, ``name``.
+
+    Raises:
+        ValueError: an unknown option, or an impossible value.
+        TypeError: the target is neither a function nor a class.
+    """
+    if target is None:
+        if not options:
+            raise ValueError("use @remote, or @remote(option=value)")
+        return lambda actual: _make_remote(actual, options)
+    if options:
+        raise ValueError("use @remote(option=value) without a positional argument")
+    return _make_remote(target, {})
+
+
+def _make_remote(target: Any, options: dict[str, Any]) -> Any:
+    if inspect.isclass(target):
+        return ActorClass(target, options)
+    if callable(target):
+        return RemoteFunction(target, options)
+    raise TypeError(f"only functions and classes can be remote, not {target!r}")
+
+
+@overload
+def get(refs: Ref[T], *, timeout: float | None = None) -> T: ...
+@overload
+def get(refs: list[Ref[T]], *, timeout: float | None = None) -> list[T]: ...
+
+
+def get(refs: Any, *, timeout: float | None = None) -> Any:
+    """The value of a reference, or the values of a list of them, waiting as long as needed.
+
+    Large values are read in place: numpy arrays and other buffers in them are read-only.  A ``get``
+    inside a task lends the task's CPUs to others while it waits.
+
+    Args:
+        refs: a reference or a list of references.
+        timeout: seconds to wait; None: for ever; 0: only look.
+
+    Raises:
+        TaskError: the task raised; the error is an instance of the task's exception class too.
+        GetTimeoutError: the time is over; the task goes on.
+        FreeholdError: the value cannot come; see :mod:`freehold.errors`.
+        ValueError: ``refs`` is neither a reference nor a list.
+        TypeError: the list holds something that is not a reference.
+    """
+    here = runtime.current_runtime
+    if here is None:
+        here = driver.ensure()
+    if refs.__class__ is Ref:
+        row = refs._row
+        if row.state == 0 and not here.wait_row(row, _until(timeout)):
+            raise _timed_out(refs, timeout)
+        return here.value(row)
+    if not isinstance(refs, list):
+        raise ValueError(f"get() takes a reference or a list of references, not {type(refs)!r}")
+    return _get_list(here, refs, timeout)
+
+
+def _get_list(here: runtime.Runtime, refs: list[Any], timeout: float | None) -> list[Any]:
+    _check_refs("get", refs)
+    rows = [ref._row for ref in refs]
+    if not here.wait_rows(rows, _until(timeout)):
+        late = next(ref for ref in refs if ref._row.state == 0)
+        raise _timed_out(late, timeout)
+    for row in rows:
+        if row.state == 3:
+            raise here.error(row.data)
+    value = here.value
+    return [value(row) for row in rows]
+
+
+def _check_refs(name: str, refs: list[Any]) -> None:
+    for ref in refs:
+        if ref.__class__ is not Ref:
+            raise TypeError(f"{name}() takes references, but the list holds {ref!r}")
+
+
+def _until(timeout: float | None) -> float:
+    if timeout is None:
+        return NEVER
+    if timeout < 0:
+        raise ValueError(f"timeout must not be negative, but is {timeout!r}")
+    return now() + timeout
+
+
+def _timed_out(ref: Ref[Any], timeout: float | None) -> GetTimeoutError:
+    return GetTimeoutError(f"{ref!r} was not ready within {timeout:g} s; its task goes on")
+
+
+def put(value: T) -> Ref[T]:
+    """Store a value; the reference to it.
+
+    Small values stay in this process, larger ones (over 100 KiB by default) go to shared memory,
+    where every process of the node reads them in place.
+
+    Raises:
+        TypeError: the value is a reference.
+        SerializationError: the value cannot be pickled; the text names the path to the culprit.
+        ObjectStoreFull: the arena has no room for it.
+    """
+    here = runtime.current_runtime
+    if here is None:
+        here = driver.ensure()
+    if value.__class__ is Ref:
+        raise TypeError("put() takes a value, and this is a reference already")
+    packed = serial.dumps(value)
+    if packed.__class__ is bytes and len(packed) <= here.inline_max:
+        with here.lock:
+            here.check_alive()
+            return Ref(here.owner.put_small(here.context().next_id(), packed))
+    return _put_large(here, packed)
+
+
+def _put_large(here: runtime.Runtime, packed: Any) -> Any:
+    here.check_alive()
+    inner = [] if isinstance(packed, bytes) else [ref._row for ref in packed.refs]
+    row = here.put(packed, inner)
+    row.handles += 1
+    return Ref(row)
+
+
+def wait(
+    refs: list[Ref[T]], *, num_returns: int = 1, timeout: float | None = None
+) -> tuple[list[Ref[T]], list[Ref[T]]]:
+    """Wait until some of the references are ready; (ready, rest), each in the order given.
+
+    A reference whose task failed is ready.  At most ``num_returns`` are in the first list.
+
+    Args:
+        refs: unique references.
+        num_returns: how many to wait for.
+        timeout: seconds to wait; None: for ever.  After it, fewer may be ready.
+
+    Raises:
+        TypeError: ``refs`` is not a list of references.
+        ValueError: a duplicate, an impossible ``num_returns`` or a negative timeout.
+    """
+    here = driver.ensure()
+    if not isinstance(refs, list):
+        raise TypeError(f"wait() takes a list of references, not {type(refs)!r}")
+    _check_refs("wait", refs)
+    if not refs:
+        return [], []
+    if len({ref._row.id for ref in refs}) != len(refs):
+        raise ValueError("wait() takes each reference once")
+    if not 1 <= num_returns <= len(refs):
+        raise ValueError(f"num_returns must be from 1 to {len(refs)}, but is {num_returns!r}")
+    until = _until(timeout)
+    here.count_ready([ref._row for ref in refs], num_returns, until)
+    ready: list[Ref[T]] = []
+    rest: list[Ref[T]] = []
+    for ref in refs:
+        (ready if ref._row.state and len(ready) < num_returns else rest).append(ref)
+    return ready, rest
+
+
+def kill(actor: ActorHandle) -> None:
+    """End an actor now; its pending and later calls raise ActorDied.
+
+    Raises:
+        TypeError: not an actor's handle.
+    """
+    if not isinstance(actor, ActorHandle):
+        raise TypeError(f"kill() takes an actor's handle, not {actor!r}")
+    here, line = actor._bound()
+    row = actor._ref._row
+    if here.wait_row(row) and row.state == 1:
+        with here.lock:
+            here.client.actors.kill(line)
+            here.flush()
+
+
+def status() -> dict[str, Any]:
+    """The node's tables: resources, processes, objects (bytes), leases, queue lengths, deaths."""
+    return driver.ensure().status()
+

@@ -1,0 +1,85 @@
+"""Settings: their meaning, units, defaults, and the environment variables that override them.
+
+Every field of :class:`Config` can be given to ``init`` by name, or as ``FREEHOLD_<NAME>`` in the
+environment; ``init`` wins.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields
+from typing import Any
+
+from freehold.errors import FreeholdError
+
+KIB, MIB = 1024, 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Config:
+    """What an embedded node and its driver are started with.
+
+    Attributes:
+        num_cpus: CPUs that the node offers to tasks; None: those that this process may use.
+        resources: custom resources, name -> amount.
+        arena_bytes_max: the most that shared objects may occupy; None: 30 % of the memory.
+        inline_bytes_max: values up to this size travel inside messages; larger ones are shared.
+        prestart: workers started ahead of demand; None: one for each CPU.
+        worker_idle_s: seconds after which a surplus idle worker is ended.
+        workers_max: worker processes at a time, actors included.
+        depth_max: tasks in flight on one worker.
+        lease_idle_ms: milliseconds after which an unused lease is returned.
+        reserve_bytes: arena pages allocated ahead of demand, so that first writes are fast.
+        log_to_driver: show what tasks print.
+    """
+
+    num_cpus: float | None = None
+    resources: dict[str, float] | None = None
+    arena_bytes_max: int | None = None
+    inline_bytes_max: int = 100 * KIB
+    prestart: int | None = None
+    worker_idle_s: float = 2.0
+    workers_max: int = 1000
+    depth_max: int = 64
+    lease_idle_ms: float = 200.0
+    reserve_bytes: int = 128 * MIB
+    log_to_driver: bool = True
+
+    @classmethod
+    def make(cls, given: dict[str, Any]) -> Config:
+        """The settings, checked.  Raises ValueError for an unknown name or an impossible value."""
+        known = {field.name for field in fields(cls)}
+        for name in given:
+            if name not in known:
+                raise ValueError(
+                    f"init() has no option {name!r}; it has {', '.join(sorted(known))}"
+                )
+        merged: dict[str, Any] = {}
+        for name in known:
+            text = os.environ.get("FREEHOLD_" + name.upper())
+            if given.get(name) is not None:
+                merged[name] = given[name]
+            elif text is not None and name != "resources":
+                merged[name] = _number(name, text)
+        config = cls(**merged)
+        config._check()
+        return config
+
+    def _check(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, (int, float)) and value < 0:
+                raise ValueError(f"{field.name} must not be negative, but is {value!r}")
+        if self.num_cpus is not None and not isinstance(self.num_cpus, (int, float)):
+            raise ValueError(f"num_cpus must be a number, but is {self.num_cpus!r}")
+        if self.arena_bytes_max is not None and self.arena_bytes_max < MIB:
+            raise ValueError(f"arena_bytes_max must be at least {MIB}")
+        if self.depth_max < 1 or self.workers_max < 1:
+            raise ValueError("depth_max and workers_max must be at least 1")
+
+
+def _number(name: str, text: str) -> Any:
+    try:
+        return float(text) if "." in text else int(text)
+    except ValueError:
+        raise FreeholdError(f"FREEHOLD_{name.upper()} must be a number, but is {text!r}") from None

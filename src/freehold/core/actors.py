@@ -1,0 +1,179 @@
+"""Calling actors: one ``Line`` for each actor that this process holds a handle of.
+
+An actor is an object whose value is where its process can be dialled (``pack_address``), so handles
+are references: counted, borrowed and handed on like any other, and the actor ends when its reference
+is freed.  Calls go straight to the actor's process, in the order of their submission: a call whose
+arguments are not there yet holds back those behind it.  Calls are at most once: when the process
+dies, every call that was sent fails with ``ActorDied``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from freehold.core import messages as m
+from freehold.core.ids import PROC_ID_BYTES
+from freehold.core.messages import FAILED, INLINE
+from freehold.core.objects import Row
+from freehold.core.tasks import Place, Queue, Task
+
+if TYPE_CHECKING:
+    from freehold.core.client import Client
+    from freehold.core.machine import Peer
+
+
+def pack_address(proc: bytes, address: str) -> bytes:
+    """The value of an actor's reference."""
+    return proc + address.encode()
+
+
+def unpack_address(value: bytes) -> tuple[bytes, str]:
+    """The actor's process id and where to dial it."""
+    return value[:PROC_ID_BYTES], value[PROC_ID_BYTES:].decode()
+
+
+class Line(Place):
+    """The calls of this process to one actor.
+
+    While any call is outstanding the line holds the actor's reference, so that an actor whose last
+    handle is dropped ends after its pending calls.
+    """
+
+    __slots__ = ("building", "error", "lease", "queue", "row")
+
+    def __init__(self, row: Row) -> None:
+        super().__init__(None)
+        self.row = row
+        self.queue: Queue = Queue()
+        self.lease = 0  # the owner's lease on the actor's worker
+        self.building: Task | None = None  # its constructor, while that runs
+        self.error: list[Any] | None = None  # once it is dead: [class name, text, cause?]
+
+    @property
+    def outstanding(self) -> bool:
+        return bool(self.inflight or self.queue)
+
+
+class Actors:
+    """The lines of one process; part of its client."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.lines: dict[bytes, Line] = {}
+
+    def line(self, row: Row) -> Line:
+        """The line to the actor whose reference that is."""
+        line = self.lines.get(row.id)
+        if line is None or line.row is not row:
+            line = self.lines[row.id] = Line(row)
+            row.extend().actor = True
+            self.follow(line)
+        return line
+
+    def follow(self, line: Line) -> None:
+        """Find out where the actor is, or that it is dead."""
+        row = line.row
+        if line.error is not None or line.peer is not None:
+            return
+        if row.state == INLINE:
+            proc, address = unpack_address(row.data)
+            peer = self.client.machine.peer(proc, address)
+            if peer.down:
+                self.died(line, ["ActorDied", f"actor {row.id.hex()[:12]}: its process died"])
+            else:
+                line.peer = peer
+                peer.lease = line
+        elif row.state == FAILED:
+            self.died(line, _as_death(row.data))
+        elif row.owner is not None:
+            self.client.owner.want(row)
+
+    def call(self, line: Line, task: Task, now: float) -> None:
+        """Send the call now, or when its turn comes."""
+        task.line = line
+        if line.error is not None:
+            self.client.finish(task, FAILED, line.error)
+            return
+        if not line.outstanding:
+            line.row.holds += 1
+        if line.queue or line.peer is None or task.missing:
+            line.queue.append(task)
+        else:
+            self.client.push(task, line, now)
+
+    def flush(self, line: Line, now: float) -> None:
+        """Send the calls whose turn has come."""
+        self.follow(line)
+        while line.queue and line.peer is not None and not line.queue[0].missing:
+            self.client.push(line.queue.popleft(), line, now)
+
+    def answered(self, line: Line) -> None:
+        """A call came back; let the actor's reference go after the last one."""
+        if not line.inflight and not line.queue:
+            self.client.owner.unhold(line.row)
+
+    def died(self, line: Line, error: list[Any]) -> None:
+        """The actor will answer no more: fail what it has been sent, and what waits."""
+        if line.error is not None:
+            return
+        line.error = error
+        tasks = [*line.inflight.values(), *line.queue]
+        line.inflight.clear()
+        line.queue.clear()
+        for task in tasks:
+            task.place = None
+            self.client.finish(task, FAILED, error)
+        if tasks:
+            self.client.owner.unhold(line.row)
+
+    def lost(self, line: Line, text: str) -> None:
+        """The actor's process died."""
+        building, line.building = line.building, None
+        row = line.row
+        if building is not None:
+            building.place = None
+            self.client.fail(building, "ActorDied", f"{building.spec.name}.__init__: {text}")
+        self.died(line, ["ActorDied", text])
+        if row.owner is None and row.state == INLINE:
+            row.state, row.data = FAILED, ["ActorDied", text]  # for those who ask later
+
+    def construct(self, task: Task, lease: int, worker: Peer, now: float) -> None:
+        """A worker was granted for the actor: run its constructor there."""
+        line = self.line(task.rows[0])
+        line.lease = lease
+        line.building = task
+        worker.lease = line
+        self.client.push(task, Place(worker), now)
+
+    def constructed(self, task: Task, state: int, data: Any) -> tuple[int, Any]:
+        """The constructor is over: the state and data of the actor's reference."""
+        line = self.lines[task.id]
+        line.building = None
+        assert task.place is None or task.place.peer is not None
+        if state != INLINE:
+            self.client.leases.end(line.lease)
+            line.lease = 0
+        return state, data
+
+    def kill(self, line: Line) -> None:
+        """End the actor's process now; its death fails what is pending."""
+        node = self.client.owner.node
+        if line.peer is not None and node is not None:
+            self.client.machine.send(node, m.KILL, line.peer.id, "it was killed by freehold.kill()")
+
+    def end(self, row: Row) -> None:
+        """Nobody here refers to the actor: forget it; if it is ours, its process ends."""
+        line = self.lines.get(row.id)
+        if line is None or line.row is not row:
+            return
+        del self.lines[row.id]
+        if row.owner is None and line.lease and line.error is None:
+            line.error = ["ActorDied", "its last handle is gone"]
+            self.client.leases.end(line.lease)
+
+
+def _as_death(data: Any) -> list[Any]:
+    """What a call to an actor gets whose reference failed with ``data``."""
+    if isinstance(data, bytes):  # the constructor's exception, which only user processes can read
+        return ["ActorDied", "its constructor raised", data]
+    return [str(data[0]), str(data[1])] if data[0] != "WorkerDied" else ["ActorDied", data[1]]

@@ -1,0 +1,350 @@
+"""The caller's half of a call: submit, send, take results, retry.
+
+``submit -> (dependencies) -> leases.place | actors.call -> push -> ... -> on_done``.  Rows and their
+counting are the owner's (``core.owner``); which worker gets a task is the leases' (``core.leases``).
+This file joins them, and decides what a death means for the tasks that were out there:
+
+* A worker runs its tasks in the order they were sent, and the node knows the last one that it had
+  started.  So a death costs a try only of those that had started; the rest simply go elsewhere, and a
+  task with no tries is never run twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from freehold.core import messages as m
+from freehold.core.actors import Actors, Line, pack_address
+from freehold.core.ids import ref_id
+from freehold.core.leases import Lease, Leases, Limits, Pool
+from freehold.core.machine import Machine, Peer
+from freehold.core.messages import FAILED, INLINE, PENDING, SHARED
+from freehold.core.objects import Row
+from freehold.core.owner import Owner, RefFields
+from freehold.core.tasks import CONSTRUCTOR, METHOD, Place, Spec, Task
+
+RETRY = 4  # a state on the wire only: failed, in a way that the caller asked to have retried
+Dep = tuple[int | str, Row]
+
+
+class Client:
+    """Submission and results; one for each process."""
+
+    def __init__(self, machine: Machine, owner: Owner, limits: Limits) -> None:
+        self.machine = machine
+        self.owner = owner
+        self.leases = Leases(machine, owner, self.push, limits)
+        self.actors = Actors(self)
+        self.retried = 0  # tasks run again because a worker died
+        self.lost = ""  # why there is no node any more
+        machine.on(
+            {
+                m.DONE: self.on_done,
+                m.DONE_FULL: self.on_done_full,
+                m.GRANT: self.on_grant,
+                m.DENIED: self.on_denied,
+            }
+        )
+
+    # -- submission -----------------------------------------------------------------------------
+    def submit(self, spec: Spec, id: bytes, args: bytes, now: float) -> Row:
+        """Submit a task of one result whose arguments hold no references (the common case)."""
+        task = Task(spec, args)
+        row = Row(id, task)
+        row.handles = 1
+        task.rows = (row,)
+        self.owner.rows[id] = row
+        self.leases.place(task, now)
+        return row
+
+    def submit_full(
+        self,
+        spec: Spec,
+        id: bytes,
+        args: bytes,
+        now: float,
+        *,
+        args_row: Row | None = None,
+        deps: Sequence[Dep] = (),
+        nested: Sequence[Row] = (),
+        line: Line | None = None,
+    ) -> tuple[Row, ...]:
+        """Submit any task; the rows of its results, each with one handle."""
+        task = Task(spec, args)
+        task.args_row, task.deps, task.nested = args_row, deps, nested
+        rows = task.rows = tuple(
+            Row(ref_id(id, output), task) for output in range(max(spec.outputs, 1))
+        )
+        for row in rows:
+            row.handles = 1 if spec.outputs else 0
+            self.owner.rows[row.id] = row
+        for row in task.held():
+            row.holds += 1
+        for _, row in deps:
+            if row.state == PENDING:
+                row.extend().dependents.append(task)
+                task.missing += 1
+                self.owner.want(row)
+        if line is not None:
+            self.actors.call(line, task, now)
+        elif not task.missing:
+            self.start(task, now)
+        return rows
+
+    def call(self, line: Line, spec: Spec, id: bytes, args: bytes, now: float) -> Row:
+        """Call an actor's method of one result, with arguments that hold no references."""
+        task = Task(spec, args)
+        row = Row(id, task)
+        row.handles = 1
+        task.rows = (row,)
+        self.owner.rows[id] = row
+        if line.peer is None or line.queue or not line.inflight or line.error is not None:
+            self.actors.call(line, task, now)
+        else:
+            self.push(task, line, now)
+        return row
+
+    def start(self, task: Task, now: float) -> None:
+        """Every dependency has come: run the task, unless one of them is an error."""
+        for _, row in task.deps:
+            if row.state == FAILED:
+                self.finish(task, FAILED, row.data)
+                return
+        if task.spec.kind == CONSTRUCTOR:
+            shape = (task.spec.cpus, task.spec.resources)
+            self.leases.request(task, shape, actor=True)
+        else:
+            self.leases.place(task, now)
+
+    def advance(self, now: float) -> None:
+        """Do what the frames of this batch have made possible."""
+        owner, actors = self.owner, self.actors
+        while owner.ready or owner.moved or owner.ended:
+            ready, owner.ready = owner.ready, []
+            for task in ready:
+                if task.line is not None:
+                    actors.flush(task.line, now)
+                elif task.place is None and task.rows[0].task is task:
+                    self.start(task, now)
+            moved, owner.moved = owner.moved, []
+            for row in moved:
+                line = actors.lines.get(row.id)
+                if line is not None and line.row is row:
+                    actors.flush(line, now)
+            ended, owner.ended = owner.ended, []
+            for row in ended:
+                actors.end(row)
+
+    def push(self, task: Task, place: Place, now: float) -> None:
+        """Write the task to its worker's outbox."""
+        peer = place.peer
+        assert peer is not None
+        spec = task.spec
+        id = task.rows[0].id
+        place.inflight[id] = task
+        task.place = place
+        box = peer.outbox
+        if not box and not peer.down:
+            self.machine.dirty.append(peer)
+        if spec.digest not in peer.known and spec.kind != METHOD:
+            peer.known.add(spec.digest)
+            box.append((m.FUNCTION, spec.digest, spec.name, spec.code))
+        if spec.plain and not task.deps and task.args_row is None:
+            box.append((m.TASK, id, spec.digest, task.args))
+        else:
+            self._push_full(task, peer)
+
+    def _push_full(self, task: Task, peer: Peer) -> None:
+        spec = task.spec
+        for _, row in task.deps:
+            if row.state == FAILED:  # an actor's call, whose turn has come
+                self.finish(task, FAILED, row.data)
+                return
+        deps = [[position, *self._place_of(row)] for position, row in task.deps]
+        args: Any = task.args
+        args_id = b""
+        if task.args_row is not None:
+            args, args_id = task.args_row.data, task.args_row.id
+        frame = (
+            m.TASK_FULL, task.id, spec.digest, args, args_id, deps, spec.outputs, spec.kind,
+            spec.options,
+        )  # fmt: skip
+        self.machine.send(peer, *frame)
+
+    def _place_of(self, row: Row) -> list[Any]:
+        owner = row.owner
+        if owner is None:
+            return [row.id, self.machine.id, self.owner.address, row.state, row.data]
+        return [row.id, owner.id, owner.address, row.state, row.data]
+
+    # -- results --------------------------------------------------------------------------------
+    def on_done(self, peer: Peer, now: float, id: bytes, value: bytes) -> None:
+        row = self.owner.rows.get(id)
+        task = row.task if row is not None else None
+        if row is None or task is None:
+            return
+        place = task.place
+        if place is None or place.peer is not peer:
+            return  # the answer of an attempt that was given up
+        del place.inflight[id]
+        row.task = None
+        if task.nested or task.deps or task.args_row is not None:
+            self.owner.let_go(task)
+        if row.waiters is None and row.more is None:
+            row.state = INLINE
+            row.data = value
+            if not row.handles and not row.holds:
+                self.owner.settle(row)
+        else:
+            self.owner.resolve(row, INLINE, value)
+            self.owner.settle(row)
+        if place.__class__ is Lease:
+            self.leases.finished(place, task.spec, now)
+        elif not place.inflight and place.__class__ is Line:
+            self.actors.answered(place)
+
+    def on_done_full(
+        self, peer: Peer, now: float, id: bytes, outputs: list[Any], kept: list[RefFields]
+    ) -> None:
+        row = self.owner.rows.get(id)
+        task = row.task if row is not None else None
+        if task is None or task.place is None or task.place.peer is not peer:
+            self._refuse(id, outputs)
+            return
+        place = task.place
+        task.place = None
+        del place.inflight[id]
+        task.settling += 1  # keep the arguments while hand-overs are recorded
+        self.owner.take_kept(kept, peer, task)
+        if outputs and outputs[0][0] == RETRY and task.tries != 0:
+            task.tries -= 1
+            self.start(task, now)
+        else:
+            if task.spec.kind == CONSTRUCTOR:
+                outputs = [self._constructed(task, peer, outputs[0])]
+            self._deliver(task, outputs)
+        task.settling -= 1
+        if task.settling == 0 and task.rows[0].task is not task:
+            self.owner.let_go(task)
+        if isinstance(place, Lease):
+            self.leases.finished(place, task.spec, now)
+        elif isinstance(place, Line):
+            self.actors.answered(place)
+
+    def _constructed(self, task: Task, peer: Peer, output: list[Any]) -> list[Any]:
+        """The actor's reference becomes its address, or the constructor's error."""
+        state, data, contains = output
+        if state == INLINE:
+            data = pack_address(peer.id, peer.address)
+        self.actors.constructed(task, state, data)
+        return [state, data, contains]
+
+    def _deliver(self, task: Task, outputs: list[Any]) -> None:
+        rows = task.rows
+        for row in rows:
+            row.task = None
+        for row, (state, data, contains) in zip(rows, outputs, strict=False):
+            inner = self.owner.receive(contains)
+            self.owner.contain(row, inner)
+            self.owner.resolve(row, FAILED if state == RETRY else state, data)
+            for ref in inner:
+                self.owner.settle(ref)
+        for row in rows:
+            if row.state == PENDING:
+                self.owner.resolve(row, INLINE, b"")
+            self.owner.settle(row)
+
+    def _refuse(self, id: bytes, outputs: list[Any]) -> None:
+        """A late answer of an attempt that was given up: release what came with it."""
+        for output, (state, data, contains) in enumerate(outputs):
+            if state == SHARED:
+                self.owner.freed.append((ref_id(id, output), data))
+            for row in self.owner.receive(contains):
+                self.owner.settle(row)
+
+    def finish(self, task: Task, state: int, data: Any) -> None:
+        """End the task without a worker's answer."""
+        place, task.place = task.place, None
+        if place is not None:
+            place.inflight.pop(task.id, None)
+            if isinstance(place, Line):
+                self.actors.answered(place)
+        self._deliver(task, [[state, data, []] for _ in task.rows])
+        if task.settling == 0:
+            self.owner.let_go(task)
+
+    def fail(self, task: Task, kind: str, text: str) -> None:
+        """End the task with an error that this process, or the node, describes."""
+        self.finish(task, FAILED, [kind, text])
+
+    # -- leases and deaths ------------------------------------------------------------------------
+    def on_grant(
+        self, peer: Peer, now: float, request: int, lease: int, proc: bytes, address: str
+    ) -> None:
+        wanted = self.leases.requests.pop(request, None)
+        worker = self.machine.peer(proc, address)
+        if wanted is None or worker.down:
+            self.machine.send(peer, m.LEASE_RETURN, lease, wanted is None)
+            if wanted is not None:
+                self._ask_again(wanted, request)
+        elif isinstance(wanted, Pool):
+            self.leases.granted(wanted, request, lease, worker, now)
+        else:
+            self.actors.construct(wanted, lease, worker, now)
+
+    def _ask_again(self, wanted: Pool | Task, request: int) -> None:
+        if isinstance(wanted, Pool):
+            wanted.requests.discard(request)
+            self.leases.want(wanted)
+        else:
+            self.leases.request(wanted, (wanted.spec.cpus, wanted.spec.resources), actor=True)
+
+    def on_denied(self, peer: Peer, now: float, request: int, reason: str) -> None:
+        wanted = self.leases.requests.pop(request, None)
+        if isinstance(wanted, Task):
+            self.fail(wanted, "Unschedulable", f"{wanted.spec.name}: {reason}")
+        elif wanted is not None:
+            wanted.requests.discard(request)
+            while wanted.queue:
+                task = wanted.queue.popleft()
+                self.fail(task, "Unschedulable", f"{task.spec.name}: {reason}")
+
+    def on_death(self, peer: Peer, now: float, reason: str, started: bytes) -> None:
+        """The worker died: what it had started costs a try; what it had not goes elsewhere."""
+        place = peer.lease
+        peer.down = True
+        peer.outbox.clear()
+        if isinstance(place, Lease):
+            self._lease_died(place, now, reason, started)
+        elif isinstance(place, Line):
+            self.actors.lost(place, f"the actor's process died: {reason}")
+
+    def _lease_died(self, lease: Lease, now: float, reason: str, started: bytes) -> None:
+        self.leases.forget(lease)
+        tasks = list(lease.inflight.values())
+        lease.inflight.clear()
+        ids = [task.id for task in tasks]
+        first_unstarted = ids.index(started) + 1 if started in ids else 0
+        for task in reversed(tasks[first_unstarted:]):
+            task.place = None
+            lease.pool.queue.appendleft(task)
+        for task in tasks[:first_unstarted]:
+            task.place = None
+            if task.tries == 0:
+                self.fail(task, "WorkerDied", f"{task.spec.name}: {reason}")
+            else:
+                task.tries -= 1
+                self.retried += 1
+                self.start(task, now)
+        self.leases.dispatch(lease.pool, now)
+
+    def node_died(self, reason: str) -> None:
+        """The node daemon is gone: nothing that is pending will ever come."""
+        self.lost = reason
+        for row in list(self.owner.rows.values()):
+            if row.state == PENDING:
+                if row.task is not None:
+                    self.fail(row.task, "NodeDied", reason)
+                else:
+                    self.owner.fail(row, "NodeDied", reason)

@@ -1,0 +1,198 @@
+"""The worker's half of a call: a queue of runs, and what to answer when one is over.
+
+The host takes a run from ``queue``, loads its arguments, calls the function, and hands the serialized
+results back with ``finish``.  The rules:
+
+* Runs start in the order in which they came; ``started`` names the last one, and the host keeps it
+  where the node can read it after a crash.
+* What a run still needs of its arguments when it ends (a reference stored somewhere, a live view into
+  the arena) is listed as *kept*; the caller registers it before it lets the arguments go.
+* When the running task waits in ``get``, every run behind it is returned to its caller, since it might
+  be waiting for one of them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from freehold.core import messages as m
+from freehold.core.ids import context_of
+from freehold.core.machine import Machine, Peer
+from freehold.core.messages import INLINE, PENDING, SHARED
+from freehold.core.objects import Row
+from freehold.core.owner import Owner
+from freehold.core.tasks import CONSTRUCTOR, FUNCTION_TASK
+
+Output = tuple[int, Any, list[Row]]  # state, data, the references inside
+
+
+class Run:
+    """One task on its way through this worker."""
+
+    __slots__ = (
+        "args", "deps", "guards", "id", "key", "kind", "options", "outputs", "peer", "refs",
+    )  # fmt: skip
+
+    def __init__(self, peer: Peer, id: bytes, key: bytes, args: Any) -> None:
+        self.peer = peer
+        self.id = id
+        self.key = key
+        self.args = args
+        self.kind = FUNCTION_TASK
+        self.outputs = 1
+        self.deps: list[Any] = []  # [position, row or None, state, data]
+        self.options: dict[str, Any] = {}
+        self.guards: list[Row] = []  # shared objects that the run reads; each is held
+        self.refs: list[Row] = []  # references that its arguments brought
+
+    @property
+    def context(self) -> bytes:
+        """The context in which the run submits."""
+        return context_of(self.id)
+
+
+class Executor:
+    """The runs of one worker."""
+
+    def __init__(self, machine: Machine, owner: Owner) -> None:
+        self.machine = machine
+        self.owner = owner
+        self.queue: deque[Run] = deque()
+        self.code: dict[bytes, tuple[str, bytes]] = {}
+        self.started = b""
+        self.blocked = 0
+        self.callers: dict[bytes, Peer] = {}
+        machine.on(
+            {
+                m.FUNCTION: self.on_function,
+                m.TASK: self.on_task,
+                m.TASK_FULL: self.on_task_full,
+                m.RECALL: self.on_recall,
+            }
+        )
+
+    # -- frames -----------------------------------------------------------------------------------
+    def on_function(self, peer: Peer, now: float, digest: bytes, name: str, code: bytes) -> None:
+        self.code[digest] = (name, code)
+
+    def on_task(self, peer: Peer, now: float, id: bytes, key: bytes, args: bytes) -> None:
+        self.queue.append(Run(peer, id, key, args))
+
+    def on_task_full(
+        self,
+        peer: Peer,
+        now: float,
+        id: bytes,
+        key: bytes,
+        args: Any,
+        args_id: bytes,
+        deps: list[Any],
+        outputs: int,
+        kind: int,
+        options: dict[str, Any],
+    ) -> None:
+        run = Run(peer, id, key, args)
+        run.outputs, run.kind, run.options = outputs, kind, options
+        if args_id:
+            self._guard(run, args_id, peer.id, peer.address, args)
+        for position, ref, owner, address, state, data in deps:
+            row = self._guard(run, ref, owner, address, data) if state == SHARED else None
+            run.deps.append([position, row, state, data])
+        self.queue.append(run)
+
+    def _guard(self, run: Run, id: bytes, owner: bytes, address: str, data: Any) -> Row:
+        """Hold the row of a shared object while the run may read it."""
+        row = self.owner.hold(id, owner, address)
+        row.handles -= 1
+        row.holds += 1
+        if row.state == PENDING:
+            self.owner.resolve(row, SHARED, data)
+        run.guards.append(row)
+        return row
+
+    def on_recall(self, peer: Peer, now: float, count: int) -> None:
+        back = []
+        for run in [run for run in self.queue if run.peer is peer and run.kind == FUNCTION_TASK]:
+            back.append(run)
+        self._return(peer, back[len(back) - min(count, len(back)) :], False)
+
+    def _return(self, peer: Peer, runs: list[Run], blocked: bool) -> None:
+        for run in runs:
+            self.queue.remove(run)
+            self._let_go(run)
+        self.machine.send(peer, m.RETURNED, [run.id for run in runs], blocked)
+
+    # -- runs -------------------------------------------------------------------------------------
+    def next(self) -> Run | None:
+        """The run to start now."""
+        if not self.queue:
+            return None
+        run = self.queue.popleft()
+        self.started = run.id
+        return run
+
+    def block(self, run: Run | None) -> None:
+        """The running task waits in ``get``: lend its CPUs, return what is stuck behind it."""
+        self.blocked += 1
+        if self.blocked > 1 or self.owner.node is None:
+            return
+        self.machine.send(self.owner.node, m.BLOCKED, True)
+        if run is None or run.kind != FUNCTION_TASK:
+            return
+        stuck: dict[bytes, tuple[Peer, list[Run]]] = {run.peer.id: (run.peer, [])}
+        for other in self.queue:
+            stuck.setdefault(other.peer.id, (other.peer, []))[1].append(other)
+        for peer, runs in stuck.values():
+            self._return(peer, runs, True)
+            self.callers[peer.id] = peer
+
+    def unblock(self) -> None:
+        """It runs again."""
+        self.blocked -= 1
+        if self.blocked or self.owner.node is None:
+            return
+        self.machine.send(self.owner.node, m.BLOCKED, False)
+        for peer in self.callers.values():
+            self.machine.send(peer, m.UNBLOCKED)
+        self.callers.clear()
+
+    def finish(self, run: Run, outputs: list[Output]) -> None:
+        """The run is over; answer its caller.  The host has dropped the arguments before."""
+        peer = run.peer
+        kept = self._let_go(run) if run.guards or run.refs else []
+        if len(outputs) == 1 and not kept:
+            state, data, inner = outputs[0]
+            if state == INLINE and not inner and run.kind != CONSTRUCTOR:
+                self.machine.send(peer, m.DONE, run.id, data)
+                return
+        fields = [
+            [state, data, [self.owner.hand_over(row, peer) for row in inner]]
+            for state, data, inner in outputs
+        ]
+        kept += self._let_go(run)  # a hand-over may have made a reference needed
+        self.machine.send(peer, m.DONE_FULL, run.id, fields, kept)
+        for _, _, inner in outputs:
+            for row in inner:
+                self.owner.settle(row)
+
+    def _let_go(self, run: Run) -> list[Any]:
+        """Release the run's arguments; the fields of those that are still needed here."""
+        guards, run.guards = run.guards, []
+        for row in guards:
+            row.holds -= 1
+        kept = []
+        for row in {row.id: row for row in guards + run.refs}.values():
+            more = row.more
+            if row.owner is not None and row.needed and not (more is not None and more.mine):
+                kept.append(self.owner.keep(row))
+            else:
+                self.owner.settle(row)
+        return kept
+
+    def on_death(self, peer: Peer) -> None:
+        """A caller died: nobody waits for its runs."""
+        for run in [run for run in self.queue if run.peer is peer]:
+            self.queue.remove(run)
+            self._let_go(run)
+        self.callers.pop(peer.id, None)

@@ -1,0 +1,72 @@
+"""Names of things: contexts, tasks, references, processes.
+
+Everything is ``bytes``, so that it is hashed, compared and sent as it is.
+
+* ``TaskId`` = context (12 bytes) + submission index (4 bytes, big-endian).  A running task's own
+  context is ``blake2b(its TaskId)``, so a re-run of a task submits the same ids, and a caller can
+  name results before they exist.  The root context of a driver is random.
+* ``RefId`` = TaskId + output index.  Output 0 is encoded as *nothing* and output i > 0 as two
+  bytes, so the reference of a one-result task is byte-equal to the task's id and the hot path
+  neither builds nor hashes a second name.  (16 against 18 bytes: no two ids can collide.)
+* A ``put`` takes a submission index too: made again by a re-run, it has the same id.
+* ``ProcId`` = 8 random bytes, new for each incarnation of a process: a dead id never returns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+
+CONTEXT_BYTES = 12
+TASK_ID_BYTES = 16
+PROC_ID_BYTES = 8
+OUTPUTS_MAX = 65_535
+
+pack_index = struct.Struct(">I").pack
+_pack_output = struct.Struct(">H").pack
+
+
+def context_of(task_id: bytes) -> bytes:
+    """The context in which the running task ``task_id`` submits."""
+    return hashlib.blake2b(task_id, digest_size=CONTEXT_BYTES).digest()
+
+
+def ref_id(task_id: bytes, output: int) -> bytes:
+    """The name of output number ``output`` of a task."""
+    return task_id if output == 0 else task_id + _pack_output(output)
+
+
+def task_of(reference: bytes) -> bytes:
+    """The task (or put) that makes the reference."""
+    return reference[:TASK_ID_BYTES]
+
+
+def output_of(reference: bytes) -> int:
+    """Which output of its task the reference is."""
+    return int.from_bytes(reference[TASK_ID_BYTES:], "big")
+
+
+class Context:
+    """Where submissions are numbered: one for the driver's root, one for each running task."""
+
+    __slots__ = ("base", "count", "task_id")
+
+    def __init__(self, base: bytes = b"", task_id: bytes = b"") -> None:
+        self.base = base
+        self.task_id = task_id
+        self.count = 0
+
+    def enter(self, task_id: bytes) -> None:
+        """Begin a task; its context is hashed only when it submits something."""
+        self.task_id = task_id
+        self.base = b""
+        self.count = 0
+
+    def next_id(self) -> bytes:
+        """The id of the next task or put of this context."""
+        base = self.base
+        if not base:
+            base = self.base = context_of(self.task_id)
+        count = self.count
+        self.count = count + 1
+        return base + pack_index(count)

@@ -1,0 +1,303 @@
+"""The caller's leases: where its tasks run, how many are in flight there, and when to ask for more.
+
+A lease is one worker, held for one resource shape and reused for any task of that shape; once it is
+held, no daemon is on a task's path.  The rules:
+
+* An idle lease takes the next task at once.  A busy one takes more, up to a depth that follows the
+  measured duration: many short tasks in flight, long ones one at a time (``_depth``).
+* While tasks queue, leases are requested, as many as the node could ever grant at a time.
+* Tasks stuck behind a long one are recalled as soon as another lease could run them (``rebalance``).
+* A lease that has been idle for a while, or that the node reclaims, is returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from freehold.core import messages as m
+from freehold.core.machine import NEVER, Machine, Peer
+from freehold.core.tasks import Place, Queue, Spec, Task
+
+if TYPE_CHECKING:
+    from freehold.core.owner import Owner
+
+Push = Callable[[Task, "Lease", float], None]
+Shape = tuple[float, tuple[tuple[str, float], ...]]
+
+
+class Limits(NamedTuple):
+    """Numbers that the host (or the simulator) chooses; seconds and counts."""
+
+    depth_max: int = 64  # tasks in flight on one lease
+    ahead: float = 0.002  # seconds of work to keep in flight on one lease
+    stall: float = 0.002  # a lease that is silent for so long may have its queue recalled
+    idle: float = 0.2  # an unused lease is returned after that many seconds
+    leases_max: int = 64  # leases requested at a time, whatever the node's size
+
+
+class Lease(Place):
+    """One leased worker."""
+
+    __slots__ = ("blocked", "broken", "draining", "id", "last", "pool", "recalled")
+
+    def __init__(self, id: int, peer: Peer, pool: Pool, now: float) -> None:
+        super().__init__(peer)
+        self.id = id
+        self.pool = pool
+        self.last = now  # of the last result, or of the first task after being idle
+        self.blocked = False  # its task waits in `get`; it takes no more
+        self.broken = False  # the connection is cut; the node will say what happened
+        self.draining = False  # reclaimed: returned when its last task is done
+        self.recalled = False  # a RECALL is under way
+
+    @property
+    def usable(self) -> bool:
+        return not (self.blocked or self.broken or self.draining)
+
+
+class Pool:
+    """All leases of one resource shape, and the tasks that wait for them."""
+
+    __slots__ = ("idle", "leases", "queue", "requests", "shape")
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+        self.queue: Queue = Queue()
+        self.leases: list[Lease] = []
+        self.idle: list[Lease] = []  # the most recently used last
+        self.requests: set[int] = set()
+
+
+class Leases:
+    """The part of a process that turns ready tasks into TASK messages on leased workers."""
+
+    def __init__(self, machine: Machine, owner: Owner, push: Push, limits: Limits) -> None:
+        self.machine = machine
+        self.owner = owner
+        self.push = push
+        self.limits = limits
+        self.pools: dict[Shape, Pool] = {}
+        self.requests: dict[int, Pool | Task] = {}  # a Task: an actor's constructor
+        self.cpus = 1.0  # of the node
+        self._requests = 0
+        machine.on(
+            {
+                m.RETURNED: self.on_returned,
+                m.UNBLOCKED: self.on_unblocked,
+                m.RECLAIM: self.on_reclaim,
+            }
+        )
+
+    def pool(self, spec: Spec) -> Pool:
+        """The pool of the spec's shape."""
+        shape = (spec.cpus, spec.resources)
+        pool = self.pools.get(shape)
+        if pool is None:
+            pool = self.pools[shape] = Pool(shape)
+        spec.pool = pool
+        return pool
+
+    # -- placing tasks --------------------------------------------------------------------------
+    def place(self, task: Task, now: float) -> None:
+        """Send a ready task to a worker, or queue it and see to leases."""
+        pool = task.spec.pool or self.pool(task.spec)
+        if not pool.queue:
+            if pool.idle:
+                lease = pool.idle.pop()
+                lease.last = now
+                self.push(task, lease, now)
+                return
+            depth = self._depth(task.spec)
+            if depth > 1:
+                for lease in pool.leases:
+                    if len(lease.inflight) < depth and lease.usable:
+                        self.push(task, lease, now)
+                        return
+        pool.queue.append(task)
+        self.want(pool)
+
+    def _depth(self, spec: Spec) -> int:
+        pace = spec.pace
+        if pace is None:
+            return 1
+        ahead, most = self.limits.ahead, self.limits.depth_max
+        return most if pace * most <= ahead else 1 + int(ahead / pace)
+
+    def dispatch(self, pool: Pool, now: float) -> None:
+        """Send what is queued to whatever lease has room."""
+        while pool.queue and pool.idle:
+            lease = pool.idle.pop()
+            lease.last = now
+            self.push(pool.queue.popleft(), lease, now)
+        for lease in pool.leases:
+            if not pool.queue:
+                break
+            self.refill(lease, now)
+        if pool.queue:
+            self.want(pool)
+
+    def refill(self, lease: Lease, now: float) -> None:
+        """Top up one lease, or declare it idle."""
+        queue = lease.pool.queue
+        if not lease.usable:
+            if lease.draining and not lease.inflight and not lease.broken:
+                self.give_back(lease)
+                if lease.pool.queue:
+                    self.want(lease.pool)
+            return
+        inflight = lease.inflight
+        while queue and len(inflight) < self._depth(queue[0].spec):
+            self.push(queue.popleft(), lease, now)
+        if not inflight and lease not in lease.pool.idle:
+            lease.last = now
+            lease.pool.idle.append(lease)
+            if len(lease.pool.leases) > 1:
+                self.rebalance(lease.pool, now)
+
+    def finished(self, lease: Lease, spec: Spec, now: float) -> None:
+        """A result came from the lease: learn the pace and send the next task."""
+        took = now - lease.last
+        lease.last = now
+        pace = spec.pace
+        if pace is None:
+            spec.pace = took
+        else:
+            spec.pace = pace + (took - pace) * (0.3 if took < pace else 0.1)
+        queue = lease.pool.queue
+        if (
+            queue
+            and lease.usable
+            and len(lease.inflight) < self._depth(queue[0].spec)
+        ):
+            self.push(queue.popleft(), lease, now)
+            if queue and len(lease.inflight) < self._depth(queue[0].spec):
+                self.push(queue.popleft(), lease, now)
+        elif not lease.inflight:
+            self.refill(lease, now)
+
+    def rebalance(self, pool: Pool, now: float) -> None:
+        """Call back what waits behind a slow task, if a lease is idle."""
+        if not pool.idle:
+            return
+        for lease in pool.leases:
+            behind = len(lease.inflight) - 1
+            if behind > 0 and not lease.recalled and not lease.broken:
+                pace = next(reversed(lease.inflight.values())).spec.pace or 0.0
+                silent = now - lease.last
+                if behind * pace > self.limits.ahead / 2 or silent >= self.limits.stall:
+                    lease.recalled = True
+                    count = behind if silent >= self.limits.stall else (behind + 1) // 2
+                    assert lease.peer is not None
+                    self.machine.send(lease.peer, m.RECALL, count)
+
+    # -- asking for leases ------------------------------------------------------------------------
+    def want(self, pool: Pool) -> None:
+        """Request leases for what is queued."""
+        cpus = pool.shape[0]
+        most = int(self.cpus / cpus) if cpus > 0 else int(4 * self.cpus)
+        most = max(1, min(most, self.limits.leases_max))
+        working = sum(1 for lease in pool.leases if lease.usable)
+        asked = len(pool.requests)
+        while asked < len(pool.queue) and asked + working < most:
+            pool.requests.add(self.request(pool, pool.shape, False))
+            asked += 1
+
+    def request(self, pool: Pool | Task, shape: Shape, actor: bool) -> int:
+        """Ask the node for one worker."""
+        assert self.owner.node is not None
+        self._requests += 1
+        number = self._requests
+        self.requests[number] = pool
+        cpus, resources = shape
+        self.machine.send(self.owner.node, m.LEASE, number, cpus, actor, dict(resources))
+        return number
+
+    def granted(self, pool: Pool, request: int, id: int, peer: Peer, now: float) -> None:
+        """The node granted a request of ``pool``."""
+        pool.requests.discard(request)
+        lease = Lease(id, peer, pool, now)
+        peer.lease = lease
+        pool.leases.append(lease)
+        pool.idle.append(lease)
+        self.dispatch(pool, now)
+        if pool.idle:
+            self.rebalance(pool, now)
+
+    def give_back(self, lease: Lease, reuse: bool = True) -> None:
+        """End a lease that has nothing in flight."""
+        self.forget(lease)
+        assert self.owner.node is not None
+        self.machine.send(self.owner.node, m.LEASE_RETURN, lease.id, reuse)
+
+    def end(self, lease: int) -> None:
+        """End an actor's lease, and with it its worker."""
+        assert self.owner.node is not None
+        self.machine.send(self.owner.node, m.LEASE_RETURN, lease, False)
+
+    def forget(self, lease: Lease) -> None:
+        """Take the lease out of its pool."""
+        pool = lease.pool
+        if lease in pool.leases:
+            pool.leases.remove(lease)
+        if lease in pool.idle:
+            pool.idle.remove(lease)
+        if lease.peer is not None and lease.peer.lease is lease:
+            lease.peer.lease = None
+
+    # -- what workers and the node say ------------------------------------------------------------
+    def on_returned(self, peer: Peer, now: float, tasks: list[bytes], blocked: bool) -> None:
+        lease = peer.lease
+        if not isinstance(lease, Lease):
+            return
+        lease.recalled = False
+        lease.blocked = lease.blocked or blocked
+        for id in reversed(tasks):
+            task = lease.inflight.pop(id, None)
+            if task is not None:
+                task.place = None
+                lease.pool.queue.appendleft(task)
+        if blocked and lease in lease.pool.idle:
+            lease.pool.idle.remove(lease)
+        self.dispatch(lease.pool, now)
+
+    def on_unblocked(self, peer: Peer, now: float) -> None:
+        lease = peer.lease
+        if isinstance(lease, Lease):
+            lease.blocked = False
+            self.refill(lease, now)
+
+    def on_reclaim(self, peer: Peer, now: float, id: int) -> None:
+        for pool in self.pools.values():
+            for lease in pool.leases:
+                if lease.id == id:
+                    lease.draining = True
+                    self.refill(lease, now)
+                    return
+
+    # -- time -------------------------------------------------------------------------------------
+    def deadline(self) -> float:
+        """The next idle return or stall check."""
+        soonest = NEVER
+        for pool in self.pools.values():
+            if pool.idle:
+                soonest = min(soonest, pool.idle[0].last + self.limits.idle)
+                for lease in pool.leases:
+                    if len(lease.inflight) > 1 and not lease.recalled:
+                        soonest = min(soonest, lease.last + self.limits.stall)
+            elif pool.requests and not pool.queue:
+                soonest = min(soonest, self.machine.now + self.limits.idle)
+        return soonest
+
+    def on_timer(self, now: float) -> None:
+        """Return idle leases, cancel needless requests, recall stalled queues."""
+        assert self.owner.node is not None
+        for pool in self.pools.values():
+            self.rebalance(pool, now)
+            while pool.idle and pool.idle[0].last + self.limits.idle <= now:
+                self.give_back(pool.idle[0])
+            if not pool.queue:
+                for request in sorted(pool.requests):
+                    del self.requests[request]
+                    self.machine.send(self.owner.node, m.LEASE_CANCEL, request)
+                pool.requests.clear()

@@ -1,0 +1,117 @@
+"""The one contract between the protocol and whatever hosts it.
+
+A machine takes frames in (``handlers[op](peer, now, *fields)``) and leaves frames in per-peer
+outboxes; it is told the time and asked for its deadline.  There is no other door.  The wire tuple is
+the event and the handler's signature is its schema, so there are no event classes and no dispatch by
+name.  Near things (the process spawner, the task runner) are peers like the far ones.
+
+The host swaps ``dirty`` for a new list, encodes each listed peer's outbox and sends it.  Whether a
+peer is reachable yet is the host's business; a machine may write to it at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from freehold.errors import ProtocolError
+
+Handler = Callable[..., None]
+Frame = tuple[Any, ...]
+NEVER = math.inf
+
+
+class Peer:
+    """Another process, or a near thing, by identity.
+
+    Attributes:
+        id: its process id (``ids.ProcId``), empty until it has said hello.
+        address: where it can be dialled, ``""`` if nowhere.
+        outbox: frames that wait for the host's next flush.
+        port: the host's own handle for it; the core never looks at it.
+        lease: what the client has leased or placed there (see ``core.leases``), or None.
+        down: it has died or gone; what is sent to it now is dropped.
+    """
+
+    __slots__ = ("address", "down", "id", "kind", "known", "lease", "outbox", "pid", "port")
+
+    def __init__(self, id: bytes = b"", address: str = "", kind: str = "") -> None:
+        self.id = id
+        self.address = address
+        self.kind = kind
+        self.pid = 0
+        self.outbox: list[Frame] = []
+        self.port: Any = None
+        self.lease: Any = None
+        self.known: set[bytes] = set()  # digests of the functions that it has been sent
+        self.down = False
+
+    def __repr__(self) -> str:
+        return f"<{self.kind or 'peer'} {self.id.hex()[:8]}>"
+
+
+def _unexpected(op: int) -> Handler:
+    def refuse(peer: Peer, now: float, *fields: object) -> None:
+        raise ProtocolError(f"{peer!r} sent opcode {op}, which this process does not take")
+
+    return refuse
+
+
+class Machine:
+    """A protocol participant.  Parts (owner, executor, ...) add their handlers with ``on``."""
+
+    def __init__(self, id: bytes, opcodes: int) -> None:
+        self.id = id
+        self.now = 0.0  # as of the last frame, timer or call; never read from a clock
+        self.dirty: list[Peer] = []
+        self.peers: dict[bytes, Peer] = {}
+        self._table: list[Handler] = [_unexpected(op) for op in range(opcodes)]
+        self.handlers: tuple[Handler, ...] = tuple(self._table)
+
+    def on(self, handlers: dict[int, Handler]) -> None:
+        """Take these opcodes."""
+        for op, handler in handlers.items():
+            self._table[op] = handler
+        self.handlers = tuple(self._table)
+
+    def send(self, peer: Peer, *frame: object) -> None:
+        """Append ``(op, *fields)`` to the peer's outbox."""
+        if peer.down:
+            return
+        if not peer.outbox:
+            self.dirty.append(peer)
+        peer.outbox.append(frame)
+
+    def peer(self, id: bytes, address: str = "") -> Peer:
+        """The peer of that identity, made if it is new; the host dials it when it is written to."""
+        known = self.peers.get(id)
+        if known is None:
+            known = self.peers[id] = Peer(id, address)
+        elif address and not known.address:
+            known.address = address
+        return known
+
+    # What a host calls; subclasses say more.
+    def on_up(self, peer: Peer, now: float, info: dict[str, Any]) -> None:
+        """The peer has said hello: it is reachable, and its identity is proven."""
+
+    def on_down(self, peer: Peer, now: float) -> None:
+        """The connection to the peer is gone."""
+
+    def deadline(self) -> float:
+        """When ``on_timer`` wants to be called next; ``NEVER`` if it does not."""
+        return NEVER
+
+    def on_timer(self, now: float) -> None:
+        """The deadline has come."""
+
+    def settle(self, now: float) -> None:
+        """Every frame that has arrived is handled: do what they have made possible together."""
+
+    def check(self) -> None:
+        """Assert every invariant of the tables (simulator only: it may be slow)."""
+
+    def snapshot(self) -> dict[str, Any]:
+        """Counts and tables, for people and for the simulator's checkers."""
+        return {}

@@ -1,0 +1,264 @@
+"""The node daemon's machine: the authority on the processes and the arena of one machine.
+
+It grants leases (``core.workers``) and extents (``core.store``), says who has died, and describes
+itself.  It is on the path of no task once a lease is held, and it never sees inside a value.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from freehold.core import messages as m
+from freehold.core.machine import NEVER, Machine, Peer
+from freehold.core.store import Store
+from freehold.core.workers import Workers
+
+STATUS_WAIT = 0.5  # seconds for the processes to answer
+
+
+class Inquiry:
+    """A status request that waits for the processes' answers."""
+
+    __slots__ = ("asker", "counts", "request", "until", "waiting")
+
+    def __init__(self, asker: Peer, request: int, waiting: set[bytes], until: float) -> None:
+        self.asker = asker
+        self.request = request
+        self.waiting = waiting
+        self.until = until
+        self.counts: dict[bytes, dict[str, Any]] = {}
+
+
+class Node(Machine):
+    """The machine of the node daemon."""
+
+    def __init__(
+        self,
+        id: bytes,
+        *,
+        cpus: float,
+        arena_bytes: int,
+        resources: dict[str, float] | None = None,
+        prestart: int | None = None,
+        idle_seconds: float = 2.0,
+        workers_max: int = 1000,
+    ) -> None:
+        super().__init__(id, m.OPCODES)
+        self.spawner = Peer(b"", "", "spawner")
+        self.workers = Workers(
+            self,
+            self.spawner,
+            cpus=cpus,
+            resources=resources or {},
+            prestart=int(cpus) if prestart is None else prestart,
+            idle_seconds=idle_seconds,
+            workers_max=workers_max,
+        )
+        self.store = Store(self, arena_bytes)
+        self.finished = False  # the driver that it serves has gone
+        self.deaths = 0  # workers that died without being told to
+        self._inquiries: list[Inquiry] = []
+        workers = self.workers
+        self.on(
+            {
+                m.BYE: self.on_bye,
+                m.LEASE: workers.on_lease,
+                m.LEASE_CANCEL: workers.on_cancel,
+                m.LEASE_RETURN: workers.on_return,
+                m.BLOCKED: workers.on_blocked,
+                m.SPAWNED: workers.on_spawned,
+                m.SPAWN_FAILED: workers.on_spawn_failed,
+                m.STAY: workers.on_stay,
+                m.EXITED: self.on_exited,
+                m.KILL: self.on_kill,
+                m.LABEL: self.on_label,
+                m.LOG: self.on_log,
+                m.STATUS: self.on_status,
+                m.STATUS_REPLY: self.on_status_reply,
+            }
+        )
+
+    def start(self, now: float) -> None:
+        """Begin: start the first workers."""
+        self.workers.match(now)
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What a process learns from the node's HELLO."""
+        return {"cpus": self.workers.total["CPU"], "arena": self.store.extents.size}
+
+    def processes(self) -> list[Peer]:
+        """Drivers and workers that are connected."""
+        return [peer for peer in self.peers.values() if peer.kind in ("driver", "worker")]
+
+    # -- processes ------------------------------------------------------------------------------------
+    def on_up(self, peer: Peer, now: float, info: dict[str, Any]) -> None:
+        if peer.kind == "worker":
+            self.workers.on_worker(peer, now, int(info.get("slot", 0)))
+
+    def on_down(self, peer: Peer, now: float) -> None:
+        """A connection is cut.  A worker's death is for the spawner to report; others' is now."""
+        if peer.kind == "driver":
+            self._died(peer, now, f"the driver (pid {peer.pid}) is gone", b"")
+            self.finished = not any(other.kind == "driver" for other in self.peers.values())
+        elif peer.kind == "worker":
+            worker = self.workers.by_proc.get(peer.id)
+            if worker is not None and worker.peer is peer:
+                self.workers.kill(worker, worker.why or "it closed its connection to the node")
+        else:
+            self.peers.pop(peer.id, None)
+
+    def on_bye(self, peer: Peer, now: float) -> None:
+        self.on_down(peer, now)
+
+    def on_exited(
+        self, peer: Peer, now: float, slot: int, code: int, tail: str, started: bytes
+    ) -> None:
+        worker = self.workers.workers.get(slot)
+        if worker is None:
+            return
+        reason = _death(worker.pid, code, worker.why, tail)
+        if not worker.why:
+            self.deaths += 1
+        gone = worker.peer
+        self.workers.on_exited(worker, now)
+        if gone is not None:
+            self._died(gone, now, reason, started)
+
+    def _died(self, gone: Peer, now: float, reason: str, started: bytes) -> None:
+        gone.down = True
+        gone.outbox.clear()
+        self.peers.pop(gone.id, None)
+        living = self.processes()
+        orphans = self.store.on_death(gone.id, living)
+        for inquiry in self._inquiries:
+            inquiry.waiting.discard(gone.id)
+        for peer in living:
+            self.send(peer, m.PROC_DOWN, gone.id, reason, started, orphans)
+        self.workers.forget_holder(gone, now)
+
+    def on_kill(self, peer: Peer, now: float, proc: bytes, reason: str) -> None:
+        worker = self.workers.by_proc.get(proc)
+        if worker is not None:
+            self.workers.kill(worker, reason)
+        elif proc not in self.peers:
+            self.send(peer, m.PROC_DOWN, proc, "it had died before", b"", False)
+
+    def on_label(self, peer: Peer, now: float, name: str) -> None:
+        worker = self.workers.by_proc.get(peer.id)
+        if worker is not None:
+            worker.label = name
+
+    def on_log(
+        self, peer: Peer, now: float, pid: int, name: str, stream: str, lines: list[str]
+    ) -> None:
+        """A worker printed something: tell the drivers."""
+        for worker in self.workers.workers.values():
+            if worker.pid == pid:
+                name = worker.label
+        for driver in self.processes():
+            if driver.kind == "driver":
+                self.send(driver, m.LOG, pid, name, stream, lines)
+
+    # -- people ---------------------------------------------------------------------------------------
+    def on_status(self, peer: Peer, now: float, request: int) -> None:
+        processes = self.processes()
+        waiting = {process.id for process in processes}
+        self._inquiries.append(Inquiry(peer, request, waiting, now + STATUS_WAIT))
+        for process in processes:
+            self.send(process, m.STATUS, 0)
+        self._answer_inquiries(now)
+
+    def on_status_reply(
+        self, peer: Peer, now: float, request: int, status: dict[str, Any]
+    ) -> None:
+        for inquiry in self._inquiries:
+            inquiry.counts[peer.id] = status
+            inquiry.waiting.discard(peer.id)
+        self._answer_inquiries(now)
+
+    def _answer_inquiries(self, now: float) -> None:
+        for inquiry in list(self._inquiries):
+            if not inquiry.waiting or now >= inquiry.until:
+                self._inquiries.remove(inquiry)
+                status = self.describe(inquiry.counts)
+                self.send(inquiry.asker, m.STATUS_REPLY, inquiry.request, status)
+
+    def describe(self, counts: dict[bytes, dict[str, Any]]) -> dict[str, Any]:
+        """The node's tables, with the processes' own counts where they have answered."""
+        workers = self.workers.snapshot()
+        processes = [
+            {"pid": peer.pid, "proc": peer.id.hex(), "kind": peer.kind, "state": "up", "runs": ""}
+            for peer in self.processes()
+            if peer.kind == "driver"
+        ] + workers
+        for process in processes:
+            process["counts"] = counts.get(bytes.fromhex(process["proc"]), {})
+        store = self.store
+        return {
+            "node": self.id.hex(),
+            "resources": {
+                name: {"total": total, "free": self.workers.free[name]}
+                for name, total in self.workers.total.items()
+            },
+            "processes": processes,
+            "objects": {
+                "count": len(store.objects),
+                "bytes": store.bytes,
+                "peak_bytes": store.peak,
+                "adopted": len(store.adopted),
+            },
+            "arena": {
+                "size": store.extents.size,
+                "granted": store.extents.granted,
+                "peak": store.extents.peak,
+            },
+            "leases": len(self.workers.leases),
+            "waiting": len(self.workers.queue),
+            "references": sum(c.get("owned", 0) + c.get("borrowed", 0) for c in counts.values()),
+            "queued": sum(c.get("queued", 0) for c in counts.values()),
+            "retries": sum(c.get("retried", 0) for c in counts.values()),
+            "deaths": self.deaths,
+        }
+
+    # -- time -----------------------------------------------------------------------------------------
+    def deadline(self) -> float:
+        soonest = self.workers.deadline()
+        if self.store.trimmed:
+            soonest = min(soonest, self.store.trim_until)
+        return min([soonest, *(inquiry.until for inquiry in self._inquiries)], default=NEVER)
+
+    def on_timer(self, now: float) -> None:
+        self.workers.on_timer(now)
+        self.store.on_timer(now)
+        self._answer_inquiries(now)
+
+    def snapshot(self) -> dict[str, Any]:
+        return self.describe({})
+
+    def check(self) -> None:
+        self.store.check()
+        self.workers.check()
+
+
+def _death(pid: int, code: int, why: str, tail: str) -> str:
+    """What is known about an exit, in one text."""
+    if code >= 0:
+        how = f"exited with code {code}"
+    else:
+        name = _SIGNALS.get(-code, "")
+        how = f"was killed by signal {-code}" + (f" ({name})" if name else "")
+    text = f"worker process {pid} {how}"
+    if why:
+        text += f", because {why}"
+    elif code == -9:
+        text += "; if nobody sent it, the kernel's out-of-memory killer is the likely sender"
+    if tail:
+        text += f".  Its last output:\n{tail}"
+    return text
+
+
+_SIGNALS = {
+    1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE",
+    9: "SIGKILL", 11: "SIGSEGV", 13: "SIGPIPE", 14: "SIGALRM", 15: "SIGTERM",
+}  # fmt: skip

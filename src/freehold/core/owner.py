@@ -1,0 +1,394 @@
+"""Ownership: who needs which value, and until when.
+
+The owner of a reference is the process that asked for it.  Its writes are local and synchronous; no
+daemon is asked.  The rules of this file:
+
+1. A row is freed when its handles, holds and tickets are all gone (``settle``).
+2. *Whoever hands a reference to another process registers that process with the owner and keeps its
+   own hold until the owner confirms* (``hand_over``).  If the owner hands it on itself, that is one
+   dictionary entry.  So no message can overtake the count, and a crash between two messages leaves at
+   worst a ticket that dies with its holder.
+3. References inside the arguments of a running task need no registration: the caller holds them until
+   the task is done, and then takes over what the worker says it kept (``take_kept``).
+4. When a process dies its tickets go, and nobody registers it again: process ids never return.  When
+   an *owner* dies, its node adopts what other processes hold in shared memory; every other borrowed
+   row of it fails at once with ``OwnerDied``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from freehold.core import messages as m
+from freehold.core.ids import pack_index
+from freehold.core.machine import Machine, Peer
+from freehold.core.messages import FAILED, INLINE, PENDING, SHARED
+from freehold.core.objects import Row, Waiter
+
+if TYPE_CHECKING:
+    from freehold.core.tasks import Task
+
+RefFields = list[Any]  # [id, owner, owner address, ticket]
+
+
+class Owner:
+    """The reference table of one process; see the file's first paragraph."""
+
+    def __init__(self, machine: Machine, address: str = "") -> None:
+        self.machine = machine
+        self.address = address
+        self.rows: dict[bytes, Row] = {}
+        self.node: Peer | None = None
+        self.ready: list[Task] = []  # tasks whose last missing dependency has come
+        self.woken: list[Waiter] = []  # waiters with a port whose count has reached zero
+        self.freed: list[tuple[bytes, Any]] = []  # shared objects to give back: id, place
+        self.moved: list[Row] = []  # actors whose address, or death, has become known
+        self.ended: list[Row] = []  # actors that nobody here refers to any more
+        self.dead: set[bytes] = set()
+        self._handed: dict[bytes, tuple[Row, Task | None]] = {}  # ticket -> what awaits REGISTERED
+        self._tickets = 0
+        machine.on(
+            {
+                m.REGISTER: self.on_register,
+                m.REGISTERED: self.on_registered,
+                m.RELEASE: self.on_release,
+                m.PULL: self.on_pull,
+                m.VALUE: self.on_value,
+            }
+        )
+
+    # -- rows ---------------------------------------------------------------------------------
+    def put(self, id: bytes, state: int, data: Any, contains: Iterable[Row] = ()) -> Row:
+        """Record a value that this process made; the caller sets its handles or holds."""
+        row = self.rows[id] = Row(id, None)
+        self.contain(row, contains)
+        row.state = state
+        row.data = data
+        return row
+
+    def put_small(self, id: bytes, data: bytes) -> Row:
+        """Record a small value without references inside, with one handle (the common case)."""
+        row = self.rows[id] = Row(id, None)
+        row.state = INLINE
+        row.data = data
+        row.handles = 1
+        return row
+
+    def contain(self, row: Row, contains: Iterable[Row]) -> None:
+        """The value of ``row`` refers to these rows: hold them as long as it lives."""
+        for inner in contains:
+            inner.holds += 1
+            row.extend().contains.append(inner)
+
+    def hold(self, id: bytes, owner: bytes, address: str) -> Row:
+        """The row of a reference that has just been deserialized here, with one more handle."""
+        row = self._row(id, owner, address)
+        row.handles += 1
+        return row
+
+    def _row(self, id: bytes, owner: bytes, address: str) -> Row:
+        row = self.rows.get(id)
+        if row is not None and not self._stale(row, owner):
+            return row
+        if owner == self.machine.id:
+            row = Row(id, None)  # not in the table: it was released, and ids are not reused
+            self.fail(row, "ObjectFreed", f"object {id.hex()} was released by its owner")
+            return row
+        if owner in self.dead and self.node is not None:
+            return self._orphan(id, self.node)
+        row = self.rows[id] = Row(id, None, self.machine.peer(owner, address))
+        return row
+
+    def _orphan(self, id: bytes, node: Peer) -> Row:
+        """A reference whose owner is dead: the node has adopted it, or knows that it is lost."""
+        row = self.rows[id] = Row(id, None, node)
+        ticket = self.ticket()
+        row.extend().mine.append(ticket)
+        self._register(id, self.machine.id, ticket, row, None)
+        return row
+
+    def _stale(self, row: Row, owner: bytes) -> bool:
+        """Whether the row's owner died and a re-run of its creator has made the id again."""
+        known = row.owner
+        return known is not None and known.id != owner and known.id in self.dead
+
+    def drop(self, row: Row) -> None:
+        """A handle or a view is gone."""
+        row.handles -= 1
+        if row.handles == 0 and row.holds == 0:
+            if row.more is None and row.state == INLINE and row.owner is None:
+                self.rows.pop(row.id, None)  # the common case, without a call
+            else:
+                self.settle(row)
+
+    def unhold(self, row: Row) -> None:
+        """One protocol hold is gone."""
+        row.holds -= 1
+        if row.holds == 0 and row.handles == 0:
+            self.settle(row)
+
+    def settle(self, row: Row) -> None:
+        """Free the row if nothing needs it."""
+        if row.needed or self.rows.get(row.id) is not row:
+            return
+        if row.state == PENDING and row.owner is None and row.task is not None:
+            return  # its task still runs; the result settles it
+        del self.rows[row.id]
+        more = row.more
+        if row.owner is not None:
+            if more is not None and more.mine:
+                pairs = [[row.id, ticket] for ticket in more.mine]
+                more.mine = []
+                self.machine.send(row.owner, m.RELEASE, pairs)
+        elif row.state == SHARED:
+            self.freed.append((row.id, row.data))
+        if more is None:
+            return
+        if more.actor:
+            self.ended.append(row)
+        if more.contains:
+            contains, more.contains = more.contains, []
+            for inner in contains:
+                self.unhold(inner)
+
+    # -- values -------------------------------------------------------------------------------
+    def resolve(self, row: Row, state: int, data: Any) -> None:
+        """The row's value, place or error is known; tell everybody who waits for it."""
+        row.state = state
+        row.data = data
+        waiters = row.waiters
+        if waiters is not None:
+            row.waiters = None
+            for waiter in waiters:
+                waiter.left -= 1
+                if waiter.left == 0 and waiter.port is not None:
+                    self.woken.append(waiter)
+        more = row.more
+        if more is None:
+            return
+        if more.actor:
+            self.moved.append(row)
+        if more.dependents:
+            dependents, more.dependents = more.dependents, []
+            for task in dependents:
+                task.missing -= 1
+                if task.missing == 0:
+                    self.ready.append(task)
+        if more.pullers:
+            pullers, more.pullers = more.pullers, []
+            for peer in pullers:
+                self._answer(peer, row)
+
+    def fail(self, row: Row, kind: str, text: str) -> None:
+        """Resolve the row to an error of that class (see ``errors.from_wire``)."""
+        self.resolve(row, FAILED, [kind, text])
+
+    def want(self, row: Row) -> None:
+        """Ask the owner for a borrowed row's value, once."""
+        if row.state != PENDING or row.owner is None:
+            return
+        more = row.extend()
+        if not more.pulled:
+            more.pulled = True
+            self.machine.send(row.owner, m.PULL, [row.id])
+
+    def on_pull(self, peer: Peer, now: float, ids: list[bytes]) -> None:
+        for id in ids:
+            row = self.rows.get(id)
+            if row is None:
+                text = f"object {id.hex()} was released by its owner"
+                self.machine.send(peer, m.VALUE, id, FAILED, ["ObjectFreed", text], [])
+            elif row.state == PENDING:
+                row.extend().pullers.append(peer)
+                self.want(row)
+            else:
+                self._answer(peer, row)
+
+    def _answer(self, peer: Peer, row: Row) -> None:
+        contains: list[RefFields] = []
+        if row.more is not None:
+            contains = [self.hand_over(inner, peer) for inner in row.more.contains]
+        self.machine.send(peer, m.VALUE, row.id, row.state, row.data, contains)
+
+    def on_value(
+        self, peer: Peer, now: float, id: bytes, state: int, data: Any, contains: list[RefFields]
+    ) -> None:
+        inner = self.receive(contains)
+        row = self.rows.get(id)
+        if row is not None and row.state == PENDING:
+            self.contain(row, inner)
+            self.resolve(row, state, data)
+        for ref in inner:
+            self.settle(ref)
+
+    # -- hand-over and release ----------------------------------------------------------------
+    def ticket(self) -> bytes:
+        """A name for one hand-over, unique because it begins with this process's id."""
+        self._tickets += 1
+        return self.machine.id + pack_index(self._tickets)
+
+    def hand_over(self, row: Row, receiver: Peer) -> RefFields:
+        """Hand the reference to ``receiver``: the fields to send, registered in its name."""
+        ticket = self.ticket()
+        owner = row.owner
+        if owner is None:
+            if not receiver.down:
+                row.extend().tickets[ticket] = receiver.id
+            return [row.id, self.machine.id, self.address, ticket]
+        if owner is not receiver:
+            self._register(row.id, receiver.id, ticket, row, None)
+        return [row.id, owner.id, owner.address, ticket]
+
+    def _register(
+        self, id: bytes, borrower: bytes, ticket: bytes, row: Row, task: Task | None
+    ) -> None:
+        owner = row.owner
+        assert owner is not None
+        row.holds += 1
+        if task is not None:
+            task.settling += 1
+        self._handed[ticket] = (row, task)
+        self.machine.send(owner, m.REGISTER, id, borrower, ticket)
+
+    def receive(self, refs: list[RefFields]) -> list[Row]:
+        """Rows of references that were handed to this process, each with its ticket."""
+        rows = []
+        for id, owner, address, ticket in refs:
+            row = self._row(id, owner, address)
+            if row.owner is not None:
+                row.extend().mine.append(ticket)
+            rows.append(row)
+        return rows
+
+    def keep(self, row: Row) -> RefFields:
+        """This process keeps a reference that came with a task: a new ticket, for the caller."""
+        ticket = self.ticket()
+        row.extend().mine.append(ticket)
+        owner = row.owner
+        assert owner is not None
+        return [row.id, owner.id, owner.address, ticket]
+
+    def take_kept(self, kept: list[RefFields], worker: Peer, task: Task) -> None:
+        """Register what the worker kept of a task's arguments, before the arguments are let go."""
+        for id, owner, address, ticket in kept:
+            row = self._row(id, owner, address)
+            if row.owner is None:
+                if not worker.down and row.state != FAILED:
+                    self._add_ticket(row, worker.id, ticket)
+            elif row.owner is worker:
+                pass  # it owns the object itself
+            else:
+                self._register(id, worker.id, ticket, row, task)
+
+    def on_register(
+        self, peer: Peer, now: float, id: bytes, borrower: bytes, ticket: bytes
+    ) -> None:
+        row = self.rows.get(id)
+        if row is not None and borrower not in self.dead:
+            self._add_ticket(row, borrower, ticket)
+        self.machine.send(peer, m.REGISTERED, ticket)
+
+    def _add_ticket(self, row: Row, borrower: bytes, ticket: bytes) -> None:
+        more = row.extend()
+        if ticket in more.early:
+            more.early.remove(ticket)
+            self.settle(row)
+        else:
+            more.tickets[ticket] = borrower
+
+    def on_registered(self, peer: Peer, now: float, ticket: bytes) -> None:
+        handed = self._handed.pop(ticket, None)
+        if handed is not None:
+            self._confirmed(*handed)
+
+    def _confirmed(self, row: Row, task: Task | None) -> None:
+        if task is not None:
+            task.settling -= 1
+            if task.settling == 0:
+                self.let_go(task)
+        self.unhold(row)
+
+    def let_go(self, task: Task) -> None:
+        """The task is over: it needs its arguments no longer."""
+        for row in task.held():
+            self.unhold(row)
+        task.deps, task.nested, task.args_row = (), (), None
+
+    def on_release(self, peer: Peer, now: float, tickets: list[list[bytes]]) -> None:
+        for id, ticket in tickets:
+            row = self.rows.get(id)
+            if row is None:
+                continue
+            more = row.extend()
+            if more.tickets.pop(ticket, None) is None:
+                more.early.add(ticket)
+            else:
+                self.settle(row)
+
+    # -- deaths -------------------------------------------------------------------------------
+    def on_death(self, dead: Peer) -> list[list[bytes]]:
+        """A process died.  Returns ``[id, ticket]`` of what is still held of its shared objects."""
+        self.dead.add(dead.id)
+        for row in [row for row in self.rows.values() if row.more is not None]:
+            self._forget_borrower(row, dead.id)
+        for ticket, (row, task) in list(self._handed.items()):
+            if row.owner is dead:  # nobody will confirm it
+                del self._handed[ticket]
+                self._confirmed(row, task)
+        held = []
+        for row in [row for row in self.rows.values() if row.owner is dead]:
+            if row.state == SHARED and self.node is not None:
+                held.append([row.id, self._adopted(row, self.node)])
+            elif row.state == PENDING:
+                self.fail(row, *_owner_died(row))
+            if row.more is not None and row.owner is dead:
+                row.more.mine = []
+        return held
+
+    def _adopted(self, row: Row, node: Peer) -> bytes:
+        """The node owns the row from now on; the ticket with which this process borrows it."""
+        ticket = self.ticket()
+        row.owner = node
+        row.extend().mine = [ticket]
+        return ticket
+
+    def _forget_borrower(self, row: Row, dead: bytes) -> None:
+        more = row.more
+        assert more is not None
+        gone = [ticket for ticket, holder in more.tickets.items() if holder == dead]
+        for ticket in gone:
+            del more.tickets[ticket]
+        if gone:
+            self.settle(row)
+        if more.mine:
+            self._register_again(row, dead)
+
+    def _register_again(self, row: Row, dead: bytes) -> None:
+        """Tickets that the dead process promised to register may never have reached the owner."""
+        owner = row.owner
+        if owner is None or owner.id == dead:
+            return
+        ticket = self.ticket()
+        more = row.extend()
+        more.mine.append(ticket)
+        self._register(row.id, self.machine.id, ticket, row, None)
+
+    def check(self) -> None:
+        """Invariants of the table (simulator only)."""
+        for id, row in self.rows.items():
+            assert row.id == id, row
+            assert row.handles >= 0, row
+            assert row.holds >= 0, row
+            idle = not row.needed and (row.state != PENDING or row.owner is not None)
+            assert not idle, f"nothing needs {row}, yet it is in the table"
+
+
+def _owner_died(row: Row) -> tuple[str, str]:
+    owner = row.owner
+    whose = owner.id.hex()[:8] if owner is not None else "?"
+    site = f" made at {row.more.site}" if row.more is not None and row.more.site else ""
+    return "OwnerDied", (
+        f"object {row.id.hex()}{site}: its owner, process {whose}, died before the value reached "
+        "this process.  Let a longer-lived process (the driver) submit the task or put the value."
+    )

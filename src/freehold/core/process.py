@@ -1,0 +1,208 @@
+"""A process of the system, driver or worker: owner, client, heap and (in a worker) executor in one.
+
+This file joins the parts and speaks with the node daemon about everything that is not a task: arena
+extents, deaths, status.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from freehold.core import messages as m
+from freehold.core.actors import Line
+from freehold.core.arena import Heap
+from freehold.core.client import Client
+from freehold.core.executor import Executor
+from freehold.core.leases import Lease, Limits
+from freehold.core.machine import Machine, Peer
+from freehold.core.messages import FAILED, PENDING, SHARED, STATES
+from freehold.core.owner import Owner
+
+HEAP_RESERVE = 256 * 1024 * 1024  # bytes of empty extents that a process keeps warm for itself
+
+
+class Process(Machine):
+    """The machine of a driver or a worker."""
+
+    def __init__(
+        self,
+        id: bytes,
+        address: str,
+        *,
+        limits: Limits | None = None,
+        heap_reserve: int = HEAP_RESERVE,
+    ) -> None:
+        super().__init__(id, m.OPCODES)
+        self.owner = Owner(self, address)
+        self.client = Client(self, self.owner, limits or Limits())
+        self.executor = Executor(self, self.owner)
+        self.heap = Heap(heap_reserve)
+        self.node_info: dict[str, Any] = {}
+        self.extents: dict[int, str | None] = {}  # request -> None while pending, "" or a refusal
+        self.statuses: dict[int, dict[str, Any] | None] = {}
+        self.logs: list[tuple[int, str, str, list[str]]] = []  # lines to show to the user
+        self.exiting = False
+        self._requests = 0
+        self.on(
+            {
+                m.EXTENT_GRANT: self.on_extent_grant,
+                m.FREED: self.on_freed,
+                m.TRIM: self.on_trim,
+                m.PROC_DOWN: self.on_proc_down,
+                m.STATUS: self.on_status,
+                m.STATUS_REPLY: self.on_status_reply,
+                m.LOG: self.on_log,
+                m.EXIT: self.on_exit,
+            }
+        )
+
+    # -- the host's calls ---------------------------------------------------------------------------
+    def on_up(self, peer: Peer, now: float, info: dict[str, Any]) -> None:
+        if peer.kind == "node":
+            self.owner.node = peer
+            self.node_info = info
+            self.client.leases.cpus = float(info.get("cpus", 1.0))
+
+    def on_down(self, peer: Peer, now: float) -> None:
+        """A connection is cut.  Only the node says who is dead; until then, nothing is decided."""
+        node = self.owner.node
+        if peer is node:
+            peer.down = True
+            self.client.node_died("the node daemon is gone, and with it every worker and object")
+        elif not peer.down and node is not None and isinstance(peer.lease, (Lease, Line)):
+            if isinstance(peer.lease, Lease):
+                peer.lease.broken = True
+            self.send(node, m.KILL, peer.id, "its connection was lost")
+
+    def deadline(self) -> float:
+        return self.client.leases.deadline()
+
+    def on_timer(self, now: float) -> None:
+        if self.owner.node is not None and not self.owner.node.down:
+            self.client.leases.on_timer(now)
+
+    def settle(self, now: float) -> None:
+        owner = self.owner
+        if owner.ready or owner.moved or owner.ended:
+            self.client.advance(now)
+        if owner.freed:
+            self._release_memory()
+
+    # -- memory ---------------------------------------------------------------------------------------
+    def request_extent(self, size: int) -> int:
+        """Ask for arena space for an object of ``size`` bytes; see ``extents`` for the answer."""
+        assert self.owner.node is not None
+        self._requests += 1
+        self.extents[self._requests] = None
+        self.send(self.owner.node, m.EXTENT, self._requests, self.heap.request_size(size))
+        return self._requests
+
+    def on_extent_grant(
+        self, peer: Peer, now: float, request: int, offset: int, size: int, warm: bool, reason: str
+    ) -> None:
+        if size:
+            self.heap.add(offset, size, warm)
+        self.extents[request] = "" if size else reason
+
+    def seal(self, id: bytes, owner: bytes, offset: int, size: int) -> list[Any]:
+        """An object is complete in this process's heap; returns its place."""
+        assert self.owner.node is not None
+        self.send(self.owner.node, m.SEAL, id, owner, offset, size)
+        return [self.id, offset, size]
+
+    def _release_memory(self) -> None:
+        freed, self.owner.freed = self.owner.freed, []
+        objects = []
+        for id, (holder, offset, _) in freed:
+            objects.append([id, holder])
+            if holder == self.id:
+                self._free(offset)
+        if self.owner.node is not None:
+            self.send(self.owner.node, m.FREE, objects)
+
+    def _free(self, offset: int) -> None:
+        for extent in self.heap.free(offset):
+            assert self.owner.node is not None
+            self.send(self.owner.node, m.EXTENT_BACK, extent)
+
+    def on_freed(self, peer: Peer, now: float, offsets: list[int]) -> None:
+        for offset in offsets:
+            self._free(offset)
+
+    def on_trim(self, peer: Peer, now: float) -> None:
+        for extent in self.heap.trim(0):
+            self.send(peer, m.EXTENT_BACK, extent)
+
+    # -- deaths ---------------------------------------------------------------------------------------
+    def on_proc_down(
+        self, peer: Peer, now: float, proc: bytes, reason: str, started: bytes, orphans: bool
+    ) -> None:
+        dead = self.peer(proc)
+        dead.down = True
+        held = self.owner.on_death(dead)
+        if orphans:
+            self.send(peer, m.HELD, proc, held)
+        self.executor.on_death(dead)
+        self.client.on_death(dead, now, reason, started)
+        del self.peers[proc]
+
+    def on_exit(self, peer: Peer, now: float, idle: bool) -> None:
+        if idle and (self.owner.rows or self.executor.queue):
+            self.send(peer, m.STAY)
+        else:
+            self.exiting = True
+
+    # -- people ---------------------------------------------------------------------------------------
+    def on_log(
+        self, peer: Peer, now: float, pid: int, name: str, stream: str, lines: list[str]
+    ) -> None:
+        self.logs.append((pid, name, stream, lines))
+
+    def request_status(self) -> int:
+        """Ask the node for its tables; see ``statuses`` for the answer."""
+        assert self.owner.node is not None
+        self._requests += 1
+        self.statuses[self._requests] = None
+        self.send(self.owner.node, m.STATUS, self._requests)
+        return self._requests
+
+    def on_status(self, peer: Peer, now: float, request: int) -> None:
+        self.send(peer, m.STATUS_REPLY, request, self.snapshot())
+
+    def on_status_reply(
+        self, peer: Peer, now: float, request: int, status: dict[str, Any]
+    ) -> None:
+        self.statuses[request] = status
+
+    def snapshot(self) -> dict[str, Any]:
+        """Counts of this process's tables."""
+        states = dict.fromkeys(STATES, 0)
+        borrowed = shared_bytes = 0
+        for row in self.owner.rows.values():
+            if row.owner is None:
+                states[STATES[row.state]] += 1
+            else:
+                borrowed += 1
+            if row.state == SHARED:
+                shared_bytes += row.data[2]
+        pools = self.client.leases.pools.values()
+        return {
+            "owned": sum(states.values()),
+            "borrowed": borrowed,
+            "pending": states[STATES[PENDING]],
+            "failed": states[STATES[FAILED]],
+            "shared": states[STATES[SHARED]],
+            "shared_bytes": shared_bytes,
+            "queued": sum(len(pool.queue) for pool in pools),
+            "leases": sum(len(pool.leases) for pool in pools),
+            "inflight": sum(len(lease.inflight) for pool in pools for lease in pool.leases),
+            "actors": len(self.client.actors.lines),
+            "to_run": len(self.executor.queue),
+            "retried": self.client.retried,
+            "heap_used": self.heap.used,
+            "heap_empty": self.heap.empty,
+        }
+
+    def check(self) -> None:
+        self.owner.check()
+        self.heap.check()

@@ -1,0 +1,357 @@
+"""The node's workers: started ahead, leased, reused, reaped; and the CPUs that go with them.
+
+A lease request is granted when its resources are free *and* a worker is idle; otherwise it waits,
+first come first served, so that a large request is not starved by small ones.  Requests for no CPU
+pass.  A worker whose task waits in ``get`` lends its CPUs back (``lend``); when it runs again it takes
+them at once, and new grants wait until the node is no longer oversubscribed.  While a request waits
+for CPUs, one idle or spare lease of another holder is reclaimed for it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from freehold.core import messages as m
+from freehold.core.machine import NEVER, Machine, Peer
+
+STARTING, IDLE, LEASED, ENDING = range(4)
+PHASES = ("starting", "idle", "leased", "ending")
+SPAWN_TRIES = 5
+SPAWN_BACKOFF = 0.05  # seconds, doubled at each failure
+END_GRACE = 1.0  # seconds from EXIT to SIGKILL
+EPSILON = 1e-9
+
+
+class Worker:
+    """One worker process, from its spawning to its end."""
+
+    __slots__ = (
+        "actor", "kill_at", "label", "lease", "lent", "peer", "phase", "pid", "since", "slot", "why",
+    )  # fmt: skip
+
+    def __init__(self, slot: int, now: float) -> None:
+        self.slot = slot
+        self.pid = 0
+        self.peer: Peer | None = None
+        self.phase = STARTING
+        self.lease: Grant | None = None
+        self.since = now
+        self.kill_at = NEVER
+        self.label = ""  # what it runs
+        self.actor = False
+        self.lent = False  # its CPUs are lent on while its task waits
+        self.why = ""  # why it was told to end
+
+
+class Grant:
+    """A request for a lease, and then the lease."""
+
+    __slots__ = ("actor", "cpus", "holder", "id", "reclaimed", "request", "resources", "worker")
+
+    def __init__(
+        self, holder: Peer, request: int, cpus: float, actor: bool, resources: dict[str, float]
+    ) -> None:
+        self.holder = holder
+        self.request = request
+        self.cpus = cpus
+        self.actor = actor
+        self.resources = resources
+        self.id = 0
+        self.worker: Worker | None = None
+        self.reclaimed = False
+
+
+class Workers:
+    """The part of the node that grants leases."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        spawner: Peer,
+        *,
+        cpus: float,
+        resources: dict[str, float],
+        prestart: int,
+        idle_seconds: float,
+        workers_max: int,
+    ) -> None:
+        self.machine = machine
+        self.spawner = spawner
+        self.total = {"CPU": cpus, **resources}
+        self.free = dict(self.total)
+        self.prestart = prestart
+        self.idle_seconds = idle_seconds
+        self.workers_max = workers_max
+        self.workers: dict[int, Worker] = {}
+        self.by_proc: dict[bytes, Worker] = {}
+        self.queue: deque[Grant] = deque()
+        self.leases: dict[int, Grant] = {}
+        self._slots = self._leases = 0
+        self._failures = 0
+        self._spawn_at = 0.0
+        self.respawn = NEVER
+
+    # -- requests -------------------------------------------------------------------------------------
+    def on_lease(
+        self,
+        peer: Peer,
+        now: float,
+        request: int,
+        cpus: float,
+        actor: bool,
+        resources: dict[str, float],
+    ) -> None:
+        grant = Grant(peer, request, cpus, actor, resources)
+        lacking = [
+            f"{amount:g} {name} (the node has {self.total.get(name, 0):g})"
+            for name, amount in self._needs(grant)
+            if amount > self.total.get(name, 0) + EPSILON
+        ]
+        if lacking:
+            reason = "no node can ever provide " + " and ".join(lacking)
+            self.machine.send(peer, m.DENIED, request, reason)
+            return
+        self.queue.append(grant)
+        self.match(now)
+
+    def on_cancel(self, peer: Peer, now: float, request: int) -> None:
+        for grant in self.queue:
+            if grant.holder is peer and grant.request == request:
+                self.queue.remove(grant)
+                return
+
+    def _needs(self, grant: Grant) -> list[tuple[str, float]]:
+        return [("CPU", grant.cpus), *grant.resources.items()]
+
+    def _fits(self, grant: Grant) -> bool:
+        return all(amount <= self.free[name] + EPSILON for name, amount in self._needs(grant) if amount)
+
+    def match(self, now: float) -> None:
+        """Grant what can be granted; see to workers and CPUs for the rest."""
+        idle = [worker for worker in self.workers.values() if worker.phase == IDLE]
+        short = blocked = 0
+        for grant in list(self.queue):
+            if (blocked and any(amount for _, amount in self._needs(grant))) or not self._fits(grant):
+                blocked += 1
+            elif idle:
+                self.queue.remove(grant)
+                self._grant(grant, idle.pop(), now)
+            else:
+                short += 1
+        if blocked:
+            self._reclaim()
+        self._spawn(short, now)
+
+    def _grant(self, grant: Grant, worker: Worker, now: float) -> None:
+        assert worker.peer is not None
+        self._leases += 1
+        grant.id = self._leases
+        grant.worker = worker
+        worker.phase, worker.lease, worker.since = LEASED, grant, now
+        worker.actor = grant.actor
+        for name, amount in self._needs(grant):
+            self.free[name] -= amount
+        self.leases[grant.id] = grant
+        peer = worker.peer
+        self.machine.send(
+            grant.holder, m.GRANT, grant.request, grant.id, peer.id, peer.address
+        )
+
+    def _reclaim(self) -> None:
+        """Somebody waits for CPUs: ask the holders of other leases, each lease once."""
+        waiting = next(grant for grant in self.queue if not self._fits(grant))
+        lacking = waiting.cpus - self.free["CPU"]
+        for lease in self.leases.values():
+            if lacking <= EPSILON:
+                return
+            if lease.actor or lease.worker is None or lease.worker.lent:
+                continue
+            same = lease.cpus == waiting.cpus and lease.resources == waiting.resources
+            if lease.holder is waiting.holder and same:
+                continue  # it would only ask again
+            lacking -= lease.cpus
+            if not lease.reclaimed:
+                lease.reclaimed = True
+                self.machine.send(lease.holder, m.RECLAIM, lease.id)
+
+    def _spawn(self, short: int, now: float) -> None:
+        """Keep enough workers starting for the requests that lack one, and for the next."""
+        if now < self._spawn_at:
+            self.respawn = self._spawn_at
+            return
+        starting = pool = 0
+        for worker in self.workers.values():
+            starting += worker.phase == STARTING
+            pool += worker.phase != ENDING and not worker.actor
+        wanted = max(short - starting, self.prestart - pool)
+        for _ in range(min(wanted, self.workers_max - len(self.workers))):
+            self._slots += 1
+            self.workers[self._slots] = Worker(self._slots, now)
+            self.machine.send(self.spawner, m.SPAWN, self._slots)
+
+    # -- leases ---------------------------------------------------------------------------------------
+    def on_return(self, peer: Peer, now: float, id: int, reuse: bool) -> None:
+        lease = self.leases.get(id)
+        if lease is None or lease.holder is not peer:
+            return
+        worker = self._release(lease)
+        if worker.phase == LEASED:
+            worker.since = now
+            if reuse and not lease.actor:
+                worker.phase = IDLE
+                worker.label = ""
+            else:
+                self.end(worker, now, "its lease was ended by its holder")
+        self.match(now)
+
+    def _release(self, lease: Grant) -> Worker:
+        del self.leases[lease.id]
+        worker = lease.worker
+        assert worker is not None
+        for name, amount in self._needs(lease):
+            if not (worker.lent and name == "CPU"):
+                self.free[name] += amount
+        worker.lease = None
+        worker.lent = False
+        return worker
+
+    def on_blocked(self, peer: Peer, now: float, blocked: bool) -> None:
+        """The worker's task waits in ``get``, or runs again."""
+        worker = self.by_proc.get(peer.id)
+        if worker is None or worker.lease is None or worker.lent == blocked:
+            return
+        worker.lent = blocked
+        self.free["CPU"] += worker.lease.cpus if blocked else -worker.lease.cpus
+        self.match(now)
+
+    # -- lives ----------------------------------------------------------------------------------------
+    def on_spawned(self, peer: Peer, now: float, slot: int, pid: int) -> None:
+        self.workers[slot].pid = pid
+        self._failures = 0
+
+    def on_spawn_failed(self, peer: Peer, now: float, slot: int, reason: str) -> None:
+        del self.workers[slot]
+        self._failures += 1
+        if self._failures < SPAWN_TRIES:
+            self._spawn_at = now + SPAWN_BACKOFF * 2**self._failures
+            self.respawn = self._spawn_at
+            return
+        self._failures = 0
+        while self.queue:
+            grant = self.queue.popleft()
+            self.machine.send(
+                grant.holder, m.DENIED, grant.request, f"no worker could be started: {reason}"
+            )
+
+    def on_worker(self, peer: Peer, now: float, slot: int) -> None:
+        """A worker has connected."""
+        worker = self.workers.get(slot)
+        if worker is None:
+            return
+        worker.peer = peer
+        worker.phase, worker.since = IDLE, now
+        self.by_proc[peer.id] = worker
+        self.match(now)
+
+    def on_stay(self, peer: Peer, now: float) -> None:
+        worker = self.by_proc.get(peer.id)
+        if worker is not None and worker.phase == ENDING:
+            worker.phase, worker.since, worker.kill_at = IDLE, now, NEVER
+            self.match(now)
+
+    def end(self, worker: Worker, now: float, why: str, idle: bool = False) -> None:
+        """Tell the worker to exit; it is killed if it does not."""
+        worker.phase = ENDING
+        worker.why = why
+        if worker.peer is not None:
+            self.machine.send(worker.peer, m.EXIT, idle)
+        if not idle:
+            worker.kill_at = now + END_GRACE
+
+    def kill(self, worker: Worker, why: str) -> None:
+        """End the worker at once."""
+        worker.phase = ENDING
+        worker.why = why
+        self.machine.send(self.spawner, m.SIGNAL, worker.slot, 9)
+
+    def on_exited(self, worker: Worker, now: float) -> None:
+        """The process is gone."""
+        del self.workers[worker.slot]
+        if worker.peer is not None:
+            self.by_proc.pop(worker.peer.id, None)
+        elif worker.phase == STARTING:
+            self._failures += 1
+            self._spawn_at = now + SPAWN_BACKOFF * 2 ** min(self._failures, SPAWN_TRIES)
+            self.respawn = self._spawn_at
+        if worker.lease is not None:
+            self._release(worker.lease)
+        self.match(now)
+
+    def forget_holder(self, peer: Peer, now: float) -> None:
+        """A holder of leases died: its workers are free, its actors end."""
+        self.queue = deque(grant for grant in self.queue if grant.holder is not peer)
+        for lease in [lease for lease in self.leases.values() if lease.holder is peer]:
+            worker = self._release(lease)
+            if worker.phase == LEASED:  # it may still run something for the dead: end it
+                self.kill(worker, "the process that had leased it died")
+        self.match(now)
+
+    # -- time -----------------------------------------------------------------------------------------
+    def deadline(self) -> float:
+        """The next reaping, kill or retried spawn."""
+        soonest = self.respawn
+        pool = sum(1 for worker in self.workers.values() if not worker.actor)
+        for worker in self.workers.values():
+            soonest = min(soonest, worker.kill_at)
+            if worker.phase == IDLE and pool > self.prestart:
+                soonest = min(soonest, worker.since + self.idle_seconds)
+        return soonest
+
+    def on_timer(self, now: float) -> None:
+        """Reap, kill, spawn."""
+        if now >= self.respawn:
+            self.respawn = NEVER
+            self._spawn_at = 0.0
+            self.match(now)
+        pool = sum(1 for worker in self.workers.values() if not worker.actor)
+        for worker in list(self.workers.values()):
+            if now >= worker.kill_at:
+                worker.kill_at = NEVER
+                self.kill(worker, worker.why)
+            elif (
+                worker.phase == IDLE
+                and pool > self.prestart
+                and now >= worker.since + self.idle_seconds
+            ):
+                pool -= 1
+                worker.since = now
+                self.end(worker, now, "it was idle", idle=True)
+
+    def snapshot(self) -> list[dict[str, Any]]:
+        """A line for each worker."""
+        return [
+            {
+                "pid": worker.pid,
+                "proc": worker.peer.id.hex() if worker.peer is not None else "",
+                "kind": "actor" if worker.actor else "worker",
+                "state": PHASES[worker.phase],
+                "runs": worker.label,
+                "cpus": worker.lease.cpus if worker.lease is not None else 0.0,
+                "blocked": worker.lent,
+            }
+            for worker in self.workers.values()
+        ]
+
+    def check(self) -> None:
+        """What is leased and what is free add up."""
+        for name, total in self.total.items():
+            used = sum(
+                dict(self._needs(lease)).get(name, 0.0)
+                for lease in self.leases.values()
+                if not (name == "CPU" and lease.worker is not None and lease.worker.lent)
+            )
+            assert abs(self.free[name] + used - total) < 1e-6, f"{name} does not add up"
+        for lease in self.leases.values():
+            assert lease.worker is not None
+            assert lease.worker.lease is lease

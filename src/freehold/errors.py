@@ -1,0 +1,209 @@
+"""Every error that freehold raises, as one tree.  Each says whose fault it is and what to do.
+
+::
+
+    FreeholdError
+    |- TaskError                the user's function raised; also an instance of the user's class
+    |- SerializationError       a value cannot travel (TypeError); names the path to the culprit
+    |- GetTimeoutError          the caller's time limit passed (TimeoutError); the task goes on
+    |- Unschedulable            no node can ever satisfy the resources asked for (ValueError)
+    |- WorkerDied               the process that ran the task died; retries are used up or not allowed
+    |- NodeDied                 the node daemon is gone, and with it everything on the node
+    |- ActorError
+    |  |- ActorDied             the actor will never answer again
+    |  `- ActorUnavailable      the actor cannot be reached now; the call may or may not have run
+    |- ObjectLost               the value existed and no copy or recipe is left
+    |  |- OwnerDied             ... because the process that owned the reference died
+    |  `- ObjectFreed           ... because the reference is used after its value was released
+    |- ObjectStoreFull          the arena has no room for the value
+    |- OutOfMemory              the task went over its own ``memory=`` limit (MemoryError)
+    |- InvalidReference         a reference that does not belong to this session (ValueError)
+    |- NotInitialized           used after ``shutdown()`` or in a forked child (RuntimeError)
+    |- AlreadyInitialized       ``init()`` called twice (RuntimeError)
+    `- ProtocolError            a peer broke the protocol (ConnectionError)
+       |- AuthenticationError   ... it does not know the secret
+       `- VersionMismatch       ... it speaks another version of it
+
+All of them pickle.  Errors made by a daemon cross the wire as ``(class name, text)``, never as
+pickles; :func:`from_wire` turns them back.
+"""
+
+from __future__ import annotations
+
+
+class FreeholdError(Exception):
+    """Base class of every error that the library raises by itself."""
+
+
+class TaskError(FreeholdError):
+    """The user's function raised.
+
+    ``get`` raises an instance of a class that derives both from :class:`TaskError` and from the
+    class of the user's exception, so that either can be caught.
+
+    Attributes:
+        function: the name of the remote function or method.
+        remote_traceback: the traceback, as text, from the process that ran it.
+        cause: the user's exception, or ``None`` where it could not be pickled.
+        pid: the process that ran it.
+    """
+
+    function: str
+    remote_traceback: str
+    cause: BaseException | None
+    pid: int
+
+    def __init__(
+        self, function: str, remote_traceback: str, cause: BaseException | None, pid: int
+    ) -> None:
+        super().__init__(function, remote_traceback, cause, pid)
+        self.function = function
+        self.remote_traceback = remote_traceback
+        self.cause = cause
+        self.pid = pid
+
+    def __str__(self) -> str:
+        return f"{self.function} raised in process {self.pid}:\n{self.remote_traceback.rstrip()}"
+
+    def as_instance_of_cause(self) -> TaskError:
+        """This error as an instance of the user's class too, where that class allows it."""
+        cause = self.cause
+        if cause is None or isinstance(cause, FreeholdError) or not isinstance(cause, Exception):
+            return self
+        try:
+            return _dual_class(type(cause))(
+                self.function, self.remote_traceback, cause, self.pid
+            )
+        except TypeError:  # the user's class cannot be subclassed, or lays out its memory itself
+            return self
+
+
+_dual_classes: dict[type, type[TaskError]] = {}
+
+
+def _dual_class(kind: type[BaseException]) -> type[TaskError]:
+    """``TaskError(kind)``: a class that is both a TaskError and the user's class."""
+    dual = _dual_classes.get(kind)
+    if dual is not None:
+        return dual
+
+    def getattribute(self: TaskError, name: str) -> object:
+        return getattr(self.cause, name)
+
+    def init(
+        self: TaskError, function: str, text: str, cause: BaseException | None, pid: int
+    ) -> None:
+        self.args = (function, text, cause, pid)
+        self.function, self.remote_traceback, self.cause, self.pid = function, text, cause, pid
+
+    def reduce(self: TaskError) -> tuple[object, ...]:
+        return _rebuild_dual, (self.function, self.remote_traceback, self.cause, self.pid)
+
+    namespace = {
+        "__init__": init,
+        "__getattr__": getattribute,
+        "__reduce__": reduce,
+        "__str__": TaskError.__str__,
+        "__module__": kind.__module__,
+    }
+    name = f"TaskError({kind.__name__})"
+    dual = type(name, (TaskError, kind), namespace)
+    _dual_classes[kind] = dual
+    return dual
+
+
+def _rebuild_dual(
+    function: str, remote_traceback: str, cause: BaseException | None, pid: int
+) -> TaskError:
+    return TaskError(function, remote_traceback, cause, pid).as_instance_of_cause()
+
+
+class SerializationError(FreeholdError, TypeError):
+    """An argument or a result cannot be pickled; the text names the path to the culprit."""
+
+
+class GetTimeoutError(FreeholdError, TimeoutError):
+    """``get`` waited as long as it was allowed to.  The task goes on; ask again later."""
+
+
+class Unschedulable(FreeholdError, ValueError):
+    """No node has the resources that the task asks for; it would wait for ever."""
+
+
+class WorkerDied(FreeholdError):
+    """The process that ran the task died, and the task may not (or no longer) be retried."""
+
+
+class NodeDied(FreeholdError):
+    """The node daemon is gone; every task, actor and shared object of the node is lost."""
+
+
+class ActorError(FreeholdError):
+    """Base class of the errors about an actor, as against those that its methods raise."""
+
+
+class ActorDied(ActorError):
+    """The actor is dead: its process died, its constructor raised, or it was killed."""
+
+
+class ActorUnavailable(ActorError):
+    """The actor cannot be reached for now.  The call may or may not have run."""
+
+
+class ObjectLost(FreeholdError):
+    """The value is gone, and nothing can make it again."""
+
+
+class OwnerDied(ObjectLost):
+    """The process that owned the reference died before its value reached this process."""
+
+
+class ObjectFreed(ObjectLost):
+    """The reference was used after its value had been released."""
+
+
+class ObjectStoreFull(FreeholdError, MemoryError):
+    """The node's arena has no room for the value; drop references or raise ``arena_bytes_max``."""
+
+
+class OutOfMemory(FreeholdError, MemoryError):
+    """The task went over the ``memory=`` limit that it was submitted with."""
+
+
+class InvalidReference(FreeholdError, ValueError):
+    """The reference belongs to another session, or was pickled outside the system."""
+
+
+class NotInitialized(FreeholdError, RuntimeError):
+    """There is no runtime here: it was shut down, or this process was forked from a driver."""
+
+
+class AlreadyInitialized(FreeholdError, RuntimeError):
+    """``init()`` was called twice; call ``shutdown()`` first, or once at the program's start."""
+
+
+class ProtocolError(FreeholdError, ConnectionError):
+    """A peer sent what the protocol does not allow; its connection was closed."""
+
+
+class AuthenticationError(ProtocolError):
+    """A peer does not know this session's secret."""
+
+
+class VersionMismatch(ProtocolError):
+    """A peer speaks another version of the control protocol."""
+
+
+_WIRE = {
+    kind.__name__: kind
+    for kind in (
+        SerializationError, Unschedulable, WorkerDied, NodeDied, ActorDied,
+        ActorUnavailable, ObjectLost, OwnerDied, ObjectFreed, ObjectStoreFull, OutOfMemory,
+        InvalidReference, ProtocolError,
+    )
+}  # fmt: skip
+
+
+def from_wire(kind: str, text: str) -> FreeholdError:
+    """The error that a core machine described as ``(class name, text)``."""
+    return _WIRE.get(kind, FreeholdError)(text)

@@ -1,0 +1,1 @@
+"""Extras that are built on freehold's public API only."""

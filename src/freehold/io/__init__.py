@@ -1,0 +1,1 @@
+"""Every system call: sockets, shared memory, processes.  Knows bytes, never messages."""

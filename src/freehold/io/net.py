@@ -1,0 +1,85 @@
+"""Unix sockets in a directory that only this user may enter."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import stat
+import tempfile
+
+PREFIX = "freehold-"
+
+
+def make_session_dir() -> str:
+    """A new directory, mode 0700, named after the user, so that two users do not collide."""
+    return tempfile.mkdtemp(prefix=f"{PREFIX}{os.getuid()}-")
+
+
+def session_dirs() -> list[str]:
+    """This user's session directories, the newest first; anybody else's are ignored."""
+    found = []
+    for entry in os.scandir(tempfile.gettempdir()):
+        if entry.name.startswith(f"{PREFIX}{os.getuid()}-"):
+            status = entry.stat(follow_symlinks=False)
+            private = stat.S_IMODE(status.st_mode) == 0o700 and status.st_uid == os.getuid()
+            if private and stat.S_ISDIR(status.st_mode):
+                found.append((status.st_mtime, entry.path))
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def remove_session_dir(path: str) -> None:
+    """Remove it with what is inside; nothing happens if it is gone."""
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def write_private(path: str, data: bytes) -> None:
+    """Write a new file of mode 0600."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)
+
+
+def read_file(path: str) -> bytes:
+    """The file's content."""
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def listen(path: str) -> socket.socket:
+    """A listening socket."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.bind(path)
+    os.chmod(path, 0o600)
+    sock.listen(1024)
+    sock.setblocking(False)
+    return sock
+
+
+def dial(path: str) -> socket.socket:
+    """A connected socket.  Raises OSError when nobody listens."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.connect(path)
+    except OSError:
+        sock.close()
+        raise
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        sock.setsockopt(socket.SOL_SOCKET, option, 1 << 20)
+    return sock
+
+
+def accept(listener: socket.socket) -> socket.socket | None:
+    """The next connection, if there is one."""
+    try:
+        sock, _ = listener.accept()
+    except (BlockingIOError, ConnectionAbortedError):
+        return None
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        sock.setsockopt(socket.SOL_SOCKET, option, 1 << 20)
+    return sock
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected stream sockets."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -1,0 +1,193 @@
+"""Processes: fork, exec, signals, pipes, limits.
+
+Children are tied to their parent with ``PR_SET_PDEATHSIG``, so that nothing survives the process that
+it belongs to, whatever kills that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
+
+OUTPUT_CHUNK = 65_536
+
+
+def die_with_parent(parent: int) -> None:
+    """Be killed when ``parent`` dies; exit now if it already has."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def set_name(name: str) -> None:
+    """The name that ``ps`` and ``top`` show."""
+    _libc.prctl(_PR_SET_NAME, name.encode()[:15])
+
+
+def start_python(code: str, config: bytes) -> subprocess.Popen[bytes]:
+    """A fresh interpreter in a session of its own, with ``config`` on its standard input.
+
+    Its standard output carries its one line of answer; its input stays open, and its end tells it
+    that the starter has died.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        close_fds=True,
+    )
+    assert process.stdin is not None
+    process.stdin.write(len(config).to_bytes(4, "little") + config)
+    process.stdin.flush()
+    return process
+
+
+def read_config() -> bytes:
+    """The other end of ``start_python``."""
+    size = int.from_bytes(os.read(0, 4), "little")
+    data = b""
+    while len(data) < size:
+        chunk = os.read(0, size - len(data))
+        if not chunk:
+            sys.exit(1)
+        data += chunk
+    return data
+
+
+def fork(child: Callable[[], None], close: tuple[int, ...] = ()) -> int:
+    """Fork a process that runs ``child`` and exits; returns its pid."""
+    parent = os.getpid()
+    pid = os.fork()
+    if pid:
+        return pid
+    _run_child(child, parent, close)
+
+
+def _run_child(child: Callable[[], None], parent: int, close: tuple[int, ...]) -> NoReturn:
+    code = 1
+    try:
+        die_with_parent(parent)
+        for fd in close:
+            os.close(fd)
+        child()
+        code = 0
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else (0 if stop.code is None else 1)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def output_pipe() -> tuple[int, int]:
+    """(read end, write end), the read end non-blocking."""
+    read, write = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(read, False)
+    return read, write
+
+
+def capture_output(out: int, err: int) -> None:
+    """Make the pipes this process's standard output and error, line by line."""
+    os.dup2(out, 1)
+    os.dup2(err, 2)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115 (for the life of the process)
+    sys.stdout = open(1, "w", buffering=1, closefd=False, errors="backslashreplace")  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, closefd=False, errors="backslashreplace")  # noqa: SIM115
+
+
+def read_output(fd: int) -> bytes | None:
+    """What was printed: empty at the end, None if there is nothing now."""
+    try:
+        return os.read(fd, OUTPUT_CHUNK)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return b""
+
+
+def child_signals() -> int:
+    """A descriptor that becomes readable when a child has exited."""
+    read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    return read
+
+
+def reset_signals() -> None:
+    """Signal handling as a fresh process has it, but for Ctrl-C, which is the driver's."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def reap() -> list[tuple[int, int]]:
+    """(pid, exit code or minus the signal) of every child that has exited."""
+    done = []
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return done
+        if not pid:
+            return done
+        done.append((pid, os.waitstatus_to_exitcode(status)))
+
+
+def send_signal(pid: int, number: int) -> None:
+    """Signal a process; nothing happens if it is gone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def limit_memory(limit: int | None) -> None:
+    """Bound this process's private memory, in bytes; None lifts the bound."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    soft = resource.RLIM_INFINITY if limit is None else limit
+    if hard != resource.RLIM_INFINITY:
+        soft = hard if soft == resource.RLIM_INFINITY else min(soft, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def private_bytes() -> int:
+    """The private memory of this process that RLIMIT_DATA counts, in bytes."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[5]) * resource.getpagesize()
+
+
+def exit_now(code: int) -> NoReturn:
+    """End the process without cleaning up: what it had is the kernel's and the node's to collect."""
+    os._exit(code)
+
+
+def at_fork(child: Callable[[], Any]) -> None:
+    """Call ``child`` in every forked child of this process."""
+    os.register_at_fork(after_in_child=child)
+
+
+def close(fd: int) -> None:
+    """Close a descriptor."""
+    os.close(fd)
+
+
+def has_output(fd: int) -> bool:
+    """Whether something can be read now, the end included."""
+    return bool(select.select([fd], [], [], 0)[0])

@@ -1,0 +1,113 @@
+"""The bytes of the arena: one shared file, mapped once by every process of the node.
+
+The file is a ``memfd``: it has no name, so no crash can leave it behind, and it is not bounded by the
+size of ``/dev/shm`` (64 MB in many containers).  Its pages are allocated when an extent is granted
+(``reserve``), so that a full machine is a typed error and never a SIGBUS.  First writes go through
+``pwrite``, which skips the page faults and the zeroing of fresh pages; later ones are a plain copy into
+the mapping.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Arena:
+    """A mapping of the node's arena."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        self.fd = fd
+        self.size = size
+        # Pins are typed by powers of two, so a pin may reach beyond the last object's end; the file
+        # is sparse, and twice its size costs nothing.
+        self.map = mmap.mmap(fd, 2 * size)
+        self.view = memoryview(self.map)
+
+    @classmethod
+    def create(cls, size: int) -> Arena:
+        """A new, empty arena."""
+        fd = os.memfd_create("freehold-arena", os.MFD_CLOEXEC)
+        os.ftruncate(fd, 2 * size)
+        return cls(fd, size)
+
+    def reserve(self, offset: int, size: int) -> None:
+        """Allocate the pages.  Raises OSError when the machine has no memory for them."""
+        os.posix_fallocate(self.fd, offset, size)
+
+    def release(self, offset: int, size: int) -> None:
+        """Give the pages back to the machine."""
+        self.map.madvise(mmap.MADV_REMOVE, offset, size)
+
+    def write(self, offset: int, parts: Iterable[tuple[int, Buffer]], warm: bool) -> None:
+        """Write the parts at their offsets from ``offset``."""
+        for at, part in parts:
+            start = offset + at
+            size = part.nbytes if isinstance(part, memoryview) else len(part)
+            if warm or size < 1 << 16:
+                self.view[start : start + size] = part
+            else:
+                self._write_cold(start, memoryview(part), size)
+
+    def _write_cold(self, start: int, part: memoryview, size: int) -> None:
+        done = 0
+        while done < size:
+            done += os.pwrite(self.fd, part[done:], start + done)
+
+    def pin(self, offset: int, size: int, drops: deque[Any], token: Any) -> memoryview:
+        """A read-only view; when it and all views of it are gone, ``token`` is appended to ``drops``."""
+        guard = _guard_type(size).from_buffer(self.map, offset)
+        guard.drops = drops
+        guard.token = token
+        return memoryview(guard).cast("B")[:size].toreadonly()
+
+    def read(self, offset: int, size: int) -> memoryview:
+        """A read-only view for those who do not keep it."""
+        return self.view[offset : offset + size].toreadonly()
+
+    def close(self) -> None:
+        """Close the file; the mapping goes when the last view does."""
+        os.close(self.fd)
+
+
+def _on_guard_del(self: Any) -> None:
+    self.drops.append(self.token)
+
+
+_guard_types: dict[int, Any] = {}
+
+
+def _guard_type(size: int) -> Any:
+    """A buffer type of at least ``size`` bytes whose instances tell when they die.
+
+    ``memoryview`` and numpy keep the exporting object alive, not the view that they were made from,
+    so the exporter itself must be the pin.
+    """
+    bits = max(size - 1, 1).bit_length()
+    kind = _guard_types.get(bits)
+    if kind is None:
+        base = ctypes.c_ubyte * (1 << bits)
+        namespace = {"__del__": _on_guard_del, "__slots__": ("drops", "token")}
+        kind = _guard_types[bits] = type("Pin", (base,), namespace)
+    return kind
+
+
+class Cells:
+    """A page of 16-byte cells: the last task that each worker has started, readable after a crash."""
+
+    WIDTH = 16
+    COUNT = 4096
+
+    def __init__(self) -> None:
+        self.map = mmap.mmap(-1, self.WIDTH * self.COUNT)
+
+    def cell(self, slot: int) -> memoryview:
+        """The cell of a worker's slot; slots wrap, dead workers' cells are reused."""
+        start = slot % self.COUNT * self.WIDTH
+        return memoryview(self.map)[start : start + self.WIDTH]

@@ -1,0 +1,1 @@
+"""One file per kind of process: glue between the core machines and the system.  Decides nothing."""

@@ -1,0 +1,108 @@
+"""Calls, from Python values to the core: arguments are serialized, references in them are found."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+from freehold.core.actors import Line
+from freehold.core.messages import SHARED
+from freehold.core.objects import Row
+from freehold.core.tasks import CONSTRUCTOR, FUNCTION_TASK, METHOD, Spec
+from freehold.proc.host import now
+from freehold.proc.runtime import Runtime
+from freehold.wire import serial
+from freehold.wire.serial import Packed
+
+CODE_MAX = 100 * 1024 * 1024  # bytes of one function or class
+
+__all__ = ["CONSTRUCTOR", "FUNCTION_TASK", "METHOD", "Line", "Row", "Spec", "now"]
+
+
+def make_spec(
+    code: bytes, name: str, kind: int, options: dict[str, Any], wire: dict[str, Any]
+) -> Spec:
+    """The core's description of a function or class with its options."""
+    if len(code) > CODE_MAX:
+        raise ValueError(
+            f"{name} is {len(code):,} bytes of code and captured values, more than {CODE_MAX:,}; "
+            "put large values with freehold.put() and pass the reference"
+        )
+    cpus = options["num_cpus"]
+    resources = sorted((key, float(n)) for key, n in (options["resources"] or {}).items() if n)
+    return Spec(
+        hashlib.blake2b(code, digest_size=16).digest(),
+        name,
+        code,
+        kind=kind,
+        cpus=float(cpus or 0),
+        resources=tuple(resources),
+        outputs=options.get("num_returns", 1),
+        retries=options.get("max_retries", 0),
+        options=wire,
+    )
+
+
+def method_spec(actor: str, method: str, outputs: int) -> Spec:
+    """The description of an actor's method: its key on the wire is its name."""
+    return Spec(method.encode(), f"{actor}.{method}", kind=METHOD, outputs=outputs)
+
+
+def submit(
+    here: Runtime,
+    spec: Spec,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    references: type,
+    line: Line | None = None,
+) -> tuple[Row, ...]:
+    """Submit a task of any kind; the rows of its results."""
+    deps: list[tuple[int | str, Row]] = []
+    if any(isinstance(value, references) for value in args):
+        args = tuple(_without(enumerate(args), references, deps))
+    if any(isinstance(value, references) for value in kwargs.values()):
+        kwargs = dict(zip(kwargs, _without(kwargs.items(), references, deps), strict=True))
+    packed = serial.dumps((args, kwargs)) if args or kwargs else b""
+    nested: list[Row] = []
+    if not isinstance(packed, bytes):
+        nested = [reference._row for reference in packed.refs]
+    with here.lock:
+        id = here.context().next_id()
+    args_row = _place_arguments(here, packed)
+    with here.lock:
+        rows = here.client.submit_full(
+            spec, id,
+            b"" if args_row is not None else _joined(packed),
+            now(),
+            args_row=args_row, deps=deps, nested=nested, line=line,
+        )  # fmt: skip
+        here.submitted(rows[0])
+    return rows
+
+
+def _without(
+    items: Iterable[tuple[Any, Any]], references: type, deps: list[tuple[int | str, Row]]
+) -> list[Any]:
+    """The values with None in place of each reference, which is noted in ``deps``."""
+    values = []
+    for key, value in items:
+        if isinstance(value, references):
+            deps.append((key, value._row))  # type: ignore[attr-defined]
+            value = None
+        values.append(value)
+    return values
+
+
+def _joined(packed: bytes | Packed) -> bytes:
+    return packed if isinstance(packed, bytes) else packed.join()
+
+
+def _place_arguments(here: Runtime, packed: bytes | Packed) -> Row | None:
+    """Large arguments become an object of their own, which the task holds."""
+    size = len(packed) if isinstance(packed, bytes) else packed.size
+    if size <= here.inline_max:
+        return None
+    row = here.put(packed, ())
+    assert row.state == SHARED
+    return row

@@ -1,0 +1,220 @@
+"""The driver: the user's program, and the embedded node that it starts and ends with."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import subprocess
+import sys
+import threading
+from types import FrameType
+from typing import Any
+
+import msgspec
+
+from freehold.config import Config
+from freehold.core.arena import GRAIN, round_up
+from freehold.core.leases import Limits
+from freehold.core.machine import Peer
+from freehold.core.messages import PENDING
+from freehold.errors import AlreadyInitialized, NodeDied, NotInitialized
+from freehold.io import clock, net, procs
+from freehold.io.shm import Arena
+from freehold.proc import runtime
+from freehold.proc.host import drops, now
+from freehold.proc.logs import LogView
+from freehold.proc.runtime import Runtime, set_current
+from freehold.wire.auth import SECRET_BYTES
+
+START_TIMEOUT = 30.0  # seconds
+NODE_CODE = "from freehold.proc.node import main; main()"
+_ended_here = False  # this process had a runtime and shut it down
+
+
+class Driver(Runtime):
+    """The runtime of the user's program."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.dir = net.make_session_dir()
+        secret = clock.random_bytes(SECRET_BYTES)
+        super().__init__(
+            secret, "driver", address=os.path.join(self.dir, "driver.sock"),
+            limits=Limits(depth_max=config.depth_max, idle=config.lease_idle_ms / 1000),
+            inline_max=config.inline_bytes_max,
+        )  # fmt: skip
+        self.pid = clock.pid()
+        self.log_view = LogView()
+        self.node_process: subprocess.Popen[bytes] | None = None
+        self._sigint: Any = None
+
+    # -- start ------------------------------------------------------------------------------------
+    def start(self) -> None:
+        """Start the embedded node and connect to it."""
+        net.write_private(os.path.join(self.dir, "secret"), self.secret)
+        node_address = os.path.join(self.dir, "node.sock")
+        self.node_process = procs.start_python(NODE_CODE, self._node_config(node_address))
+        self.listen(self.address)
+        assert self.node_process.stdout is not None
+        if self.node_process.stdout.readline() != b"ready\n":
+            code = self.node_process.wait(START_TIMEOUT)
+            net.remove_session_dir(self.dir)
+            raise NodeDied(f"the node daemon could not start; it exited with code {code}")
+        node = Peer(b"", node_address, "node")
+        self.dial(node)
+        ready = self.wait_until(
+            lambda: self.owner.node is not None or bool(self.errors), now() + START_TIMEOUT
+        )
+        if self.errors:
+            raise self.errors[0]
+        if not ready:
+            raise NodeDied("the node daemon does not answer")
+        info = self.process.node_info
+        fd = os.open(f"/proc/{self.node_process.pid}/fd/{info['fd']}", os.O_RDWR)
+        self.arena = Arena(fd, info["arena"])
+        self._take_interrupts()
+        self.start_background()
+
+    def _node_config(self, address: str) -> bytes:
+        config = self.config
+        cpus = float(config.num_cpus if config.num_cpus is not None else clock.cpu_count())
+        arena = config.arena_bytes_max or int(clock.memory_bytes() * 0.3)
+        return msgspec.msgpack.encode(
+            {
+                "dir": self.dir,
+                "node": address,
+                "secret": self.secret,
+                "cpus": cpus,
+                "resources": config.resources or {},
+                "arena": round_up(arena, GRAIN),
+                "prestart": int(cpus) if config.prestart is None else config.prestart,
+                "worker_idle": config.worker_idle_s,
+                "workers_max": config.workers_max,
+                "reserve": config.reserve_bytes,
+                "depth_max": config.depth_max,
+                "lease_idle": config.lease_idle_ms / 1000,
+                "inline_max": config.inline_bytes_max,
+                "path": [path or os.getcwd() for path in sys.path],
+            }
+        )
+
+    def _take_interrupts(self) -> None:
+        """Ctrl-C must not strike while the tables are being changed."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        previous = signal.getsignal(signal.SIGINT)
+        if not callable(previous):
+            return
+
+        def on_interrupt(number: int, frame: FrameType | None) -> None:
+            if self.lock._is_owned():  # type: ignore[attr-defined]
+                self.interrupted = True  # raised as soon as the lock is released
+            else:
+                previous(number, frame)
+
+        self._sigint = (on_interrupt, previous)
+        signal.signal(signal.SIGINT, on_interrupt)
+
+    # -- end --------------------------------------------------------------------------------------
+    def stop(self) -> None:
+        """End the session: workers, node, files.  References of it raise from now on."""
+        with self.lock:
+            for row in list(self.owner.rows.values()):
+                if row.state == PENDING:
+                    self.owner.fail(row, "NotInitialized", "freehold was shut down meanwhile")
+                else:
+                    row.state = 3
+                    row.data = ["InvalidReference", "it belongs to a session that was shut down"]
+            self._after()
+        self.close()
+        self._end_node()
+        self.log_view.close()
+        net.remove_session_dir(self.dir)
+        if self._sigint and signal.getsignal(signal.SIGINT) is self._sigint[0]:
+            signal.signal(signal.SIGINT, self._sigint[1])
+        self.owner.rows.clear()
+
+    def _end_node(self) -> None:
+        process = self.node_process
+        if process is None:
+            return
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.close()
+        try:
+            process.wait(5.0)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+
+    def show_logs(self, logs: list[tuple[int, str, str, list[str]]]) -> None:
+        if self.config.log_to_driver:
+            self.log_view.show(logs)
+
+
+# -- the process's one driver --------------------------------------------------------------------
+
+
+def init(options: dict[str, Any]) -> Driver:
+    """Start a session.  Raises AlreadyInitialized if there is one."""
+    global _ended_here
+    existing = runtime.current()
+    if existing is not None:
+        raise AlreadyInitialized(
+            "freehold is running already; call freehold.shutdown() before another init()"
+        )
+    driver = Driver(Config.make(options))
+    drops.clear()
+    try:
+        driver.start()
+    except BaseException:
+        driver.close()
+        driver._end_node()
+        net.remove_session_dir(driver.dir)
+        raise
+    set_current(driver)
+    _ended_here = False
+    return driver
+
+
+def shutdown() -> None:
+    """End the session, if there is one."""
+    global _ended_here
+    driver = runtime.current()
+    if isinstance(driver, Driver) and driver.pid == clock.pid():
+        set_current(None)
+        _ended_here = True
+        driver.stop()
+
+
+def ensure() -> Runtime:
+    """The process's runtime; started now if this is the first use."""
+    existing = runtime.current()
+    if existing is not None:
+        return existing
+    if _forked:
+        raise NotInitialized(
+            "this process was forked from a freehold driver and has no connection of its own; "
+            "call freehold.init() in it, or use tasks instead of fork"
+        )
+    if _ended_here:
+        raise NotInitialized("freehold was shut down; call freehold.init() to start again")
+    return init({})
+
+
+_forked = False
+
+
+def _after_fork() -> None:
+    """The child of a driver is no driver: it shares sockets that it must not touch."""
+    global _forked
+    if isinstance(runtime.current(), Driver):
+        set_current(None)
+        drops.clear()
+        _forked = True
+
+
+procs.at_fork(_after_fork)
+atexit.register(shutdown)

@@ -1,0 +1,57 @@
+"""What tasks print, at the driver: each line prefixed with who printed it, repeats folded."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import TextIO
+
+
+class LogView:
+    """Writes workers' lines to the driver's standard streams."""
+
+    def __init__(self) -> None:
+        self._last = ("", "")  # stream, text without the prefix
+        self._repeats = 0
+        self._pids: set[int] = set()
+
+    def show(self, logs: list[tuple[int, str, str, list[str]]]) -> None:
+        """Show ``(pid, name, stream, lines)`` entries."""
+        for pid, name, stream, lines in logs:
+            for line in lines:
+                self._line(pid, name, stream, line)
+        for stream in ("out", "err"):
+            with contextlib.suppress(OSError, ValueError):
+                _stream(stream).flush()
+
+    def _line(self, pid: int, name: str, stream: str, line: str) -> None:
+        if (stream, line) == self._last:
+            self._repeats += 1
+            self._pids.add(pid)
+            return
+        self._unfold()
+        self._last = (stream, line)
+        self._write(stream, f"({name or 'worker'} pid={pid}) {line}")
+
+    def _unfold(self) -> None:
+        if self._repeats:
+            times = "once" if self._repeats == 1 else f"{self._repeats} times"
+            where = f"{len(self._pids)} process" + ("es" if len(self._pids) > 1 else "")
+            self._write(self._last[0], f"  ... the line above {times} more, from {where}")
+        self._repeats = 0
+        self._pids.clear()
+
+    def _write(self, stream: str, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # the stream may be closed or full
+            _stream(stream).write(text + "\n")
+
+    def close(self) -> None:
+        """Show the count of what is still folded."""
+        self._unfold()
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+
+
+def _stream(name: str) -> TextIO:
+    """The driver's stream as it is now; programs and test runners replace them."""
+    return sys.stderr if name == "err" else sys.stdout

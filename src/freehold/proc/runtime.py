@@ -1,0 +1,386 @@
+"""A process that runs user code, driver or worker: values, references and waiting around its host.
+
+The public API is a thin face of this file.  ``current()`` is the process's runtime.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from freehold.core.executor import Run
+from freehold.core.ids import CONTEXT_BYTES, Context
+from freehold.core.leases import Limits
+from freehold.core.machine import NEVER
+from freehold.core.messages import FAILED, INLINE, PENDING, SHARED
+from freehold.core.objects import Row, Waiter
+from freehold.core.process import Process
+from freehold.errors import (
+    FreeholdError,
+    NodeDied,
+    NotInitialized,
+    ObjectStoreFull,
+    TaskError,
+    from_wire,
+)
+from freehold.io import clock
+from freehold.io.shm import Arena
+from freehold.proc.host import BURST, Host, drops, now
+from freehold.wire import serial
+from freehold.wire.serial import Packed
+
+LEND_AFTER = 1e-3  # seconds in `get` after which a worker lends its CPUs
+
+current_runtime: Runtime | None = None
+task_context: contextvars.ContextVar[Context | None] = contextvars.ContextVar(
+    "freehold_task", default=None
+)
+
+
+def current() -> Runtime | None:
+    """The runtime of this process, if there is one."""
+    return current_runtime
+
+
+def set_current(runtime: Runtime | None) -> None:
+    """Make it the runtime of this process."""
+    global current_runtime
+    current_runtime = runtime
+
+
+class Runtime(Host):
+    """The host of a driver or a worker."""
+
+    machine: Process
+
+    def __init__(
+        self,
+        secret: bytes,
+        kind: str,
+        *,
+        address: str,
+        limits: Limits,
+        inline_max: int,
+    ) -> None:
+        process = Process(clock.random_bytes(8), address, limits=limits)
+        super().__init__(process, secret, kind, address)
+        self.process = process
+        self.owner = process.owner
+        self.client = process.client
+        self.inline_max = inline_max
+        self.arena: Arena | None = None
+        self.root = Context(clock.random_bytes(CONTEXT_BYTES))
+        self.running: Run | None = None  # of a worker's main thread
+        self.interrupted = False
+        self.loading: dict[int, list[Row]] = {}  # thread -> rows met while arguments are loaded
+        self._sleepers: list[threading.Event] = []
+        self.after = self._after
+
+    # -- submission -------------------------------------------------------------------------------
+    def context(self) -> Context:
+        """Where this thread's submissions are numbered."""
+        return task_context.get() or self.root
+
+    def submitted(self, row: Row) -> None:
+        """After a submission, locked: a lone message goes at once, a burst in batches."""
+        task = row.task
+        place = task.place if task is not None else None
+        if place is None or len(place.inflight) > 1:
+            self.unflushed += 1
+            if self.unflushed < BURST:
+                return
+            self.flush()
+            self.poll_once()
+        else:
+            self.flush()
+        if self.resting:
+            self.waker.wake()
+
+    def put(self, packed: bytes | Packed, contains: Sequence[Row]) -> Row:
+        """A new object of this process, with no handle yet."""
+        with self.lock:
+            id = self.context().next_id()
+        state, data = self.place(id, self.process.id, packed)
+        with self.lock:
+            return self.owner.put(id, state, data, contains)
+
+    def place(self, id: bytes, owner: bytes, packed: bytes | Packed) -> tuple[int, Any]:
+        """Where a serialized value lives: inline if it is small, else in the arena."""
+        if isinstance(packed, bytes):
+            if len(packed) <= self.inline_max:
+                return INLINE, packed
+            packed = Packed([(0, packed)], len(packed), [])
+        elif packed.size <= self.inline_max:
+            return INLINE, packed.join()
+        offset, warm = self._allocate(packed.size)
+        assert self.arena is not None
+        self.arena.write(offset, packed.parts, warm)
+        with self.lock:
+            return SHARED, self.process.seal(id, owner, offset, packed.size)
+
+    def _allocate(self, size: int) -> tuple[int, bool]:
+        heap = self.process.heap
+        for _ in range(100):
+            with self.lock:
+                if drops:
+                    self.drain()
+                    self.machine.settle(now())
+                offset = heap.place(size)
+                if offset is not None:
+                    return offset, heap.is_warm(offset, size)
+                self.check_alive()
+                request = self.process.request_extent(size)
+            extents = self.process.extents
+            self.wait_until(lambda r=request: extents[r] is not None or self._lost())  # type: ignore[misc]
+            refusal = extents.pop(request)
+            if refusal is None:
+                self.check_alive()
+            if refusal:
+                raise ObjectStoreFull(refusal)
+        raise ObjectStoreFull(f"no room for {size:,} bytes: other threads take it first")
+
+    # -- values -----------------------------------------------------------------------------------
+    def value(self, row: Row) -> Any:
+        """The value of a row that is not pending.  Raises the error that it ended in."""
+        if row.state == INLINE:
+            return serial.loads(row.data)
+        if row.state == SHARED:
+            return self.read_shared(row)
+        raise self.error(row.data)
+
+    def read_shared(self, row: Row) -> Any:
+        """The value, in place; views of it keep the row."""
+        assert self.arena is not None
+        _, offset, size = row.data
+        view = self.arena.read(offset, size)
+        if not serial.has_views(view):
+            return serial.loads(view)
+        row.handles += 1
+        return serial.loads(self.arena.pin(offset, size, drops, row))
+
+    def error(self, data: Any) -> BaseException:
+        """The exception that a failed row's data describes."""
+        if isinstance(data, (bytes, memoryview)):
+            error: BaseException = serial.loads(data)
+            return error.as_instance_of_cause() if isinstance(error, TaskError) else error
+        made = from_wire(data[0], data[1])
+        if len(data) > 2:
+            made.__cause__ = self.error(data[2])
+        return made
+
+    def hold(self, id: bytes, owner: bytes, address: str) -> Row:
+        """The row of a reference that is being deserialized, with one more handle."""
+        with self.lock:
+            row = self.owner.hold(id, owner, address)
+            met = self.loading.get(threading.get_ident())
+            if met is not None:
+                met.append(row)
+            return row
+
+    @contextlib.contextmanager
+    def meeting(self, rows: list[Row]) -> Iterable[None]:  # type: ignore[misc]
+        """Note in ``rows`` the references that this thread deserializes meanwhile."""
+        thread = threading.get_ident()
+        self.loading[thread] = rows
+        try:
+            yield
+        finally:
+            del self.loading[thread]
+
+    # -- waiting ----------------------------------------------------------------------------------
+    def wait_row(self, row: Row, until: float = NEVER) -> bool:
+        """Pump until the row is not pending; False when the time is over."""
+        if row.state != PENDING:
+            return True
+        if row.owner is not None:
+            with self.lock:
+                self.owner.want(row)
+        return self.wait_until(lambda: row.state != PENDING, until, (row,))
+
+    def wait_rows(self, rows: Sequence[Row], until: float = NEVER) -> bool:
+        """Pump until none of the rows is pending, or one has failed; False when time is over."""
+        with self.lock:
+            for row in rows:
+                if row.state == PENDING and row.owner is not None:
+                    self.owner.want(row)
+        remaining = iter(rows)
+        at: list[Row | None] = [next(remaining, None)]
+
+        def done() -> bool:
+            row = at[0]
+            while row is not None and row.state != PENDING:
+                if row.state == FAILED:
+                    return True
+                row = at[0] = next(remaining, None)
+            return row is None
+
+        return self.wait_until(done, until, rows)
+
+    def wait_until(
+        self, done: Callable[[], bool], until: float = NEVER, rows: Sequence[Row] = ()
+    ) -> bool:
+        """Pump, or sleep while another thread pumps, until ``done()``."""
+        if done():
+            return True
+        if not self.pump_lock.acquire(blocking=False):
+            return self._wait_asleep(done, until, rows)
+        try:
+            return self._wait_pumping(done, until)
+        finally:
+            self.leave()
+            self.pump_lock.release()
+            if self._sleepers:
+                with self.lock:
+                    if self._sleepers:
+                        self._sleepers[0].set()
+
+    def _wait_pumping(self, done: Callable[[], bool], until: float) -> bool:
+        self.pumps += 1
+        self.pumping = True
+        with self.lock:
+            if drops or self.machine.dirty:
+                self._finish(now())
+        run = self.running
+        lend_at = NEVER if run is None else now() + LEND_AFTER
+        lent = False
+        try:
+            while not done():
+                self.pump(min(until, lend_at))
+                if self.interrupted:
+                    self.interrupted = False
+                    raise KeyboardInterrupt
+                if until != NEVER and now() >= until and not done():
+                    return False
+                if lend_at != NEVER and now() >= lend_at and not done():
+                    lend_at, lent = NEVER, True
+                    with self.lock:
+                        self.process.executor.block(run)
+                        self.flush()
+        finally:
+            if lent:
+                with self.lock:
+                    self.process.executor.unblock()
+                    self.flush()
+        return True
+
+    def _wait_asleep(self, done: Callable[[], bool], until: float, rows: Sequence[Row]) -> bool:
+        """Another thread pumps: sleep until it brings what we wait for, or leaves."""
+        event = threading.Event()
+        with self.lock:
+            pending = [row for row in rows if row.state == PENDING]
+            for row in pending:
+                waiter = Waiter(1, event.set)
+                row.waiters = [*(row.waiters or ()), waiter]
+            self._sleepers.append(event)
+            if self.machine.dirty:
+                self.flush()
+        try:
+            while not done():
+                if self.pump_lock.acquire(blocking=False):
+                    try:
+                        return self._wait_pumping(done, until)
+                    finally:
+                        self.leave()
+                        self.pump_lock.release()
+                left = until - now()
+                if left <= 0:
+                    return False
+                event.wait(min(left, 0.05))
+                event.clear()
+            return True
+        finally:
+            with self.lock:
+                self._sleepers.remove(event)
+                if self._sleepers:
+                    self._sleepers[0].set()
+
+    def watch_rows(self, rows: Sequence[Row], count: int, port: Callable[[], None]) -> bool:
+        """Call ``port``, locked, when ``count`` more of the rows are ready; False: they are now."""
+        with self.lock:
+            pending = [row for row in rows if row.state == PENDING]
+            left = count - (len(rows) - len(pending))
+            if left <= 0:
+                return False
+            waiter = Waiter(left, port)
+            for row in pending:
+                self.owner.want(row)
+                if row.waiters is None:
+                    row.waiters = [waiter]
+                else:
+                    row.waiters.append(waiter)
+            if self.machine.dirty:
+                self.flush()
+            if self.resting:
+                self.waker.wake()
+            return True
+
+    def count_ready(self, rows: Sequence[Row], count: int, until: float) -> None:
+        """Pump until ``count`` of the rows are ready, or the time is over."""
+        waiter = Waiter(0)
+        with self.lock:
+            pending = [row for row in rows if row.state == PENDING]
+            waiter.left = count - (len(rows) - len(pending))
+            if waiter.left > 0:
+                for row in pending:
+                    if row.owner is not None:
+                        self.owner.want(row)
+                    if row.waiters is None:
+                        row.waiters = [waiter]
+                    else:
+                        row.waiters.append(waiter)
+        self.wait_until(lambda: waiter.left <= 0, until, rows)
+        with self.lock:
+            for row in pending:
+                if row.waiters is not None and waiter in row.waiters:
+                    row.waiters.remove(waiter)
+
+    def _after(self) -> None:
+        woken = self.owner.woken
+        if woken:
+            self.owner.woken = []
+            for waiter in woken:
+                waiter.port()
+        if self.process.logs:
+            logs, self.process.logs = self.process.logs, []
+            self.show_logs(logs)
+
+    def show_logs(self, logs: list[tuple[int, str, str, list[str]]]) -> None:
+        """What workers printed; only a driver gets any."""
+
+    # -- the host's duties ----------------------------------------------------------------------------
+    def drain(self) -> None:
+        drop = self.owner.drop
+        while drops:
+            drop(drops.popleft())
+
+    def restless(self) -> bool:
+        return bool(self.owner.rows)
+
+    def _lost(self) -> bool:
+        return bool(self.client.lost) or self.closed
+
+    def check_alive(self) -> None:
+        """Raises NotInitialized or NodeDied when there is nothing to work with."""
+        if self.closed:
+            raise NotInitialized("freehold was shut down; call freehold.init() to start again")
+        if self.client.lost:
+            raise NodeDied(self.client.lost)
+
+    def status(self, timeout: float = 5.0) -> dict[str, Any]:
+        """The node's tables."""
+        with self.lock:
+            self.check_alive()
+            request = self.process.request_status()
+            self.flush()
+        statuses = self.process.statuses
+        arrived = self.wait_until(
+            lambda: statuses[request] is not None or self._lost(), now() + timeout
+        )
+        status = statuses.pop(request)
+        self.check_alive()
+        if not arrived or status is None:
+            raise FreeholdError(f"the node did not answer within {timeout:g} s")
+        return status

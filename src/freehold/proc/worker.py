@@ -1,0 +1,388 @@
+"""The worker process: runs tasks, or is an actor.
+
+Plain functions and plain methods run one after the other on the main thread.  An actor with ``async
+def`` methods runs them on an event loop of its own, which also pumps; one with ``max_concurrency`` > 1
+runs plain methods in that many threads while the main thread pumps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import cloudpickle
+
+from freehold.core import messages as m
+from freehold.core.client import RETRY
+from freehold.core.executor import Output, Run
+from freehold.core.ids import Context, ref_id
+from freehold.core.leases import Limits
+from freehold.core.machine import NEVER, Peer
+from freehold.core.messages import FAILED, INLINE, SHARED
+from freehold.core.tasks import CONSTRUCTOR, METHOD
+from freehold.errors import FreeholdError, SerializationError, TaskError
+from freehold.io import clock, procs
+from freehold.io.shm import Arena
+from freehold.proc.host import drops, now
+from freehold.proc.runtime import Runtime, set_current, task_context
+from freehold.wire import serial
+
+FLUSH_EVERY = 2e-4  # seconds between flushes while short tasks run
+FLUSH_COUNT = 32
+LABEL_EVERY = 0.05  # seconds between two notices of what runs here
+ASYNC_CONCURRENCY = 1000
+
+
+class Worker(Runtime):
+    """The runtime of a worker process."""
+
+    def __init__(self, config: dict[str, Any], arena: Arena, slot: int, cell: memoryview) -> None:
+        address = os.path.join(config["dir"], f"w{slot}.sock")
+        super().__init__(
+            config["secret"], "worker", address=address,
+            limits=Limits(depth_max=config["depth_max"], idle=config["lease_idle"]),
+            inline_max=config["inline_max"],
+        )  # fmt: skip
+        self.arena = arena
+        self.cell = cell
+        self.info = {"slot": slot}
+        self.executor = self.process.executor
+        self.functions: dict[bytes, Callable[..., Any]] = {}
+        self.names: dict[bytes, str] = {}
+        self.actor: Any = None
+        self.actor_name = ""
+        self.concurrency = 0  # of an actor: 0 plain, else threads or coroutines
+        self.is_async = False
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._flush_at = 0.0
+        self._unsent = 0
+        self._label = ""
+        self._label_at = 0.0
+        self._flush_planned = False
+
+    # -- the main thread --------------------------------------------------------------------------
+    def serve(self, node_address: str) -> None:
+        """Run tasks until told to exit."""
+        self.listen(self.address)
+        node = Peer(b"", node_address, "node")
+        self.dial(node)
+        self.start_background()
+        process, queue = self.process, self.executor.queue
+        while not self._over():
+            if not queue:
+                self._wait_for_work()
+            if self.actor is not None and self.concurrency:
+                self._serve_concurrently()
+                return
+            with self.lock:
+                run = self.executor.next()
+            if run is not None:
+                self.execute(run)
+        if process.exiting:
+            with self.lock:
+                self.flush()
+
+    def _over(self) -> bool:
+        return self.process.exiting or bool(self.client.lost)
+
+    def _wait_for_work(self) -> None:
+        queue, process = self.executor.queue, self.process
+        with self.lock:
+            self.flush()
+        self._unsent = 0
+        with self.pump_lock:
+            self.pumps += 1
+            self.pumping = True
+            while not queue and not process.exiting and not self.client.lost:
+                self.pump(NEVER)
+            self.leave()
+
+    def _serve_concurrently(self) -> None:
+        if self.is_async:
+            asyncio.run(self._serve_async())
+            return
+        with ThreadPoolExecutor(self.concurrency, "freehold-actor") as threads:
+            while not self._over():
+                self._wait_for_work()
+                while True:
+                    with self.lock:
+                        run = self.executor.next()
+                    if run is None:
+                        break
+                    threads.submit(self._execute_in_thread, run)
+
+    def _execute_in_thread(self, run: Run) -> None:
+        task_context.set(Context(b"", run.id))
+        self._complete(run, self._outputs_of(run))
+        with self.lock:
+            self.flush()
+
+    # -- async actors -----------------------------------------------------------------------------
+    async def _serve_async(self) -> None:
+        loop = self.loop = asyncio.get_running_loop()
+        self.pumping = True  # the loop pumps; the background thread stays out of its way
+        self.pumps += 1
+        stop = loop.create_future()
+        slots = asyncio.Semaphore(self.concurrency)
+        running: set[asyncio.Task[None]] = set()
+
+        def on_ready() -> None:
+            self.poll_once()
+            start_runs()
+            if self._over() and not stop.done():
+                stop.set_result(None)
+
+        def start_runs() -> None:
+            while True:
+                with self.lock:
+                    run = self.executor.next()
+                if run is None:
+                    break
+                task = loop.create_task(self._run_async(run, slots))
+                running.add(task)
+                task.add_done_callback(running.discard)
+
+        loop.add_reader(self.epoll.fileno(), on_ready)
+        start_runs()
+        self._plan_timer(loop)
+        await stop
+        loop.remove_reader(self.epoll.fileno())
+
+    def _plan_timer(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self.lock:
+            self._finish(now())
+        loop.call_later(0.1, self._plan_timer, loop)
+
+    async def _run_async(self, run: Run, slots: asyncio.Semaphore) -> None:
+        async with slots:
+            task_context.set(Context(b"", run.id))
+            outputs: list[Output]
+            try:
+                function = self._function(run)
+                args, kwargs = self._arguments(run)
+                result = function(*args, **kwargs)
+                if inspect.isawaitable(result):
+                    result = await result
+                args = kwargs = function = None  # type: ignore[assignment]
+                outputs = self._results(run, result)
+            except Exception as error:
+                outputs = self._failure(run, error)
+            self._complete(run, outputs)
+            if not self._flush_planned:
+                self._flush_planned = True
+                assert self.loop is not None
+                self.loop.call_soon(self._flush_async)
+
+    def _flush_async(self) -> None:
+        self._flush_planned = False
+        with self.lock:
+            self._finish(now())
+
+    # -- one task ---------------------------------------------------------------------------------
+    def execute(self, run: Run) -> None:
+        """Run one task on the main thread."""
+        self.cell[:] = run.id
+        self.root.enter(run.id)
+        self.running = run
+        outputs = self._outputs_of(run)
+        self.running = None
+        self._complete(run, outputs)
+        self._unsent += 1
+        when = now()
+        if self._unsent >= FLUSH_COUNT or when - self._flush_at > FLUSH_EVERY:
+            self._unsent = 0
+            self._flush_at = when
+            with self.lock:
+                self.flush()
+
+    def _outputs_of(self, run: Run) -> list[Output]:
+        try:
+            function = self.functions.get(run.key) or self._function(run)
+            if run.args or run.deps:
+                args, kwargs = self._arguments(run)
+            else:
+                args, kwargs = (), {}
+            if run.options:
+                result = self._call_with_options(run, function, args, kwargs)
+            else:
+                result = function(*args, **kwargs)
+            if result is None and run.outputs == 1:
+                return _NOTHING
+            del args, kwargs
+            return self._results(run, result)
+        except Exception as error:
+            return self._failure(run, error)
+        except KeyboardInterrupt as error:
+            return self._failure(run, error)
+
+    def _call_with_options(
+        self, run: Run, function: Callable[..., Any], args: Any, kwargs: Any
+    ) -> Any:
+        if run.kind == CONSTRUCTOR:
+            return self._construct(run, function, args, kwargs)
+        limit = run.options.get("memory")
+        if not limit:
+            return function(*args, **kwargs)
+        procs.limit_memory(procs.private_bytes() + int(limit))
+        try:
+            return function(*args, **kwargs)
+        finally:
+            procs.limit_memory(None)
+
+    def _construct(self, run: Run, kind: Callable[..., Any], args: Any, kwargs: Any) -> None:
+        self.actor = kind(*args, **kwargs)
+        self.actor_name = getattr(kind, "__name__", "actor")
+        cls = type(self.actor)
+        self.is_async = any(
+            inspect.iscoroutinefunction(getattr(cls, name, None)) for name in dir(cls)
+        )
+        concurrency = run.options.get("max_concurrency") or 0
+        if self.is_async:
+            self.concurrency = concurrency or ASYNC_CONCURRENCY
+        elif concurrency > 1:
+            self.concurrency = concurrency
+        self.functions.clear()
+
+    def _complete(self, run: Run, outputs: list[Output]) -> None:
+        with self.lock:
+            if drops:
+                self.drain()
+            self.executor.finish(run, outputs)
+            for _, _, inner in outputs:
+                for row in inner:  # held since the result was serialized
+                    self.owner.drop(row)
+            self.machine.settle(self.machine.now)
+
+    def _function(self, run: Run) -> Callable[..., Any]:
+        """What the run calls."""
+        key = run.key
+        function = self.functions.get(key)
+        if function is not None:
+            return function
+        if run.kind == METHOD or (self.actor is not None and run.kind != CONSTRUCTOR):
+            name = key.decode()
+            function = getattr(self.actor, name)
+            self.names[key] = f"{self.actor_name}.{name}"
+        else:
+            name, code = self.executor.code[key]
+            function = cloudpickle.loads(code)
+            self.names[key] = name
+            self._tell_label(name)
+        assert callable(function)
+        self.functions[key] = function
+        return function
+
+    def _tell_label(self, name: str) -> None:
+        node = self.owner.node
+        if name != self._label and node is not None:
+            self._label = name
+            with self.lock:
+                self.machine.send(node, m.LABEL, name)
+                self.flush()
+
+    def _arguments(self, run: Run) -> tuple[Any, Any]:
+        """The values of the run's arguments."""
+        args: Any = ()
+        kwargs: Any = {}
+        with self.meeting(run.refs):
+            if run.args:
+                args, kwargs = self._load(run.args, run.guards)
+            if run.deps:
+                args = list(args)
+                for position, row, state, data in run.deps:
+                    value = self.read_shared(row) if state == SHARED else serial.loads(data)
+                    if isinstance(position, str):
+                        kwargs[position] = value
+                    else:
+                        args[position] = value
+        return args, kwargs
+
+    def _load(self, args: Any, guards: list[Any]) -> Any:
+        if isinstance(args, bytes):
+            return serial.loads(args)
+        return self.read_shared(guards[0])
+
+    def _results(self, run: Run, result: Any) -> list[Output]:
+        """The serialized results."""
+        if run.outputs == 1:
+            return [self._output(run, 0, result)]
+        if run.outputs == 0:
+            return [(INLINE, b"", [])]
+        if not isinstance(result, (tuple, list)) or len(result) != run.outputs:
+            got = f"{len(result)} values" if isinstance(result, (tuple, list)) else repr(type(result))
+            raise ValueError(f"num_returns={run.outputs}, but the function returned {got}")
+        return [self._output(run, index, value) for index, value in enumerate(result)]
+
+    def _output(self, run: Run, index: int, value: Any) -> Output:
+        packed = serial.dumps(value)
+        if packed.__class__ is bytes and len(packed) <= self.inline_max:
+            return INLINE, packed, []
+        rows: list[Any] = []
+        if not isinstance(packed, bytes):
+            rows = [reference._row for reference in packed.refs]
+            with self.lock:
+                for row in rows:
+                    row.handles += 1  # until the answer is sent
+        state, data = self.place(ref_id(run.id, index), run.peer.id, packed)
+        return state, data, rows
+
+    def _failure(self, run: Run, error: BaseException) -> list[Output]:
+        """What the caller's `get` will raise."""
+        name = self._name(run)
+        if isinstance(error, FreeholdError) and not isinstance(error, TaskError):
+            data: Any = [type(error).__name__, f"{name}: {error}"]
+        elif isinstance(error, MemoryError) and run.options.get("memory"):
+            limit = run.options["memory"]
+            data = ["OutOfMemory", f"{name} went over its limit, memory={limit:,} bytes"]
+        else:
+            data = _pickled_failure(name, error)
+        state = FAILED
+        wanted = run.options.get("retry_exceptions")
+        if wanted and (wanted is True or isinstance(error, cloudpickle.loads(wanted))):
+            state = RETRY
+        return [(state, data, []) for _ in range(max(run.outputs, 1))]
+
+    def _name(self, run: Run) -> str:
+        if run.key in self.names:
+            return self.names[run.key]
+        if run.key in self.executor.code:
+            return self.executor.code[run.key][0]
+        return f"{self.actor_name}.{run.key.decode(errors='replace')}"
+
+
+_NOTHING: list[Output] = [(INLINE, serial.NONE, [])]
+
+
+def _pickled_failure(name: str, error: BaseException) -> bytes:
+    """A TaskError, without the cause if that cannot be pickled, or not read back."""
+    own = error.__traceback__
+    shown = own.tb_next if own is not None and own.tb_next is not None else own
+    text = "".join(traceback.format_exception(type(error), error, shown))
+    error.__traceback__ = None
+    for cause in (error, None):
+        try:
+            data = serial.dumps(TaskError(name, text, cause, clock.pid()))
+            data = data if isinstance(data, bytes) else data.join()
+            serial.loads(data)
+        except Exception:  # user classes may do anything when pickled
+            continue
+        return data
+    raise SerializationError(f"the error of {name} cannot be pickled")
+
+
+def main(config: dict[str, Any], arena: Arena, slot: int, cell: memoryview) -> None:
+    """The worker's life, in the process that the fork server has made."""
+    procs.set_name("freehold-worker")
+    sys.path[:] = config["path"]
+    worker = Worker(config, arena, slot, cell)
+    set_current(worker)
+    worker.serve(config["node"])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    procs.exit_now(0)

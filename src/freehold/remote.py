@@ -1,0 +1,102 @@
+"""Remote functions: what ``@remote`` makes of a function."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Generic, ParamSpec, TypeVar
+
+from freehold import options as opts
+from freehold.proc import calls, driver, runtime
+from freehold.proc.calls import now
+from freehold.ref import Ref
+from freehold.wire import serial
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class RemoteFunction(Generic[P, R]):
+    """A function that runs as a task, on a worker, when called with ``.remote(...)``."""
+
+    def __init__(self, function: Callable[P, R], given: dict[str, Any]) -> None:
+        self._function = function
+        self._given = given
+        self._options = opts.merge(opts.TASK_DEFAULTS, given, "a remote function")
+        self._wire = opts.wire_options(self._options)
+        self._spec: Any = None
+        self._session: runtime.Runtime | None = None
+        self._code = b""
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        name = getattr(self._function, "__name__", "the function")
+        raise TypeError(
+            f"a remote function is not called directly: use {name}.remote(...), or "
+            f"{name}.__wrapped__(...) to run it in this process"
+        )
+
+    def options(self, **given: Any) -> RemoteFunction[P, R]:
+        """The same function with other options; see :func:`freehold.remote`."""
+        other: RemoteFunction[P, R] = RemoteFunction(self._function, {**self._given, **given})
+        other._code = self._code
+        return other
+
+    def remote(self, *args: P.args, **kwargs: P.kwargs) -> Ref[R]:
+        """Submit a task; the reference to its result, at once.
+
+        Returns a list of references with ``num_returns`` > 1, and None with ``num_returns=0``.
+        Raises SerializationError when an argument cannot be pickled; what the function raises is
+        raised by ``get``.
+        """
+        here = self._session
+        if here is None or here is not runtime.current_runtime:
+            here = self._bind()
+        spec = self._spec
+        if args or kwargs or spec.outputs != 1:
+            return self._submit(here, args, kwargs)  # type: ignore[no-any-return]
+        with here.lock:
+            row = here.client.submit(spec, here.context().next_id(), b"", now())
+            here.submitted(row)
+        return Ref(row)
+
+    def _submit(self, here: runtime.Runtime, args: Any, kwargs: Any) -> Any:
+        spec = self._spec
+        if spec.outputs == 1:
+            for value in args:
+                if value.__class__ is Ref:
+                    break
+            else:
+                if not kwargs:
+                    packed = serial.dumps((args, kwargs))
+                    if packed.__class__ is bytes and len(packed) <= here.inline_max:
+                        with here.lock:
+                            id = here.context().next_id()
+                            row = here.client.submit(spec, id, packed, now())
+                            here.submitted(row)
+                        return Ref(row)
+        rows = calls.submit(here, spec, args, kwargs, Ref)
+        return wrap(rows, spec.outputs)
+
+    def _bind(self) -> runtime.Runtime:
+        """Bind to the current session; the code is serialized once."""
+        here = driver.ensure()
+        here.check_alive()
+        if not self._code:
+            self._code = serial.dumps_code(self._function)
+        name = self._options["name"] or getattr(self._function, "__qualname__", "function")
+        self._spec = calls.make_spec(
+            self._code, name, calls.FUNCTION_TASK, self._options, self._wire
+        )
+        self._session = here
+        return here
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RemoteFunction, (self._function, self._given)
+
+
+def wrap(rows: tuple[Any, ...], outputs: int) -> Any:
+    """References of the rows, in the form in which ``.remote()`` returns them."""
+    if outputs == 1:
+        return Ref(rows[0])
+    return [Ref(row) for row in rows] if outputs else None

@@ -1,0 +1,256 @@
+"""User values: pickle 5, with large buffers out of band, laid out for reading in place.
+
+A serialized value is one of
+
+* a plain pickle (first byte ``0x80``), when it has no out-of-band buffers;
+* empty: ``None``, the most common result;
+* a *container* (first byte ``0x01``): a header of offsets, the pickle, and the buffers, each on a
+  64-byte boundary, so that numpy and Arrow read them where they lie;
+* raw ``bytes`` (first byte ``0x02``), so that a large byte string is copied once, not twice.
+
+Functions and classes that cannot be imported elsewhere travel by cloudpickle; everything else by the
+C pickler.  While a value is pickled, each reference in it is noted (``Packed.refs``); a reference
+that is pickled at any other time raises, because nobody would count it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import pickle
+import struct
+import sys
+import types
+from collections.abc import Callable
+from threading import get_ident as _get_ident
+from typing import Any, NamedTuple
+
+import cloudpickle
+
+from freehold.errors import SerializationError
+
+PLAIN, CONTAINER, RAW = 0x80, 0x01, 0x02
+ALIGN = 64
+_HEAD = struct.Struct("<BxxxIQ")  # kind, number of buffers, bytes of pickle
+_ENTRY = struct.Struct("<QQ")  # offset and size of a buffer
+NONE = b""
+OUT_OF_BAND_MIN = 4096  # a smaller buffer is cheaper inside the pickle
+_SCALARS = frozenset({int, float, bool, str, bytes, type(None)})
+dumps_plain = pickle.dumps
+loads_plain = pickle.loads
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Packed(NamedTuple):
+    """A value ready to be written: its parts, its size, and the references inside it."""
+
+    parts: list[tuple[int, Buffer]]  # (offset, bytes)
+    size: int
+    refs: list[Any]
+
+    def join(self) -> bytes:
+        """The value as one byte string."""
+        if len(self.parts) == 1:
+            return bytes(self.parts[0][1])
+        whole = bytearray(self.size)
+        for offset, part in self.parts:
+            whole[offset : offset + len(part)] = part
+        return bytes(whole)
+
+
+class _Collector:
+    """The references noted by the pickling that is under way in this thread."""
+
+    __slots__ = ("refs",)
+
+    def __init__(self) -> None:
+        self.refs: list[Any] = []
+
+
+_active: dict[int, _Collector] = {}  # by thread; a pickler may call back into user code
+
+
+def note_reference(reference: Any) -> bool:
+    """Called when a reference is pickled; False when nobody is there to count it."""
+    collector = _active.get(_get_ident())
+    if collector is None:
+        return False
+    collector.refs.append(reference)
+    return True
+
+
+class _Pickler(pickle.Pickler):
+    """The C pickler, with cloudpickle for code that the other side cannot import."""
+
+    def reducer_override(self, value: Any) -> Any:
+        kind = type(value)
+        if kind is types.FunctionType or issubclass(kind, type) or kind in _CODE:
+            return self._code(value)
+        if kind is memoryview:
+            return _as_view, (pickle.PickleBuffer(value),)
+        return NotImplemented
+
+    def _code(self, value: Any) -> Any:
+        module = sys.modules.get(getattr(value, "__module__", None) or "")
+        if module is not None and module.__name__ != "__main__":
+            found: Any = module
+            for name in getattr(value, "__qualname__", "").split("."):
+                found = getattr(found, name, None)
+            if found is value:
+                return NotImplemented  # importable: the name is enough
+        if type(value) is types.ModuleType:
+            return importlib.import_module, (value.__name__,)
+        return cloudpickle.loads, (cloudpickle.dumps(value),)
+
+
+_CODE = frozenset({types.ModuleType, classmethod, staticmethod, property})
+
+
+def _as_view(buffer: Any) -> memoryview:
+    return memoryview(buffer).toreadonly()
+
+
+def dumps(value: Any) -> bytes | Packed:
+    """Serialize: ``bytes`` for a small plain value, else a ``Packed``.
+
+    Raises SerializationError, naming the path to what cannot be pickled.
+    """
+    kind = type(value)
+    if value is None:
+        return NONE
+    if kind in _SCALARS and not (kind is bytes and len(value) > OUT_OF_BAND_MIN):
+        return dumps_plain(value, 5)
+    if kind is bytes:
+        head = _HEAD.pack(RAW, 0, len(value))
+        return Packed([(0, head), (len(head), value)], len(head) + len(value), [])
+    return _pack(value)
+
+
+def _pack(value: Any) -> bytes | Packed:
+    buffers: list[Any] = []
+
+    def keep_inside(buffer: pickle.PickleBuffer) -> bool:
+        try:
+            raw = buffer.raw()
+        except BufferError:  # not contiguous
+            return True
+        if raw.nbytes < OUT_OF_BAND_MIN:
+            return True
+        buffers.append(raw)
+        return False
+
+    stream = io.BytesIO()
+    thread = _get_ident()
+    before = _active.get(thread)
+    collector = _active[thread] = _Collector()
+    try:
+        _Pickler(stream, 5, buffer_callback=keep_inside).dump(value)
+    except Exception as error:
+        if isinstance(error, SerializationError):
+            raise
+        raise SerializationError(_explain(value, error)) from error
+    finally:
+        if before is None:
+            del _active[thread]
+        else:
+            _active[thread] = before
+    body = stream.getvalue()
+    if not buffers and not collector.refs:
+        return body
+    if not buffers:
+        return Packed([(0, body)], len(body), collector.refs)
+    return _lay_out(body, buffers, collector.refs)
+
+
+def _lay_out(body: bytes, buffers: list[memoryview], refs: list[Any]) -> Packed:
+    offset = _HEAD.size + _ENTRY.size * len(buffers)
+    head = _HEAD.pack(CONTAINER, len(buffers), len(body))
+    parts: list[tuple[int, Buffer]] = [(offset, body)]
+    end = offset + len(body)
+    for buffer in buffers:
+        start = -(-end // ALIGN) * ALIGN
+        head += _ENTRY.pack(start, buffer.nbytes)
+        parts.append((start, buffer))
+        end = start + buffer.nbytes
+    parts.insert(0, (0, head))
+    return Packed(parts, end, refs)
+
+
+def loads(data: Buffer) -> Any:
+    """The value.  Its buffers are read-only views into ``data``, which they keep alive."""
+    if not data:
+        return None
+    kind = data[0]
+    if kind == PLAIN:
+        return loads_plain(data)
+    view = memoryview(data)
+    _, count, size = _HEAD.unpack_from(view)
+    if kind == RAW:
+        return bytes(view[_HEAD.size : _HEAD.size + size])
+    start = _HEAD.size + _ENTRY.size * count
+    buffers = []
+    for index in range(count):
+        offset, length = _ENTRY.unpack_from(view, _HEAD.size + _ENTRY.size * index)
+        buffers.append(view[offset : offset + length].toreadonly())
+    return loads_plain(view[start : start + size], buffers=buffers)
+
+
+def has_views(data: Buffer) -> bool:
+    """Whether the loaded value reads ``data`` in place."""
+    return bool(data) and data[0] == CONTAINER
+
+
+def dumps_code(value: Any) -> bytes:
+    """A function or a class, by value."""
+    try:
+        return cloudpickle.dumps(value)
+    except Exception as error:
+        name = getattr(value, "__qualname__", repr(value))
+        raise SerializationError(f"{name} cannot be sent to workers: {error}") from error
+
+
+def _explain(value: Any, error: Exception) -> str:
+    path = find_culprit(value, "value")
+    return f"cannot pickle {path}: {type(error).__name__}: {error}"
+
+
+def find_culprit(value: Any, path: str, depth: int = 8) -> str:
+    """The path to the innermost part of ``value`` that cannot be pickled by itself."""
+    for name, part in _parts(value) if depth else ():
+        if not _can_pickle(part):
+            return find_culprit(part, path + name, depth - 1)
+    return f"{path} (a {type(value).__module__}.{type(value).__qualname__})"
+
+
+def _parts(value: Any) -> list[tuple[str, Any]]:
+    if isinstance(value, dict):
+        return [(f"[{key!r}]", part) for key, part in value.items()]
+    if isinstance(value, (list, tuple)):
+        return [(f"[{index}]", part) for index, part in enumerate(value)]
+    if isinstance(value, (set, frozenset)):
+        return [(f"{{{part!r}}}", part) for part in value]
+    if isinstance(value, types.FunctionType) and value.__closure__:
+        names = value.__code__.co_freevars
+        cells = [(n, c) for n, c in zip(names, value.__closure__, strict=False)]
+        return [(f".{name} (captured)", cell.cell_contents) for name, cell in cells]
+    state: Callable[[], Any] | None = getattr(value, "__dict__", None)
+    if isinstance(state, dict):
+        return [(f".{name}", part) for name, part in state.items()]
+    return []
+
+
+def _can_pickle(value: Any) -> bool:
+    thread = _get_ident()
+    before = _active.get(thread)
+    _active[thread] = _Collector()
+    try:
+        _Pickler(io.BytesIO(), 5, buffer_callback=lambda _: False).dump(value)
+    except Exception:
+        return False
+    finally:
+        if before is None:
+            del _active[thread]
+        else:
+            _active[thread] = before
+    return True
