@@ -1,12 +1,12 @@
 """freehold: remote calls with first-class references to values in shared memory.
 
-    import freehold as fh
+import freehold as fh
 
-    @fh.remote
-    def double(x):
-        return 2 * x
+@fh.remote
+def double(x):
+return 2 * x
 
-    print(fh.get(double.remote(21)))
+print(fh.get(double.remote(21)))
 """
 
 from freehold.actor import ActorClass, ActorHandle, method

@@ -243,4 +243,3 @@ def kill(actor: ActorHandle) -> None:
 def status() -> dict[str, Any]:
     """The node's tables: resources, processes, objects (bytes), leases, queue lengths, deaths."""
     return driver.ensure().status()
-

@@ -71,9 +71,7 @@ class TaskError(FreeholdError):
         if cause is None or isinstance(cause, FreeholdError) or not isinstance(cause, Exception):
             return self
         try:
-            return _dual_class(type(cause))(
-                self.function, self.remote_traceback, cause, self.pid
-            )
+            return _dual_class(type(cause))(self.function, self.remote_traceback, cause, self.pid)
         except TypeError:  # the user's class cannot be subclassed, or lays out its memory itself
             return self
 

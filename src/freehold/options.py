@@ -71,9 +71,7 @@ def _check(name: str, value: Any) -> None:
 
 def wire_options(options: dict[str, Any]) -> dict[str, Any]:
     """The options that the worker must know."""
-    wire = {
-        name: options[name] for name in ("memory", "max_concurrency") if options.get(name)
-    }
+    wire = {name: options[name] for name in ("memory", "max_concurrency") if options.get(name)}
     retry = options.get("retry_exceptions")
     if retry is True:
         wire["retry_exceptions"] = True

@@ -7,7 +7,7 @@ import concurrent.futures
 from collections.abc import Generator
 from typing import Any, Generic, TypeVar
 
-from freehold.core.objects import Row
+from freehold.core.rows import Row
 from freehold.errors import InvalidReference
 from freehold.proc import driver, runtime
 from freehold.proc.host import drops

@@ -9,17 +9,19 @@ dies, every call that was sent fails with ``ActorDied``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.ids import PROC_ID_BYTES
+from freehold.core.leases import Leases
+from freehold.core.machine import Machine, Peer
 from freehold.core.messages import FAILED, INLINE
-from freehold.core.objects import Row
-from freehold.core.tasks import Place, Queue, Task
+from freehold.core.owner import Owner
+from freehold.core.rows import Line, Place, Row, Task
 
-if TYPE_CHECKING:
-    from freehold.core.client import Client
-    from freehold.core.machine import Peer
+Push = Callable[[Task, Place, float], None]
+Finish = Callable[[Task, int, Any], None]
 
 
 def pack_address(proc: bytes, address: str) -> bytes:
@@ -32,33 +34,17 @@ def unpack_address(value: bytes) -> tuple[bytes, str]:
     return value[:PROC_ID_BYTES], value[PROC_ID_BYTES:].decode()
 
 
-class Line(Place):
-    """The calls of this process to one actor.
-
-    While any call is outstanding the line holds the actor's reference, so that an actor whose last
-    handle is dropped ends after its pending calls.
-    """
-
-    __slots__ = ("building", "error", "lease", "queue", "row")
-
-    def __init__(self, row: Row) -> None:
-        super().__init__(None)
-        self.row = row
-        self.queue: Queue = Queue()
-        self.lease = 0  # the owner's lease on the actor's worker
-        self.building: Task | None = None  # its constructor, while that runs
-        self.error: list[Any] | None = None  # once it is dead: [class name, text, cause?]
-
-    @property
-    def outstanding(self) -> bool:
-        return bool(self.inflight or self.queue)
-
-
 class Actors:
     """The lines of one process; part of its client."""
 
-    def __init__(self, client: Client) -> None:
-        self.client = client
+    def __init__(
+        self, machine: Machine, owner: Owner, leases: Leases, push: Push, finish: Finish
+    ) -> None:
+        self.machine = machine
+        self.owner = owner
+        self.leases = leases
+        self.push = push
+        self.finish = finish
         self.lines: dict[bytes, Line] = {}
 
     def line(self, row: Row) -> Line:
@@ -77,7 +63,7 @@ class Actors:
             return
         if row.state == INLINE:
             proc, address = unpack_address(row.data)
-            peer = self.client.machine.peer(proc, address)
+            peer = self.machine.peer(proc, address)
             if peer.down:
                 self.died(line, ["ActorDied", f"actor {row.id.hex()[:12]}: its process died"])
             else:
@@ -86,31 +72,31 @@ class Actors:
         elif row.state == FAILED:
             self.died(line, _as_death(row.data))
         elif row.owner is not None:
-            self.client.owner.want(row)
+            self.owner.want(row)
 
     def call(self, line: Line, task: Task, now: float) -> None:
         """Send the call now, or when its turn comes."""
         task.line = line
         if line.error is not None:
-            self.client.finish(task, FAILED, line.error)
+            self.finish(task, FAILED, line.error)
             return
         if not line.outstanding:
             line.row.holds += 1
         if line.queue or line.peer is None or task.missing:
             line.queue.append(task)
         else:
-            self.client.push(task, line, now)
+            self.push(task, line, now)
 
     def flush(self, line: Line, now: float) -> None:
         """Send the calls whose turn has come."""
         self.follow(line)
         while line.queue and line.peer is not None and not line.queue[0].missing:
-            self.client.push(line.queue.popleft(), line, now)
+            self.push(line.queue.popleft(), line, now)
 
     def answered(self, line: Line) -> None:
         """A call came back; let the actor's reference go after the last one."""
         if not line.inflight and not line.queue:
-            self.client.owner.unhold(line.row)
+            self.owner.unhold(line.row)
 
     def died(self, line: Line, error: list[Any]) -> None:
         """The actor will answer no more: fail what it has been sent, and what waits."""
@@ -122,9 +108,9 @@ class Actors:
         line.queue.clear()
         for task in tasks:
             task.place = None
-            self.client.finish(task, FAILED, error)
+            self.finish(task, FAILED, error)
         if tasks:
-            self.client.owner.unhold(line.row)
+            self.owner.unhold(line.row)
 
     def lost(self, line: Line, text: str) -> None:
         """The actor's process died."""
@@ -132,7 +118,7 @@ class Actors:
         row = line.row
         if building is not None:
             building.place = None
-            self.client.fail(building, "ActorDied", f"{building.spec.name}.__init__: {text}")
+            self.finish(building, FAILED, ["ActorDied", f"{building.spec.name}.__init__: {text}"])
         self.died(line, ["ActorDied", text])
         if row.owner is None and row.state == INLINE:
             row.state, row.data = FAILED, ["ActorDied", text]  # for those who ask later
@@ -143,7 +129,7 @@ class Actors:
         line.lease = lease
         line.building = task
         worker.lease = line
-        self.client.push(task, Place(worker), now)
+        self.push(task, Place(worker), now)
 
     def constructed(self, task: Task, state: int, data: Any) -> tuple[int, Any]:
         """The constructor is over: the state and data of the actor's reference."""
@@ -151,15 +137,17 @@ class Actors:
         line.building = None
         assert task.place is None or task.place.peer is not None
         if state != INLINE:
-            self.client.leases.end(line.lease)
+            self.leases.end(line.lease)
             line.lease = 0
         return state, data
 
     def kill(self, line: Line) -> None:
         """End the actor's process now; its death fails what is pending."""
-        node = self.client.owner.node
+        node = self.owner.node
         if line.peer is not None and node is not None:
-            self.client.machine.send(node, m.KILL, line.peer.id, "it was killed by freehold.kill()")
+            why = "it was killed by freehold.kill()"
+            self.machine.send(node, m.KILL, line.peer.id, why, False)
+            self.lost(line, why)
 
     def end(self, row: Row) -> None:
         """Nobody here refers to the actor: forget it; if it is ours, its process ends."""
@@ -169,7 +157,7 @@ class Actors:
         del self.lines[row.id]
         if row.owner is None and line.lease and line.error is None:
             line.error = ["ActorDied", "its last handle is gone"]
-            self.client.leases.end(line.lease)
+            self.leases.end(line.lease)
 
 
 def _as_death(data: Any) -> list[Any]:

@@ -160,7 +160,9 @@ class Heap:
         """Every byte of every extent is either free or in exactly one object."""
         for extent in self.extents.values():
             marks = extent.free.items()
-            marks += [(at, self.sizes[at]) for at, home in self._extent_of.items() if home is extent]
+            marks += [
+                (at, self.sizes[at]) for at, home in self._extent_of.items() if home is extent
+            ]
             end = extent.start
             for start, size in sorted(marks):
                 assert start == end, f"extent {extent.start}: gap or overlap at {start}"

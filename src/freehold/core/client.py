@@ -15,14 +15,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from freehold.core import messages as m
-from freehold.core.actors import Actors, Line, pack_address
+from freehold.core.actors import Actors, pack_address
 from freehold.core.ids import ref_id
-from freehold.core.leases import Lease, Leases, Limits, Pool
+from freehold.core.leases import Leases, Limits
 from freehold.core.machine import Machine, Peer
 from freehold.core.messages import FAILED, INLINE, PENDING, SHARED
-from freehold.core.objects import Row
 from freehold.core.owner import Owner, RefFields
-from freehold.core.tasks import CONSTRUCTOR, METHOD, Place, Spec, Task
+from freehold.core.rows import CONSTRUCTOR, METHOD, Lease, Line, Place, Pool, Row, Spec, Task
 
 RETRY = 4  # a state on the wire only: failed, in a way that the caller asked to have retried
 Dep = tuple[int | str, Row]
@@ -35,7 +34,7 @@ class Client:
         self.machine = machine
         self.owner = owner
         self.leases = Leases(machine, owner, self.push, limits)
-        self.actors = Actors(self)
+        self.actors = Actors(machine, owner, self.leases, self.push, self.finish)
         self.retried = 0  # tasks run again because a worker died
         self.lost = ""  # why there is no node any more
         machine.on(

@@ -20,9 +20,8 @@ from freehold.core import messages as m
 from freehold.core.ids import context_of
 from freehold.core.machine import Machine, Peer
 from freehold.core.messages import INLINE, PENDING, SHARED
-from freehold.core.objects import Row
 from freehold.core.owner import Owner
-from freehold.core.tasks import CONSTRUCTOR, FUNCTION_TASK
+from freehold.core.rows import CONSTRUCTOR, FUNCTION_TASK, Row
 
 Output = tuple[int, Any, list[Row]]  # state, data, the references inside
 

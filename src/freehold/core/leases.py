@@ -13,17 +13,14 @@ held, no daemon is on a task's path.  The rules:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from freehold.core import messages as m
 from freehold.core.machine import NEVER, Machine, Peer
-from freehold.core.tasks import Place, Queue, Spec, Task
+from freehold.core.owner import Owner
+from freehold.core.rows import Lease, Pool, Shape, Spec, Task
 
-if TYPE_CHECKING:
-    from freehold.core.owner import Owner
-
-Push = Callable[[Task, "Lease", float], None]
-Shape = tuple[float, tuple[tuple[str, float], ...]]
+Push = Callable[[Task, Lease, float], None]
 
 
 class Limits(NamedTuple):
@@ -34,39 +31,6 @@ class Limits(NamedTuple):
     stall: float = 0.002  # a lease that is silent for so long may have its queue recalled
     idle: float = 0.2  # an unused lease is returned after that many seconds
     leases_max: int = 64  # leases requested at a time, whatever the node's size
-
-
-class Lease(Place):
-    """One leased worker."""
-
-    __slots__ = ("blocked", "broken", "draining", "id", "last", "pool", "recalled")
-
-    def __init__(self, id: int, peer: Peer, pool: Pool, now: float) -> None:
-        super().__init__(peer)
-        self.id = id
-        self.pool = pool
-        self.last = now  # of the last result, or of the first task after being idle
-        self.blocked = False  # its task waits in `get`; it takes no more
-        self.broken = False  # the connection is cut; the node will say what happened
-        self.draining = False  # reclaimed: returned when its last task is done
-        self.recalled = False  # a RECALL is under way
-
-    @property
-    def usable(self) -> bool:
-        return not (self.blocked or self.broken or self.draining)
-
-
-class Pool:
-    """All leases of one resource shape, and the tasks that wait for them."""
-
-    __slots__ = ("idle", "leases", "queue", "requests", "shape")
-
-    def __init__(self, shape: Shape) -> None:
-        self.shape = shape
-        self.queue: Queue = Queue()
-        self.leases: list[Lease] = []
-        self.idle: list[Lease] = []  # the most recently used last
-        self.requests: set[int] = set()
 
 
 class Leases:
@@ -165,11 +129,7 @@ class Leases:
         else:
             spec.pace = pace + (took - pace) * (0.3 if took < pace else 0.1)
         queue = lease.pool.queue
-        if (
-            queue
-            and lease.usable
-            and len(lease.inflight) < self._depth(queue[0].spec)
-        ):
+        if queue and lease.usable and len(lease.inflight) < self._depth(queue[0].spec):
             self.push(queue.popleft(), lease, now)
             if queue and len(lease.inflight) < self._depth(queue[0].spec):
                 self.push(queue.popleft(), lease, now)

@@ -201,7 +201,9 @@ EXTENT_GRANT = _message(
 EXTENT_BACK = _message(
     "EXTENT_BACK", "process", "node", "The extent holds nothing any more.", "offset: int"
 )
-TRIM = _message("TRIM", "node", "process", "Memory is short: give back the extents kept in reserve.")
+TRIM = _message(
+    "TRIM", "node", "process", "Memory is short: give back the extents kept in reserve."
+)
 SEAL = _message(
     "SEAL", "process", "node",
     "An object is complete in the arena.",
@@ -228,9 +230,11 @@ HELD = _message(
 )  # fmt: skip
 KILL = _message(
     "KILL", "process", "node",
-    "End that worker now.",
+    "End that worker now; or, when it is only suspected because a connection to it broke, unless its "
+    "own exit explains that within a moment.",
     "proc: bytes",
     "reason: str",
+    "suspected: bool",
 )  # fmt: skip
 PROC_DOWN = _message(
     "PROC_DOWN", "node", "process",
@@ -294,9 +298,7 @@ RESERVED = _message(
     "end: int — as asked",
     "reason: str — '' if it is done",
 )  # fmt: skip
-SIGNAL = _message(
-    "SIGNAL", "node", "spawner", "Send it a signal.", "slot: int", "signal: int"
-)
+SIGNAL = _message("SIGNAL", "node", "spawner", "Send it a signal.", "slot: int", "signal: int")
 
 OPCODES = len(MESSAGES)
 NAMES = tuple(message.name for message in MESSAGES)

@@ -104,7 +104,7 @@ class Node(Machine):
         elif peer.kind == "worker":
             worker = self.workers.by_proc.get(peer.id)
             if worker is not None and worker.peer is peer:
-                self.workers.kill(worker, worker.why or "it closed its connection to the node")
+                self.workers.suspect(worker, now, "it closed its connection to the node")
         else:
             self.peers.pop(peer.id, None)
 
@@ -137,9 +137,11 @@ class Node(Machine):
             self.send(peer, m.PROC_DOWN, gone.id, reason, started, orphans)
         self.workers.forget_holder(gone, now)
 
-    def on_kill(self, peer: Peer, now: float, proc: bytes, reason: str) -> None:
+    def on_kill(self, peer: Peer, now: float, proc: bytes, reason: str, suspected: bool) -> None:
         worker = self.workers.by_proc.get(proc)
-        if worker is not None:
+        if worker is not None and suspected:
+            self.workers.suspect(worker, now, reason)
+        elif worker is not None:
             self.workers.kill(worker, reason)
         elif proc not in self.peers:
             self.send(peer, m.PROC_DOWN, proc, "it had died before", b"", False)
@@ -169,9 +171,7 @@ class Node(Machine):
             self.send(process, m.STATUS, 0)
         self._answer_inquiries(now)
 
-    def on_status_reply(
-        self, peer: Peer, now: float, request: int, status: dict[str, Any]
-    ) -> None:
+    def on_status_reply(self, peer: Peer, now: float, request: int, status: dict[str, Any]) -> None:
         for inquiry in self._inquiries:
             inquiry.counts[peer.id] = status
             inquiry.waiting.discard(peer.id)

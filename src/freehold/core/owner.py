@@ -17,34 +17,23 @@ daemon is asked.  The rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.ids import pack_index
 from freehold.core.machine import Machine, Peer
-from freehold.core.messages import FAILED, INLINE, PENDING, SHARED
-from freehold.core.objects import Row, Waiter
-
-if TYPE_CHECKING:
-    from freehold.core.tasks import Task
+from freehold.core.messages import FAILED, PENDING, SHARED
+from freehold.core.references import References
+from freehold.core.rows import Row, Task
 
 RefFields = list[Any]  # [id, owner, owner address, ticket]
 
 
-class Owner:
+class Owner(References):
     """The reference table of one process; see the file's first paragraph."""
 
     def __init__(self, machine: Machine, address: str = "") -> None:
-        self.machine = machine
-        self.address = address
-        self.rows: dict[bytes, Row] = {}
-        self.node: Peer | None = None
-        self.ready: list[Task] = []  # tasks whose last missing dependency has come
-        self.woken: list[Waiter] = []  # waiters with a port whose count has reached zero
-        self.freed: list[tuple[bytes, Any]] = []  # shared objects to give back: id, place
-        self.moved: list[Row] = []  # actors whose address, or death, has become known
-        self.ended: list[Row] = []  # actors that nobody here refers to any more
+        super().__init__(machine, address)
         self.dead: set[bytes] = set()
         self._handed: dict[bytes, tuple[Row, Task | None]] = {}  # ticket -> what awaits REGISTERED
         self._tickets = 0
@@ -58,29 +47,7 @@ class Owner:
             }
         )
 
-    # -- rows ---------------------------------------------------------------------------------
-    def put(self, id: bytes, state: int, data: Any, contains: Iterable[Row] = ()) -> Row:
-        """Record a value that this process made; the caller sets its handles or holds."""
-        row = self.rows[id] = Row(id, None)
-        self.contain(row, contains)
-        row.state = state
-        row.data = data
-        return row
-
-    def put_small(self, id: bytes, data: bytes) -> Row:
-        """Record a small value without references inside, with one handle (the common case)."""
-        row = self.rows[id] = Row(id, None)
-        row.state = INLINE
-        row.data = data
-        row.handles = 1
-        return row
-
-    def contain(self, row: Row, contains: Iterable[Row]) -> None:
-        """The value of ``row`` refers to these rows: hold them as long as it lives."""
-        for inner in contains:
-            inner.holds += 1
-            row.extend().contains.append(inner)
-
+    # -- rows -----------------------------------------------------------------------------------
     def hold(self, id: bytes, owner: bytes, address: str) -> Row:
         """The row of a reference that has just been deserialized here, with one more handle."""
         row = self._row(id, owner, address)
@@ -113,76 +80,7 @@ class Owner:
         known = row.owner
         return known is not None and known.id != owner and known.id in self.dead
 
-    def drop(self, row: Row) -> None:
-        """A handle or a view is gone."""
-        row.handles -= 1
-        if row.handles == 0 and row.holds == 0:
-            if row.more is None and row.state == INLINE and row.owner is None:
-                self.rows.pop(row.id, None)  # the common case, without a call
-            else:
-                self.settle(row)
-
-    def unhold(self, row: Row) -> None:
-        """One protocol hold is gone."""
-        row.holds -= 1
-        if row.holds == 0 and row.handles == 0:
-            self.settle(row)
-
-    def settle(self, row: Row) -> None:
-        """Free the row if nothing needs it."""
-        if row.needed or self.rows.get(row.id) is not row:
-            return
-        if row.state == PENDING and row.owner is None and row.task is not None:
-            return  # its task still runs; the result settles it
-        del self.rows[row.id]
-        more = row.more
-        if row.owner is not None:
-            if more is not None and more.mine:
-                pairs = [[row.id, ticket] for ticket in more.mine]
-                more.mine = []
-                self.machine.send(row.owner, m.RELEASE, pairs)
-        elif row.state == SHARED:
-            self.freed.append((row.id, row.data))
-        if more is None:
-            return
-        if more.actor:
-            self.ended.append(row)
-        if more.contains:
-            contains, more.contains = more.contains, []
-            for inner in contains:
-                self.unhold(inner)
-
     # -- values -------------------------------------------------------------------------------
-    def resolve(self, row: Row, state: int, data: Any) -> None:
-        """The row's value, place or error is known; tell everybody who waits for it."""
-        row.state = state
-        row.data = data
-        waiters = row.waiters
-        if waiters is not None:
-            row.waiters = None
-            for waiter in waiters:
-                waiter.left -= 1
-                if waiter.left == 0 and waiter.port is not None:
-                    self.woken.append(waiter)
-        more = row.more
-        if more is None:
-            return
-        if more.actor:
-            self.moved.append(row)
-        if more.dependents:
-            dependents, more.dependents = more.dependents, []
-            for task in dependents:
-                task.missing -= 1
-                if task.missing == 0:
-                    self.ready.append(task)
-        if more.pullers:
-            pullers, more.pullers = more.pullers, []
-            for peer in pullers:
-                self._answer(peer, row)
-
-    def fail(self, row: Row, kind: str, text: str) -> None:
-        """Resolve the row to an error of that class (see ``errors.from_wire``)."""
-        self.resolve(row, FAILED, [kind, text])
 
     def want(self, row: Row) -> None:
         """Ask the owner for a borrowed row's value, once."""
@@ -203,9 +101,9 @@ class Owner:
                 row.extend().pullers.append(peer)
                 self.want(row)
             else:
-                self._answer(peer, row)
+                self.answer(peer, row)
 
-    def _answer(self, peer: Peer, row: Row) -> None:
+    def answer(self, peer: Peer, row: Row) -> None:
         contains: list[RefFields] = []
         if row.more is not None:
             contains = [self.hand_over(inner, peer) for inner in row.more.contains]
@@ -309,12 +207,6 @@ class Owner:
                 self.let_go(task)
         self.unhold(row)
 
-    def let_go(self, task: Task) -> None:
-        """The task is over: it needs its arguments no longer."""
-        for row in task.held():
-            self.unhold(row)
-        task.deps, task.nested, task.args_row = (), (), None
-
     def on_release(self, peer: Peer, now: float, tickets: list[list[bytes]]) -> None:
         for id, ticket in tickets:
             row = self.rows.get(id)
@@ -373,15 +265,6 @@ class Owner:
         more = row.extend()
         more.mine.append(ticket)
         self._register(row.id, self.machine.id, ticket, row, None)
-
-    def check(self) -> None:
-        """Invariants of the table (simulator only)."""
-        for id, row in self.rows.items():
-            assert row.id == id, row
-            assert row.handles >= 0, row
-            assert row.holds >= 0, row
-            idle = not row.needed and (row.state != PENDING or row.owner is not None)
-            assert not idle, f"nothing needs {row}, yet it is in the table"
 
 
 def _owner_died(row: Row) -> tuple[str, str]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 from freehold.core import messages as m
-from freehold.core.actors import Line
 from freehold.core.arena import Heap
 from freehold.core.client import Client
 from freehold.core.executor import Executor
-from freehold.core.leases import Lease, Limits
+from freehold.core.leases import Limits
 from freehold.core.machine import Machine, Peer
 from freehold.core.messages import FAILED, PENDING, SHARED, STATES
 from freehold.core.owner import Owner
+from freehold.core.rows import Lease, Line
 
 HEAP_RESERVE = 256 * 1024 * 1024  # bytes of empty extents that a process keeps warm for itself
 
@@ -72,7 +72,7 @@ class Process(Machine):
         elif not peer.down and node is not None and isinstance(peer.lease, (Lease, Line)):
             if isinstance(peer.lease, Lease):
                 peer.lease.broken = True
-            self.send(node, m.KILL, peer.id, "its connection was lost")
+            self.send(node, m.KILL, peer.id, "its connection was lost", True)
 
     def deadline(self) -> float:
         return self.client.leases.deadline()
@@ -169,9 +169,7 @@ class Process(Machine):
     def on_status(self, peer: Peer, now: float, request: int) -> None:
         self.send(peer, m.STATUS_REPLY, request, self.snapshot())
 
-    def on_status_reply(
-        self, peer: Peer, now: float, request: int, status: dict[str, Any]
-    ) -> None:
+    def on_status_reply(self, peer: Peer, now: float, request: int, status: dict[str, Any]) -> None:
         self.statuses[request] = status
 
     def snapshot(self) -> dict[str, Any]:

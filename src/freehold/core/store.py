@@ -11,7 +11,6 @@ Owners free their objects; the process in whose extent an object lies gets its m
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.arena import Extents

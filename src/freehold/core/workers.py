@@ -19,6 +19,7 @@ STARTING, IDLE, LEASED, ENDING = range(4)
 PHASES = ("starting", "idle", "leased", "ending")
 SPAWN_TRIES = 5
 SPAWN_BACKOFF = 0.05  # seconds, doubled at each failure
+SUSPECT_GRACE = 0.1  # seconds for an exit to be reported after a connection broke
 END_GRACE = 1.0  # seconds from EXIT to SIGKILL
 EPSILON = 1e-9
 
@@ -27,7 +28,8 @@ class Worker:
     """One worker process, from its spawning to its end."""
 
     __slots__ = (
-        "actor", "kill_at", "label", "lease", "lent", "peer", "phase", "pid", "since", "slot", "why",
+        "actor", "kill_at", "label", "lease", "lent", "peer", "phase", "pid", "since", "slot",
+        "suspicion", "why",
     )  # fmt: skip
 
     def __init__(self, slot: int, now: float) -> None:
@@ -42,6 +44,7 @@ class Worker:
         self.actor = False
         self.lent = False  # its CPUs are lent on while its task waits
         self.why = ""  # why it was told to end
+        self.suspicion = ""  # why it will be, unless it has died by itself
 
 
 class Grant:
@@ -125,14 +128,18 @@ class Workers:
         return [("CPU", grant.cpus), *grant.resources.items()]
 
     def _fits(self, grant: Grant) -> bool:
-        return all(amount <= self.free[name] + EPSILON for name, amount in self._needs(grant) if amount)
+        return all(
+            amount <= self.free[name] + EPSILON for name, amount in self._needs(grant) if amount
+        )
 
     def match(self, now: float) -> None:
         """Grant what can be granted; see to workers and CPUs for the rest."""
         idle = [worker for worker in self.workers.values() if worker.phase == IDLE]
         short = blocked = 0
         for grant in list(self.queue):
-            if (blocked and any(amount for _, amount in self._needs(grant))) or not self._fits(grant):
+            if (blocked and any(amount for _, amount in self._needs(grant))) or not self._fits(
+                grant
+            ):
                 blocked += 1
             elif idle:
                 self.queue.remove(grant)
@@ -154,9 +161,7 @@ class Workers:
             self.free[name] -= amount
         self.leases[grant.id] = grant
         peer = worker.peer
-        self.machine.send(
-            grant.holder, m.GRANT, grant.request, grant.id, peer.id, peer.address
-        )
+        self.machine.send(grant.holder, m.GRANT, grant.request, grant.id, peer.id, peer.address)
 
     def _reclaim(self) -> None:
         """Somebody waits for CPUs: ask the holders of other leases, each lease once."""
@@ -269,6 +274,11 @@ class Workers:
         if not idle:
             worker.kill_at = now + END_GRACE
 
+    def suspect(self, worker: Worker, now: float, why: str) -> None:
+        """A connection to the worker broke: kill it, unless its exit is reported in a moment."""
+        worker.suspicion = why
+        worker.kill_at = min(worker.kill_at, now + SUSPECT_GRACE)
+
     def kill(self, worker: Worker, why: str) -> None:
         """End the worker at once."""
         worker.phase = ENDING
@@ -318,7 +328,7 @@ class Workers:
         for worker in list(self.workers.values()):
             if now >= worker.kill_at:
                 worker.kill_at = NEVER
-                self.kill(worker, worker.why)
+                self.kill(worker, worker.why or worker.suspicion)
             elif (
                 worker.phase == IDLE
                 and pool > self.prestart

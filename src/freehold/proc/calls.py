@@ -6,10 +6,8 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
-from freehold.core.actors import Line
 from freehold.core.messages import SHARED
-from freehold.core.objects import Row
-from freehold.core.tasks import CONSTRUCTOR, FUNCTION_TASK, METHOD, Spec
+from freehold.core.rows import CONSTRUCTOR, FUNCTION_TASK, METHOD, Line, Row, Spec
 from freehold.proc.host import now
 from freehold.proc.runtime import Runtime
 from freehold.wire import serial

@@ -19,7 +19,7 @@ from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.machine import NEVER, Machine, Peer
-from freehold.core.objects import Row
+from freehold.core.rows import Row
 from freehold.errors import AuthenticationError, FreeholdError, ProtocolError
 from freehold.io import clock, net
 from freehold.io.link import Link

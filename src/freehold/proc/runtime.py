@@ -16,8 +16,8 @@ from freehold.core.ids import CONTEXT_BYTES, Context
 from freehold.core.leases import Limits
 from freehold.core.machine import NEVER
 from freehold.core.messages import FAILED, INLINE, PENDING, SHARED
-from freehold.core.objects import Row, Waiter
 from freehold.core.process import Process
+from freehold.core.rows import Row, Waiter
 from freehold.errors import (
     FreeholdError,
     NodeDied,

@@ -25,7 +25,7 @@ from freehold.core.ids import Context, ref_id
 from freehold.core.leases import Limits
 from freehold.core.machine import NEVER, Peer
 from freehold.core.messages import FAILED, INLINE, SHARED
-from freehold.core.tasks import CONSTRUCTOR, METHOD
+from freehold.core.rows import CONSTRUCTOR, METHOD
 from freehold.errors import FreeholdError, SerializationError, TaskError
 from freehold.io import clock, procs
 from freehold.io.shm import Arena
@@ -315,7 +315,9 @@ class Worker(Runtime):
         if run.outputs == 0:
             return [(INLINE, b"", [])]
         if not isinstance(result, (tuple, list)) or len(result) != run.outputs:
-            got = f"{len(result)} values" if isinstance(result, (tuple, list)) else repr(type(result))
+            got = (
+                f"{len(result)} values" if isinstance(result, (tuple, list)) else repr(type(result))
+            )
             raise ValueError(f"num_returns={run.outputs}, but the function returned {got}")
         return [self._output(run, index, value) for index, value in enumerate(result)]
 

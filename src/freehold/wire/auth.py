@@ -29,7 +29,9 @@ class Handshake:
     def __init__(self, secret: bytes, nonce: bytes, *, dialler: bool) -> None:
         self._secret = secret
         self._nonce = nonce
-        self._role, self._other = (b"dialler", b"acceptor") if dialler else (b"acceptor", b"dialler")
+        self._role, self._other = (
+            (b"dialler", b"acceptor") if dialler else (b"acceptor", b"dialler")
+        )
         self._dialler = dialler
         self._theirs = b""
         self._buffer = b""

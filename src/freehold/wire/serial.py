@@ -21,8 +21,8 @@ import pickle
 import struct
 import sys
 import types
+from _thread import get_ident as _get_ident
 from collections.abc import Callable
-from threading import get_ident as _get_ident
 from typing import Any, NamedTuple
 
 import cloudpickle

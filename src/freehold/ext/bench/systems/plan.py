@@ -10,7 +10,7 @@ from typing import Any
 
 CPUS = 2  # every system gets two workers
 IN_FLIGHT = 1000
-LONG = 3
+LONG = 1.5  # seconds
 CHUNKS = 5  # a sample is the median of this many consecutive parts
 
 
@@ -24,13 +24,13 @@ class Plan:
     def times(self, op: Callable[[], object]) -> list[float]:
         """Seconds of each call of `op`, repeated until the time is over.
 
-        The first call warms up and does not count, unless it alone took LONG samples' time.
+        The first call warms up and does not count, unless it alone took longer than LONG.
         """
         clock = time.perf_counter
         begin = clock()
         op()
         last = clock()
-        if last - begin > LONG * self.seconds:
+        if last - begin > LONG:
             return [last - begin]
         gc.collect()
         taken: list[float] = []

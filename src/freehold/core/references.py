@@ -1,0 +1,144 @@
+"""The table of references of one process, and what a change to one row does to others.
+
+A row is freed as soon as its handles, holds and tickets are all gone (``settle``), and then lets go of
+what its value contains.  When its value becomes known (``resolve``) it tells those who wait: threads,
+tasks that take it as an argument, borrowers that have asked for it, and callers of the actor that it
+stands for.  What must be done about it elsewhere is left in lists (``ready``, ``woken``, ``freed``,
+``moved``, ``ended``) for the process to collect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from freehold.core import messages as m
+from freehold.core.machine import Machine, Peer
+from freehold.core.messages import FAILED, INLINE, PENDING, SHARED
+from freehold.core.rows import Row, Task, Waiter
+
+
+class References:
+    """The rows of one process; see the file's first paragraph."""
+
+    def __init__(self, machine: Machine, address: str = "") -> None:
+        self.machine = machine
+        self.address = address
+        self.rows: dict[bytes, Row] = {}
+        self.node: Peer | None = None
+        self.ready: list[Task] = []  # tasks whose last missing dependency has come
+        self.woken: list[Waiter] = []  # waiters with a port whose count has reached zero
+        self.freed: list[tuple[bytes, Any]] = []  # shared objects to give back: id, place
+        self.moved: list[Row] = []  # actors whose address, or death, has become known
+        self.ended: list[Row] = []  # actors that nobody here refers to any more
+
+    def put(self, id: bytes, state: int, data: Any, contains: Iterable[Row] = ()) -> Row:
+        """Record a value that this process made; the caller sets its handles or holds."""
+        row = self.rows[id] = Row(id, None)
+        self.contain(row, contains)
+        row.state = state
+        row.data = data
+        return row
+
+    def put_small(self, id: bytes, data: bytes) -> Row:
+        """Record a small value without references inside, with one handle (the common case)."""
+        row = self.rows[id] = Row(id, None)
+        row.state = INLINE
+        row.data = data
+        row.handles = 1
+        return row
+
+    def contain(self, row: Row, contains: Iterable[Row]) -> None:
+        """The value of ``row`` refers to these rows: hold them as long as it lives."""
+        for inner in contains:
+            inner.holds += 1
+            row.extend().contains.append(inner)
+
+    def drop(self, row: Row) -> None:
+        """A handle or a view is gone."""
+        row.handles -= 1
+        if row.handles == 0 and row.holds == 0:
+            if row.more is None and row.state == INLINE and row.owner is None:
+                self.rows.pop(row.id, None)  # the common case, without a call
+            else:
+                self.settle(row)
+
+    def unhold(self, row: Row) -> None:
+        """One protocol hold is gone."""
+        row.holds -= 1
+        if row.holds == 0 and row.handles == 0:
+            self.settle(row)
+
+    def settle(self, row: Row) -> None:
+        """Free the row if nothing needs it."""
+        if row.needed or self.rows.get(row.id) is not row:
+            return
+        if row.state == PENDING and row.owner is None and row.task is not None:
+            return  # its task still runs; the result settles it
+        del self.rows[row.id]
+        more = row.more
+        if row.owner is not None:
+            if more is not None and more.mine:
+                pairs = [[row.id, ticket] for ticket in more.mine]
+                more.mine = []
+                self.machine.send(row.owner, m.RELEASE, pairs)
+        elif row.state == SHARED:
+            self.freed.append((row.id, row.data))
+        if more is None:
+            return
+        if more.actor:
+            self.ended.append(row)
+        if more.contains:
+            contains, more.contains = more.contains, []
+            for inner in contains:
+                self.unhold(inner)
+
+    def let_go(self, task: Task) -> None:
+        """The task is over: it needs its arguments no longer."""
+        for row in task.held():
+            self.unhold(row)
+        task.deps, task.nested, task.args_row = (), (), None
+
+    def resolve(self, row: Row, state: int, data: Any) -> None:
+        """The row's value, place or error is known; tell everybody who waits for it."""
+        row.state = state
+        row.data = data
+        waiters = row.waiters
+        if waiters is not None:
+            row.waiters = None
+            for waiter in waiters:
+                waiter.left -= 1
+                if waiter.left == 0 and waiter.port is not None:
+                    self.woken.append(waiter)
+        more = row.more
+        if more is None:
+            return
+        if more.actor:
+            self.moved.append(row)
+        if more.dependents:
+            dependents, more.dependents = more.dependents, []
+            for task in dependents:
+                task.missing -= 1
+                if task.missing == 0:
+                    self.ready.append(task)
+        if more.pullers:
+            pullers, more.pullers = more.pullers, []
+            for peer in pullers:
+                self.answer(peer, row)
+
+    def fail(self, row: Row, kind: str, text: str) -> None:
+        """Resolve the row to an error of that class (see ``errors.from_wire``)."""
+        self.resolve(row, FAILED, [kind, text])
+
+    def answer(self, peer: Peer, row: Row) -> None:
+        """Send the row's value to a borrower; the owner says how."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Invariants of the table (simulator only)."""
+        for id, row in self.rows.items():
+            assert row.id == id, row
+            assert row.handles >= 0, row
+            assert row.holds >= 0, row
+            idle = not row.needed and (row.state != PENDING or row.owner is not None)
+            assert not idle, f"nothing needs {row}, yet it is in the table"

@@ -1,0 +1,243 @@
+"""What a process knows, as rows: references, tasks, and the places where tasks run.
+
+Data and nothing else; the machines beside this file change it.
+
+A ``Row`` stands for one value, owned (``owner is None``) or borrowed.  It lives as long as something
+needs it:
+
+* ``handles``: references in the user's hands, and live views into the arena;
+* ``holds``: what the protocol itself needs: pending tasks that take it as an argument, objects that
+  contain it, hand-overs that are not yet confirmed;
+* ``more.tickets`` (owner only): borrowers, one entry for each hand-over.
+
+Tickets make borrowing indifferent to order: each is registered once and released once, and whichever
+comes first waits for the other (``more.early``).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from freehold.core.machine import Peer
+from freehold.core.messages import PENDING
+
+FUNCTION_TASK, CONSTRUCTOR, METHOD = range(3)
+Shape = tuple[float, tuple[tuple[str, float], ...]]  # CPUs, custom resources
+
+
+class Waiter:
+    """Somebody who waits for rows; the host reads ``left``, the core counts it down.
+
+    ``port`` is the host's: None for a thread that pumps for itself, else what to wake.
+    """
+
+    __slots__ = ("left", "port")
+
+    def __init__(self, left: int, port: Any = None) -> None:
+        self.left = left
+        self.port = port
+
+
+class More:
+    """The part of a row that most rows never need."""
+
+    __slots__ = (
+        "actor", "contains", "dependents", "early", "mine", "pulled", "pullers", "site", "tickets",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.actor = False  # the value says where an actor is
+        self.tickets: dict[bytes, bytes] = {}  # owner: ticket -> borrower's process id
+        self.early: set[bytes] = set()  # owner: released before they were registered
+        self.pullers: list[Peer] = []  # owner: who waits for the value
+        self.contains: list[Row] = []  # rows that the value refers to; each is held
+        self.dependents: list[Task] = []  # tasks that cannot start before the value is there
+        self.mine: list[bytes] = []  # borrower: tickets registered in this process's name
+        self.pulled = False  # borrower: the value has been asked for
+        self.site = ""  # where in the user's program the reference was made
+
+
+class Row:
+    """One reference, as this process knows it."""
+
+    __slots__ = (
+        "data", "handles", "holds", "id", "more", "owner", "state", "task", "waiters",
+    )  # fmt: skip
+
+    def __init__(self, id: bytes, task: Task | None, owner: Peer | None = None) -> None:
+        self.id = id
+        self.state = PENDING
+        self.data: Any = None
+        self.handles = 0
+        self.holds = 0
+        self.task = task
+        self.owner = owner
+        self.more: More | None = None
+        self.waiters: list[Waiter] | None = None
+
+    def extend(self) -> More:
+        """The rest of the row, made when first needed."""
+        more = self.more
+        if more is None:
+            more = self.more = More()
+        return more
+
+    @property
+    def needed(self) -> bool:
+        """Whether anything keeps the row alive."""
+        if self.handles or self.holds:
+            return True
+        return self.more is not None and bool(self.more.tickets)
+
+    def __repr__(self) -> str:
+        whose = "owned" if self.owner is None else f"of {self.owner!r}"
+        return (
+            f"<row {self.id.hex()} {whose} state {self.state} "
+            f"handles {self.handles} holds {self.holds}>"
+        )
+
+
+class Spec:
+    """A function with its options: everything that does not change from call to call.
+
+    ``pace`` is the measured time from one result to the next on one worker, in seconds; the number of
+    tasks kept in flight follows it.  ``None`` until the first result.
+    """
+
+    __slots__ = (
+        "code", "cpus", "digest", "kind", "name", "options", "outputs", "pace", "plain", "pool",
+        "resources", "retries", "retry_exceptions",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        digest: bytes,
+        name: str,
+        code: bytes = b"",
+        *,
+        kind: int = FUNCTION_TASK,
+        cpus: float = 1.0,
+        resources: tuple[tuple[str, float], ...] = (),
+        outputs: int = 1,
+        retries: int = 0,
+        retry_exceptions: bool = False,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        self.digest = digest
+        self.name = name
+        self.code = code
+        self.kind = kind
+        self.cpus = cpus
+        self.resources = resources
+        self.outputs = outputs
+        self.retries = retries
+        self.retry_exceptions = retry_exceptions
+        self.options: dict[str, Any] = options or {}
+        self.plain = outputs == 1 and not self.options and kind != CONSTRUCTOR
+        self.pace: float | None = None
+        self.pool: Pool | None = None
+
+
+class Task:
+    """One submission: pending row and lineage in one."""
+
+    __slots__ = (
+        "args", "args_row", "deps", "line", "missing", "nested", "place", "rows", "settling",
+        "spec", "tries",
+    )  # fmt: skip
+
+    def __init__(self, spec: Spec, args: bytes) -> None:
+        self.spec = spec
+        self.args = args  # serialized; empty when the task has none, or they are in args_row
+        self.args_row: Row | None = None  # large arguments: an object of their own
+        self.rows: tuple[Row, ...] = ()  # of its outputs
+        self.deps: Sequence[tuple[int | str, Row]] = ()  # top-level references: where, which
+        self.nested: Sequence[Row] = ()  # references inside the arguments
+        self.missing = 0  # deps without a value yet
+        self.place: Place | None = None  # where it has been sent
+        self.line: Line | None = None  # of a call to an actor
+        self.tries = spec.retries
+        self.settling = 0  # hand-overs to confirm before the arguments may go
+
+    @property
+    def id(self) -> bytes:
+        """The task's id, which is the first result's too."""
+        return self.rows[0].id
+
+    def held(self) -> list[Row]:
+        """Every row that the task keeps alive while it may run."""
+        rows = [row for _, row in self.deps]
+        rows += self.nested
+        if self.args_row is not None:
+            rows.append(self.args_row)
+        return rows
+
+
+class Place:
+    """A worker that this process sends tasks to: a lease or an actor's line."""
+
+    __slots__ = ("inflight", "peer")
+
+    def __init__(self, peer: Peer | None) -> None:
+        self.peer = peer
+        self.inflight: dict[bytes, Task] = {}
+
+
+Queue = deque[Task]
+
+
+class Lease(Place):
+    """One leased worker."""
+
+    __slots__ = ("blocked", "broken", "draining", "id", "last", "pool", "recalled")
+
+    def __init__(self, id: int, peer: Peer, pool: Pool, now: float) -> None:
+        super().__init__(peer)
+        self.id = id
+        self.pool = pool
+        self.last = now  # of the last result, or of the first task after being idle
+        self.blocked = False  # its task waits in `get`; it takes no more
+        self.broken = False  # the connection is cut; the node will say what happened
+        self.draining = False  # reclaimed: returned when its last task is done
+        self.recalled = False  # a RECALL is under way
+
+    @property
+    def usable(self) -> bool:
+        return not (self.blocked or self.broken or self.draining)
+
+
+class Pool:
+    """All leases of one resource shape, and the tasks that wait for them."""
+
+    __slots__ = ("idle", "leases", "queue", "requests", "shape")
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+        self.queue: Queue = Queue()
+        self.leases: list[Lease] = []
+        self.idle: list[Lease] = []  # the most recently used last
+        self.requests: set[int] = set()
+
+
+class Line(Place):
+    """The calls of this process to one actor.
+
+    While any call is outstanding the line holds the actor's reference, so that an actor whose last
+    handle is dropped ends after its pending calls.
+    """
+
+    __slots__ = ("building", "error", "lease", "queue", "row")
+
+    def __init__(self, row: Row) -> None:
+        super().__init__(None)
+        self.row = row
+        self.queue: Queue = Queue()
+        self.lease = 0  # the owner's lease on the actor's worker
+        self.building: Task | None = None  # its constructor, while that runs
+        self.error: list[Any] | None = None  # once it is dead: [class name, text, cause?]
+
+    @property
+    def outstanding(self) -> bool:
+        return bool(self.inflight or self.queue)
