@@ -1,9 +1,10 @@
 """Actors: what ``@remote`` makes of a class, and handles to its instances.
 
 An actor is an instance that lives in a worker process of its own.  Plain methods run one after the
-other, in the order in which each caller submitted them; ``async def`` methods run concurrently on an
-event loop; with ``max_concurrency`` plain methods run in that many threads.  An actor ends when its
-last handle is gone and its pending calls are done, when it is killed, or with its creator's process.
+other, in the order in which each caller submitted them; ``async def`` methods run concurrently on
+an event loop; with ``max_concurrency`` plain methods run in that many threads.  An actor ends when
+its last handle is gone and its pending calls are done, when it is killed, or with its creator's
+process.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class ActorClass(Generic[T]):
         self.__name__ = kind.__name__
 
     def __call__(self, *args: Any, **kwargs: Any) -> T:
+        """Always raises TypeError: it would be a local instance that looks like an actor."""
         raise TypeError(
             f"an actor is not made by calling its class: use {self.__name__}.remote(...)"
         )
@@ -46,7 +48,8 @@ class ActorClass(Generic[T]):
     def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
         """Start an actor; its handle, at once.
 
-        What ``__init__`` raises is raised by every call to the actor, as the cause of ``ActorDied``.
+        What ``__init__`` raises is raised by every call to the actor, as the cause of
+        ``ActorDied``.
         """
         here = driver.ensure()
         here.check_alive()
@@ -128,6 +131,7 @@ class ActorMethod:
         self._spec: Any = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Always raises TypeError: it would be a local call that looks like a remote one."""
         raise TypeError(f"an actor's method is not called directly: use .{self._name}.remote(...)")
 
     def options(self, **given: Any) -> ActorMethod:

@@ -40,7 +40,7 @@ class Config:
     prestart: int | None = None
     worker_idle_s: float = 2.0
     workers_max: int = 1000
-    depth_max: int = 64
+    depth_max: int = 128
     lease_idle_ms: float = 200.0
     reserve_bytes: int = 128 * MIB
     log_to_driver: bool = True

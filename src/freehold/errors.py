@@ -7,7 +7,8 @@
     |- SerializationError       a value cannot travel (TypeError); names the path to the culprit
     |- GetTimeoutError          the caller's time limit passed (TimeoutError); the task goes on
     |- Unschedulable            no node can ever satisfy the resources asked for (ValueError)
-    |- WorkerDied               the process that ran the task died; retries are used up or not allowed
+    |- WorkerDied               the process that ran the task died; retries are used up or not
+    allowed
     |- NodeDied                 the node daemon is gone, and with it everything on the node
     |- ActorError
     |  |- ActorDied             the actor will never answer again

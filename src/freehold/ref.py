@@ -20,8 +20,8 @@ _drop = drops.append
 class Ref(Generic[T]):
     """A reference to an immutable value that exists, or will, somewhere in the session.
 
-    References are made by ``.remote()`` and ``put``, never directly.  They can be passed to tasks and
-    actors, put into other values, returned and stored; the value is freed when nobody holds one any
+    References are made by ``.remote()`` and ``put``, never directly.  They can be passed to tasks
+    and actors, put into other values, returned and stored; the value is freed when nobody holds one any
     more.  As a top-level argument of a task a reference arrives as its value; nested in a container
     it stays a reference.  ``await ref`` gives the value in asyncio code.
     """
@@ -83,8 +83,8 @@ class Ref(Generic[T]):
     def __reduce__(self) -> tuple[Any, ...]:
         if not serial.note_reference(self):
             raise InvalidReference(
-                f"{self!r} was pickled outside freehold, where nobody would count it; pass it as an "
-                "argument, return it from a task or put it into a value for freehold.put() instead"
+                f"{self!r} was pickled outside freehold, where nobody would count it; pass it as "
+                "an argument, return it from a task, or put it into a value for freehold.put()"
             )
         return _load, _export(self._row)
 

@@ -30,6 +30,7 @@ class RemoteFunction(Generic[P, R]):
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Always raises TypeError: it would be a local call that looks like a remote one."""
         name = getattr(self._function, "__name__", "the function")
         raise TypeError(
             f"a remote function is not called directly: use {name}.remote(...), or "

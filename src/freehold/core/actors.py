@@ -1,10 +1,10 @@
 """Calling actors: one ``Line`` for each actor that this process holds a handle of.
 
 An actor is an object whose value is where its process can be dialled (``pack_address``), so handles
-are references: counted, borrowed and handed on like any other, and the actor ends when its reference
-is freed.  Calls go straight to the actor's process, in the order of their submission: a call whose
-arguments are not there yet holds back those behind it.  Calls are at most once: when the process
-dies, every call that was sent fails with ``ActorDied``.
+are references: counted, borrowed and handed on like any other, and the actor ends when its
+reference is freed.  Calls go straight to the actor's process, in the order of their submission: a
+call whose arguments are not there yet holds back those behind it.  Calls are at most once: when the
+process dies, every call that was sent fails with ``ActorDied``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,11 @@ from freehold.core.rows import Line, Place, Row, Task
 
 Push = Callable[[Task, Place, float], None]
 Finish = Callable[[Task, int, Any], None]
+
+
+def missing(task: Task) -> bool:
+    """Whether an argument of the task has no value yet."""
+    return task.links is not None and task.links.missing > 0
 
 
 def pack_address(proc: bytes, address: str) -> bytes:
@@ -76,13 +81,12 @@ class Actors:
 
     def call(self, line: Line, task: Task, now: float) -> None:
         """Send the call now, or when its turn comes."""
-        task.line = line
         if line.error is not None:
             self.finish(task, FAILED, line.error)
             return
         if not line.outstanding:
             line.row.holds += 1
-        if line.queue or line.peer is None or task.missing:
+        if line.queue or line.peer is None or missing(task):
             line.queue.append(task)
         else:
             self.push(task, line, now)
@@ -90,7 +94,7 @@ class Actors:
     def flush(self, line: Line, now: float) -> None:
         """Send the calls whose turn has come."""
         self.follow(line)
-        while line.queue and line.peer is not None and not line.queue[0].missing:
+        while line.queue and line.peer is not None and not missing(line.queue[0]):
             self.push(line.queue.popleft(), line, now)
 
     def answered(self, line: Line) -> None:

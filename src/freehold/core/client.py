@@ -1,12 +1,13 @@
 """The caller's half of a call: submit, send, take results, retry.
 
-``submit -> (dependencies) -> leases.place | actors.call -> push -> ... -> on_done``.  Rows and their
-counting are the owner's (``core.owner``); which worker gets a task is the leases' (``core.leases``).
-This file joins them, and decides what a death means for the tasks that were out there:
+``submit -> (dependencies) -> leases.place | actors.call -> push -> ... -> on_done``.  Rows and
+their counting are the owner's (``core.owner``); which worker gets a task is the leases'
+(``core.leases``). This file joins them, and decides what a death means for the tasks that were out
+there:
 
 * A worker runs its tasks in the order they were sent, and the node knows the last one that it had
-  started.  So a death costs a try only of those that had started; the rest simply go elsewhere, and a
-  task with no tries is never run twice.
+  started.  So a death costs a try only of those that had started; the rest simply go elsewhere, and
+  a task with no tries is never run twice.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from freehold.core.leases import Leases, Limits
 from freehold.core.machine import Machine, Peer
 from freehold.core.messages import FAILED, INLINE, PENDING, SHARED
 from freehold.core.owner import Owner, RefFields
-from freehold.core.rows import CONSTRUCTOR, METHOD, Lease, Line, Place, Pool, Row, Spec, Task
+from freehold.core.rows import CONSTRUCTOR, METHOD, Lease, Line, Links, Place, Pool, Row, Spec, Task
 
 RETRY = 4  # a state on the wire only: failed, in a way that the caller asked to have retried
 Dep = tuple[int | str, Row]
@@ -54,7 +55,11 @@ class Client:
         row.handles = 1
         task.rows = (row,)
         self.owner.rows[id] = row
-        self.leases.place(task, now)
+        pool = spec.pool
+        if pool is not None and len(pool.queue) > pool.most:
+            pool.queue.append(task)  # every lease that can be had is full, or asked for
+        else:
+            self.leases.place(task, now)
         return row
 
     def submit_full(
@@ -71,23 +76,24 @@ class Client:
     ) -> tuple[Row, ...]:
         """Submit any task; the rows of its results, each with one handle."""
         task = Task(spec, args)
-        task.args_row, task.deps, task.nested = args_row, deps, nested
         rows = task.rows = tuple(
             Row(ref_id(id, output), task) for output in range(max(spec.outputs, 1))
         )
         for row in rows:
             row.handles = 1 if spec.outputs else 0
             self.owner.rows[row.id] = row
-        for row in task.held():
+        links = task.links = Links()
+        links.args_row, links.deps, links.nested, links.line = args_row, deps, nested, line
+        for row in links.rows():
             row.holds += 1
         for _, row in deps:
             if row.state == PENDING:
                 row.extend().dependents.append(task)
-                task.missing += 1
+                links.missing += 1
                 self.owner.want(row)
         if line is not None:
             self.actors.call(line, task, now)
-        elif not task.missing:
+        elif not links.missing:
             self.start(task, now)
         return rows
 
@@ -122,8 +128,8 @@ class Client:
         while owner.ready or owner.moved or owner.ended:
             ready, owner.ready = owner.ready, []
             for task in ready:
-                if task.line is not None:
-                    actors.flush(task.line, now)
+                if task.links is not None and task.links.line is not None:
+                    actors.flush(task.links.line, now)
                 elif task.place is None and task.rows[0].task is task:
                     self.start(task, now)
             moved, owner.moved = owner.moved, []
@@ -149,7 +155,8 @@ class Client:
         if spec.digest not in peer.known and spec.kind != METHOD:
             peer.known.add(spec.digest)
             box.append((m.FUNCTION, spec.digest, spec.name, spec.code))
-        if spec.plain and not task.deps and task.args_row is None:
+        links = task.links
+        if spec.plain and (links is None or (not links.deps and links.args_row is None)):
             box.append((m.TASK, id, spec.digest, task.args))
         else:
             self._push_full(task, peer)
@@ -163,8 +170,8 @@ class Client:
         deps = [[position, *self._place_of(row)] for position, row in task.deps]
         args: Any = task.args
         args_id = b""
-        if task.args_row is not None:
-            args, args_id = task.args_row.data, task.args_row.id
+        if task.links is not None and task.links.args_row is not None:
+            args, args_id = task.links.args_row.data, task.links.args_row.id
         frame = (
             m.TASK_FULL, task.id, spec.digest, args, args_id, deps, spec.outputs, spec.kind,
             spec.options,
@@ -188,7 +195,7 @@ class Client:
             return  # the answer of an attempt that was given up
         del place.inflight[id]
         row.task = None
-        if task.nested or task.deps or task.args_row is not None:
+        if task.links is not None:
             self.owner.let_go(task)
         if row.waiters is None and row.more is None:
             row.state = INLINE
@@ -214,7 +221,10 @@ class Client:
         place = task.place
         task.place = None
         del place.inflight[id]
-        task.settling += 1  # keep the arguments while hand-overs are recorded
+        links = task.links
+        if links is None:
+            links = task.links = Links()
+        links.settling += 1  # keep the arguments while hand-overs are recorded
         self.owner.take_kept(kept, peer, task)
         if outputs and outputs[0][0] == RETRY and task.tries != 0:
             task.tries -= 1
@@ -223,8 +233,8 @@ class Client:
             if task.spec.kind == CONSTRUCTOR:
                 outputs = [self._constructed(task, peer, outputs[0])]
             self._deliver(task, outputs)
-        task.settling -= 1
-        if task.settling == 0 and task.rows[0].task is not task:
+        links.settling -= 1
+        if links.settling == 0 and task.rows[0].task is not task:
             self.owner.let_go(task)
         if isinstance(place, Lease):
             self.leases.finished(place, task.spec, now)
@@ -270,7 +280,7 @@ class Client:
             if isinstance(place, Line):
                 self.actors.answered(place)
         self._deliver(task, [[state, data, []] for _ in task.rows])
-        if task.settling == 0:
+        if task.links is not None and task.links.settling == 0:
             self.owner.let_go(task)
 
     def fail(self, task: Task, kind: str, text: str) -> None:

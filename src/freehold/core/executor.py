@@ -1,14 +1,14 @@
 """The worker's half of a call: a queue of runs, and what to answer when one is over.
 
-The host takes a run from ``queue``, loads its arguments, calls the function, and hands the serialized
-results back with ``finish``.  The rules:
+The host takes a run from ``queue``, loads its arguments, calls the function, and hands the
+serialized results back with ``finish``.  The rules:
 
 * Runs start in the order in which they came; ``started`` names the last one, and the host keeps it
   where the node can read it after a crash.
-* What a run still needs of its arguments when it ends (a reference stored somewhere, a live view into
-  the arena) is listed as *kept*; the caller registers it before it lets the arguments go.
-* When the running task waits in ``get``, every run behind it is returned to its caller, since it might
-  be waiting for one of them.
+* What a run still needs of its arguments when it ends (a reference stored somewhere, a live view
+  into the arena) is listed as *kept*; the caller registers it before it lets the arguments go.
+* When the running task waits in ``get``, every run behind it is returned to its caller, since it
+  might be waiting for one of them.
 """
 
 from __future__ import annotations

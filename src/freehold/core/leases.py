@@ -6,7 +6,8 @@ held, no daemon is on a task's path.  The rules:
 * An idle lease takes the next task at once.  A busy one takes more, up to a depth that follows the
   measured duration: many short tasks in flight, long ones one at a time (``_depth``).
 * While tasks queue, leases are requested, as many as the node could ever grant at a time.
-* Tasks stuck behind a long one are recalled as soon as another lease could run them (``rebalance``).
+* Tasks stuck behind a long one are recalled as soon as another lease could run them
+  (``rebalance``).
 * A lease that has been idle for a while, or that the node reclaims, is returned.
 """
 
@@ -26,7 +27,7 @@ Push = Callable[[Task, Lease, float], None]
 class Limits(NamedTuple):
     """Numbers that the host (or the simulator) chooses; seconds and counts."""
 
-    depth_max: int = 64  # tasks in flight on one lease
+    depth_max: int = 128  # tasks in flight on one lease
     ahead: float = 0.002  # seconds of work to keep in flight on one lease
     stall: float = 0.002  # a lease that is silent for so long may have its queue recalled
     idle: float = 0.2  # an unused lease is returned after that many seconds
@@ -58,7 +59,8 @@ class Leases:
         shape = (spec.cpus, spec.resources)
         pool = self.pools.get(shape)
         if pool is None:
-            pool = self.pools[shape] = Pool(shape)
+            most = int(self.cpus / spec.cpus) if spec.cpus > 0 else int(4 * self.cpus)
+            pool = self.pools[shape] = Pool(shape, max(1, min(most, self.limits.leases_max)))
         spec.pool = pool
         return pool
 
@@ -120,7 +122,11 @@ class Leases:
                 self.rebalance(lease.pool, now)
 
     def finished(self, lease: Lease, spec: Spec, now: float) -> None:
-        """A result came from the lease: learn the pace and send the next task."""
+        """A result came from the lease: learn the pace and send the next tasks.
+
+        A lease is topped up when half of what it may have in flight is done, so that tasks travel in
+        batches.
+        """
         took = now - lease.last
         lease.last = now
         pace = spec.pace
@@ -128,12 +134,18 @@ class Leases:
             spec.pace = took
         else:
             spec.pace = pace + (took - pace) * (0.3 if took < pace else 0.1)
+        inflight = lease.inflight
         queue = lease.pool.queue
-        if queue and lease.usable and len(lease.inflight) < self._depth(queue[0].spec):
-            self.push(queue.popleft(), lease, now)
-            if queue and len(lease.inflight) < self._depth(queue[0].spec):
-                self.push(queue.popleft(), lease, now)
-        elif not lease.inflight:
+        if not queue:
+            if not inflight:
+                self.refill(lease, now)
+        elif lease.usable:
+            depth = self._depth(queue[0].spec)
+            if len(inflight) <= depth >> 1:
+                push = self.push
+                for _ in range(min(depth - len(inflight), len(queue))):
+                    push(queue.popleft(), lease, now)
+        elif not inflight:
             self.refill(lease, now)
 
     def rebalance(self, pool: Pool, now: float) -> None:
@@ -154,12 +166,9 @@ class Leases:
     # -- asking for leases ------------------------------------------------------------------------
     def want(self, pool: Pool) -> None:
         """Request leases for what is queued."""
-        cpus = pool.shape[0]
-        most = int(self.cpus / cpus) if cpus > 0 else int(4 * self.cpus)
-        most = max(1, min(most, self.limits.leases_max))
         working = sum(1 for lease in pool.leases if lease.usable)
         asked = len(pool.requests)
-        while asked < len(pool.queue) and asked + working < most:
+        while asked < len(pool.queue) and asked + working < pool.most:
             pool.requests.add(self.request(pool, pool.shape, False))
             asked += 1
 

@@ -1,9 +1,9 @@
 """The one contract between the protocol and whatever hosts it.
 
 A machine takes frames in (``handlers[op](peer, now, *fields)``) and leaves frames in per-peer
-outboxes; it is told the time and asked for its deadline.  There is no other door.  The wire tuple is
-the event and the handler's signature is its schema, so there are no event classes and no dispatch by
-name.  Near things (the process spawner, the task runner) are peers like the far ones.
+outboxes; it is told the time and asked for its deadline.  There is no other door.  The wire tuple
+is the event and the handler's signature is its schema, so there are no event classes and no
+dispatch by name.  Near things (the process spawner, the task runner) are peers like the far ones.
 
 The host swaps ``dirty`` for a new list, encodes each listed peer's outbox and sends it.  Whether a
 peer is reachable yet is the host's business; a machine may write to it at once.

@@ -91,7 +91,7 @@ class Node(Machine):
         """Drivers and workers that are connected."""
         return [peer for peer in self.peers.values() if peer.kind in ("driver", "worker")]
 
-    # -- processes ------------------------------------------------------------------------------------
+    # -- processes --------------------------------------------------------------------------------
     def on_up(self, peer: Peer, now: float, info: dict[str, Any]) -> None:
         if peer.kind == "worker":
             self.workers.on_worker(peer, now, int(info.get("slot", 0)))
@@ -162,7 +162,7 @@ class Node(Machine):
             if driver.kind == "driver":
                 self.send(driver, m.LOG, pid, name, stream, lines)
 
-    # -- people ---------------------------------------------------------------------------------------
+    # -- people -----------------------------------------------------------------------------------
     def on_status(self, peer: Peer, now: float, request: int) -> None:
         processes = self.processes()
         waiting = {process.id for process in processes}
@@ -221,7 +221,7 @@ class Node(Machine):
             "deaths": self.deaths,
         }
 
-    # -- time -----------------------------------------------------------------------------------------
+    # -- time -------------------------------------------------------------------------------------
     def deadline(self) -> float:
         soonest = self.workers.deadline()
         if self.store.trimmed:

@@ -6,11 +6,13 @@ daemon is asked.  The rules of this file:
 1. A row is freed when its handles, holds and tickets are all gone (``settle``).
 2. *Whoever hands a reference to another process registers that process with the owner and keeps its
    own hold until the owner confirms* (``hand_over``).  If the owner hands it on itself, that is one
-   dictionary entry.  So no message can overtake the count, and a crash between two messages leaves at
-   worst a ticket that dies with its holder.
-3. References inside the arguments of a running task need no registration: the caller holds them until
+   dictionary entry.  So no message can overtake the count, and a crash between two messages leaves
+   at worst a ticket that dies with its holder.
+3. References inside the arguments of a running task need no registration: the caller holds them
+until
    the task is done, and then takes over what the worker says it kept (``take_kept``).
-4. When a process dies its tickets go, and nobody registers it again: process ids never return.  When
+4. When a process dies its tickets go, and nobody registers it again: process ids never return. 
+When
    an *owner* dies, its node adopts what other processes hold in shared memory; every other borrowed
    row of it fails at once with ``OwnerDied``.
 """
@@ -145,7 +147,8 @@ class Owner(References):
         assert owner is not None
         row.holds += 1
         if task is not None:
-            task.settling += 1
+            assert task.links is not None
+            task.links.settling += 1
         self._handed[ticket] = (row, task)
         self.machine.send(owner, m.REGISTER, id, borrower, ticket)
 
@@ -201,9 +204,9 @@ class Owner(References):
             self._confirmed(*handed)
 
     def _confirmed(self, row: Row, task: Task | None) -> None:
-        if task is not None:
-            task.settling -= 1
-            if task.settling == 0:
+        if task is not None and task.links is not None:
+            task.links.settling -= 1
+            if task.links.settling == 0:
                 self.let_go(task)
         self.unhold(row)
 

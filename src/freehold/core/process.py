@@ -56,7 +56,7 @@ class Process(Machine):
             }
         )
 
-    # -- the host's calls ---------------------------------------------------------------------------
+    # -- the host's calls -------------------------------------------------------------------------
     def on_up(self, peer: Peer, now: float, info: dict[str, Any]) -> None:
         if peer.kind == "node":
             self.owner.node = peer
@@ -88,7 +88,7 @@ class Process(Machine):
         if owner.freed:
             self._release_memory()
 
-    # -- memory ---------------------------------------------------------------------------------------
+    # -- memory -----------------------------------------------------------------------------------
     def request_extent(self, size: int) -> int:
         """Ask for arena space for an object of ``size`` bytes; see ``extents`` for the answer."""
         assert self.owner.node is not None
@@ -133,7 +133,7 @@ class Process(Machine):
         for extent in self.heap.trim(0):
             self.send(peer, m.EXTENT_BACK, extent)
 
-    # -- deaths ---------------------------------------------------------------------------------------
+    # -- deaths -----------------------------------------------------------------------------------
     def on_proc_down(
         self, peer: Peer, now: float, proc: bytes, reason: str, started: bytes, orphans: bool
     ) -> None:
@@ -152,7 +152,7 @@ class Process(Machine):
         else:
             self.exiting = True
 
-    # -- people ---------------------------------------------------------------------------------------
+    # -- people -----------------------------------------------------------------------------------
     def on_log(
         self, peer: Peer, now: float, pid: int, name: str, stream: str, lines: list[str]
     ) -> None:

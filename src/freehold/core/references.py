@@ -1,10 +1,10 @@
 """The table of references of one process, and what a change to one row does to others.
 
-A row is freed as soon as its handles, holds and tickets are all gone (``settle``), and then lets go of
-what its value contains.  When its value becomes known (``resolve``) it tells those who wait: threads,
-tasks that take it as an argument, borrowers that have asked for it, and callers of the actor that it
-stands for.  What must be done about it elsewhere is left in lists (``ready``, ``woken``, ``freed``,
-``moved``, ``ended``) for the process to collect.
+A row is freed as soon as its handles, holds and tickets are all gone (``settle``), and then lets go
+of what its value contains.  When its value becomes known (``resolve``) it tells those who wait:
+threads, tasks that take it as an argument, borrowers that have asked for it, and callers of the
+actor that it stands for.  What must be done about it elsewhere is left in lists (``ready``,
+``woken``, ``freed``, ``moved``, ``ended``) for the process to collect.
 """
 
 from __future__ import annotations
@@ -95,9 +95,10 @@ class References:
 
     def let_go(self, task: Task) -> None:
         """The task is over: it needs its arguments no longer."""
-        for row in task.held():
-            self.unhold(row)
-        task.deps, task.nested, task.args_row = (), (), None
+        links, task.links = task.links, None
+        if links is not None:
+            for row in links.rows():
+                self.unhold(row)
 
     def resolve(self, row: Row, state: int, data: Any) -> None:
         """The row's value, place or error is known; tell everybody who waits for it."""
@@ -118,9 +119,11 @@ class References:
         if more.dependents:
             dependents, more.dependents = more.dependents, []
             for task in dependents:
-                task.missing -= 1
-                if task.missing == 0:
-                    self.ready.append(task)
+                links = task.links
+                if links is not None:
+                    links.missing -= 1
+                    if links.missing == 0:
+                        self.ready.append(task)
         if more.pullers:
             pullers, more.pullers = more.pullers, []
             for peer in pullers:

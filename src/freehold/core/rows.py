@@ -2,16 +2,16 @@
 
 Data and nothing else; the machines beside this file change it.
 
-A ``Row`` stands for one value, owned (``owner is None``) or borrowed.  It lives as long as something
-needs it:
+A ``Row`` stands for one value, owned (``owner is None``) or borrowed.  It lives as long as
+something needs it:
 
 * ``handles``: references in the user's hands, and live views into the arena;
 * ``holds``: what the protocol itself needs: pending tasks that take it as an argument, objects that
   contain it, hand-overs that are not yet confirmed;
 * ``more.tickets`` (owner only): borrowers, one entry for each hand-over.
 
-Tickets make borrowing indifferent to order: each is registered once and released once, and whichever
-comes first waits for the other (``more.early``).
+Tickets make borrowing indifferent to order: each is registered once and released once, and
+whichever comes first waits for the other (``more.early``).
 """
 
 from __future__ import annotations
@@ -102,13 +102,13 @@ class Row:
 class Spec:
     """A function with its options: everything that does not change from call to call.
 
-    ``pace`` is the measured time from one result to the next on one worker, in seconds; the number of
-    tasks kept in flight follows it.  ``None`` until the first result.
+    ``pace`` is the measured time from one result to the next on one worker, in seconds; the number
+    of tasks kept in flight follows it.  ``None`` until the first result.
     """
 
     __slots__ = (
         "code", "cpus", "digest", "kind", "name", "options", "outputs", "pace", "plain", "pool",
-        "resources", "retries", "retry_exceptions",
+        "resources", "retries",
     )  # fmt: skip
 
     def __init__(
@@ -122,7 +122,6 @@ class Spec:
         resources: tuple[tuple[str, float], ...] = (),
         outputs: int = 1,
         retries: int = 0,
-        retry_exceptions: bool = False,
         options: dict[str, Any] | None = None,
     ) -> None:
         self.digest = digest
@@ -133,46 +132,56 @@ class Spec:
         self.resources = resources
         self.outputs = outputs
         self.retries = retries
-        self.retry_exceptions = retry_exceptions
         self.options: dict[str, Any] = options or {}
         self.plain = outputs == 1 and not self.options and kind != CONSTRUCTOR
         self.pace: float | None = None
         self.pool: Pool | None = None
 
 
-class Task:
-    """One submission: pending row and lineage in one."""
+class Links:
+    """The references that a task was submitted with; most tasks have none."""
 
-    __slots__ = (
-        "args", "args_row", "deps", "line", "missing", "nested", "place", "rows", "settling",
-        "spec", "tries",
-    )  # fmt: skip
+    __slots__ = ("args_row", "deps", "line", "missing", "nested", "settling")
 
-    def __init__(self, spec: Spec, args: bytes) -> None:
-        self.spec = spec
-        self.args = args  # serialized; empty when the task has none, or they are in args_row
+    def __init__(self) -> None:
         self.args_row: Row | None = None  # large arguments: an object of their own
-        self.rows: tuple[Row, ...] = ()  # of its outputs
         self.deps: Sequence[tuple[int | str, Row]] = ()  # top-level references: where, which
         self.nested: Sequence[Row] = ()  # references inside the arguments
         self.missing = 0  # deps without a value yet
-        self.place: Place | None = None  # where it has been sent
+        self.settling = 0  # hand-overs to confirm before the references may go
         self.line: Line | None = None  # of a call to an actor
-        self.tries = spec.retries
-        self.settling = 0  # hand-overs to confirm before the arguments may go
 
-    @property
-    def id(self) -> bytes:
-        """The task's id, which is the first result's too."""
-        return self.rows[0].id
-
-    def held(self) -> list[Row]:
+    def rows(self) -> list[Row]:
         """Every row that the task keeps alive while it may run."""
         rows = [row for _, row in self.deps]
         rows += self.nested
         if self.args_row is not None:
             rows.append(self.args_row)
         return rows
+
+
+class Task:
+    """One submission: pending row and lineage in one."""
+
+    __slots__ = ("args", "links", "place", "rows", "spec", "tries")
+
+    def __init__(self, spec: Spec, args: bytes) -> None:
+        self.spec = spec
+        self.args = args  # serialized; empty when there are none, or they are in the arena
+        self.rows: tuple[Row, ...] = ()  # of its results
+        self.links: Links | None = None
+        self.place: Place | None = None  # where it has been sent
+        self.tries = spec.retries
+
+    @property
+    def id(self) -> bytes:
+        """The task's id, which is the first result's too."""
+        return self.rows[0].id
+
+    @property
+    def deps(self) -> Sequence[tuple[int | str, Row]]:
+        """Its top-level references."""
+        return self.links.deps if self.links is not None else ()
 
 
 class Place:
@@ -211,10 +220,11 @@ class Lease(Place):
 class Pool:
     """All leases of one resource shape, and the tasks that wait for them."""
 
-    __slots__ = ("idle", "leases", "queue", "requests", "shape")
+    __slots__ = ("idle", "leases", "most", "queue", "requests", "shape")
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, most: int) -> None:
         self.shape = shape
+        self.most = most  # leases that the node could ever grant at a time
         self.queue: Queue = Queue()
         self.leases: list[Lease] = []
         self.idle: list[Lease] = []  # the most recently used last

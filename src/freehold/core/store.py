@@ -2,10 +2,11 @@
 
 Owners free their objects; the process in whose extent an object lies gets its memory back.  Deaths:
 
-* The *holder* of an extent dies: its extents come back when the last sealed object in them is freed;
-  what it had not sealed is garbage.
-* The *owner* dies: every process says once what it still holds of the dead one's objects (``HELD``);
-  those the node adopts and owns from then on, with tickets as any owner; the rest is freed.
+* The *holder* of an extent dies: its extents come back when the last sealed object in them is
+  freed; what it had not sealed is garbage.
+* The *owner* dies: every process says once what it still holds of the dead one's objects
+  (``HELD``); those the node adopts and owns from then on, with tickets as any owner; the rest is
+  freed.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Store:
         self.trimmed: list[tuple[Peer, int, int]] = []  # requests that wait for a trim
         self.trim_until = 0.0
 
-    # -- extents --------------------------------------------------------------------------------------
+    # -- extents ----------------------------------------------------------------------------------
     def on_extent(self, peer: Peer, now: float, request: int, size: int) -> None:
         if self._grant(peer, request, size):
             return
@@ -145,7 +146,7 @@ class Store:
         text += ".  Drop references, or raise arena_bytes_max."
         self.machine.send(peer, m.EXTENT_GRANT, request, 0, 0, False, text)
 
-    # -- objects --------------------------------------------------------------------------------------
+    # -- objects ----------------------------------------------------------------------------------
     def on_seal(
         self, peer: Peer, now: float, id: bytes, owner: bytes, offset: int, size: int
     ) -> None:
@@ -190,7 +191,7 @@ class Store:
             if not any(start <= offset < end for offset in offsets):
                 self.extents.back(start)
 
-    # -- deaths ---------------------------------------------------------------------------------------
+    # -- deaths -----------------------------------------------------------------------------------
     def on_death(self, dead: bytes, living: Iterable[Peer]) -> bool:
         """A process died; returns whether the living must say what they hold of its objects."""
         self.gone.add(dead)
@@ -231,7 +232,7 @@ class Store:
             if self.adopted.get(stored.id, (None,))[0] is not stored:
                 self._free(stored)
 
-    # -- as the owner of what it has adopted --------------------------------------------------------------
+    # -- as the owner of what it has adopted ------------------------------------------------------
     def on_register(
         self, peer: Peer, now: float, id: bytes, borrower: bytes, ticket: bytes
     ) -> None:

@@ -2,9 +2,9 @@
 
 A lease request is granted when its resources are free *and* a worker is idle; otherwise it waits,
 first come first served, so that a large request is not starved by small ones.  Requests for no CPU
-pass.  A worker whose task waits in ``get`` lends its CPUs back (``lend``); when it runs again it takes
-them at once, and new grants wait until the node is no longer oversubscribed.  While a request waits
-for CPUs, one idle or spare lease of another holder is reclaimed for it.
+pass.  A worker whose task waits in ``get`` lends its CPUs back (``lend``); when it runs again it
+takes them at once, and new grants wait until the node is no longer oversubscribed.  While a request
+waits for CPUs, one idle or spare lease of another holder is reclaimed for it.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Workers:
         self._spawn_at = 0.0
         self.respawn = NEVER
 
-    # -- requests -------------------------------------------------------------------------------------
+    # -- requests ---------------------------------------------------------------------------------
     def on_lease(
         self,
         peer: Peer,
@@ -195,7 +195,7 @@ class Workers:
             self.workers[self._slots] = Worker(self._slots, now)
             self.machine.send(self.spawner, m.SPAWN, self._slots)
 
-    # -- leases ---------------------------------------------------------------------------------------
+    # -- leases -----------------------------------------------------------------------------------
     def on_return(self, peer: Peer, now: float, id: int, reuse: bool) -> None:
         lease = self.leases.get(id)
         if lease is None or lease.holder is not peer:
@@ -230,7 +230,7 @@ class Workers:
         self.free["CPU"] += worker.lease.cpus if blocked else -worker.lease.cpus
         self.match(now)
 
-    # -- lives ----------------------------------------------------------------------------------------
+    # -- lives ------------------------------------------------------------------------------------
     def on_spawned(self, peer: Peer, now: float, slot: int, pid: int) -> None:
         self.workers[slot].pid = pid
         self._failures = 0
@@ -307,7 +307,7 @@ class Workers:
                 self.kill(worker, "the process that had leased it died")
         self.match(now)
 
-    # -- time -----------------------------------------------------------------------------------------
+    # -- time -------------------------------------------------------------------------------------
     def deadline(self) -> float:
         """The next reaping, kill or retried spawn."""
         soonest = self.respawn

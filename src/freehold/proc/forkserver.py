@@ -1,8 +1,8 @@
 """The fork server: a small, single-threaded process from which workers are forked in milliseconds.
 
-It has imported what a worker needs, holds no locks and no connections, reads what workers print, and
-reports their ends: the spawner peer of the node's machine.  When the node dies it removes what the
-node cannot, and its children are killed by the kernel (``procs.die_with_parent``).
+It has imported what a worker needs, holds no locks and no connections, reads what workers print,
+and reports their ends: the spawner peer of the node's machine.  When the node dies it removes what
+the node cannot, and its children are killed by the kernel (``procs.die_with_parent``).
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ SPIN_MAX = 100e-6  # seconds
 SPIN_MIN = 2e-6
 TAKE_OVER = 1e-3  # seconds without a pump after which the background thread takes over
 REST = 0.02  # seconds: how long a dropped reference may wait when nothing else happens
-BURST = 24  # submissions between two flushes
+BURST = 64  # submissions between two flushes
 READ, WRITE = select.EPOLLIN, select.EPOLLOUT
 BROKEN = select.EPOLLHUP | select.EPOLLERR
 

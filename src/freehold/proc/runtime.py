@@ -92,6 +92,7 @@ class Runtime(Host):
             self.unflushed += 1
             if self.unflushed < BURST:
                 return
+            self.pumps += 1  # the background thread need not take over
             self.flush()
             self.poll_once()
         else:
@@ -134,7 +135,8 @@ class Runtime(Host):
                 self.check_alive()
                 request = self.process.request_extent(size)
             extents = self.process.extents
-            self.wait_until(lambda r=request: extents[r] is not None or self._lost())  # type: ignore[misc]
+            # Type: ignore[misc]
+            self.wait_until(lambda r=request: extents[r] is not None or self._lost())
             refusal = extents.pop(request)
             if refusal is None:
                 self.check_alive()
@@ -350,7 +352,7 @@ class Runtime(Host):
     def show_logs(self, logs: list[tuple[int, str, str, list[str]]]) -> None:
         """What workers printed; only a driver gets any."""
 
-    # -- the host's duties ----------------------------------------------------------------------------
+    # -- the host's duties ------------------------------------------------------------------------
     def drain(self) -> None:
         drop = self.owner.drop
         while drops:

@@ -1,8 +1,8 @@
 """The worker process: runs tasks, or is an actor.
 
-Plain functions and plain methods run one after the other on the main thread.  An actor with ``async
-def`` methods runs them on an event loop of its own, which also pumps; one with ``max_concurrency`` > 1
-runs plain methods in that many threads while the main thread pumps.
+Plain functions and plain methods run one after the other on the main thread.  An actor with
+``async def`` methods runs them on an event loop of its own, which also pumps; one with
+``max_concurrency`` > 1 runs plain methods in that many threads while the main thread pumps.
 """
 
 from __future__ import annotations

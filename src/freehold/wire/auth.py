@@ -1,10 +1,10 @@
 """Who may speak: mutual HMAC over fresh nonces, before a single byte is parsed.
 
-The dialler and the acceptor each send a fixed-size greeting ``magic (4) version (2) nonce (32)``, and
-then a proof, ``HMAC-SHA256(secret, role + own nonce + other's nonce)``.  Each checks the other's
-proof; neither reveals anything about the secret to one who does not know it, and a proof cannot be
-reflected, since the roles differ.  The version is in the greeting, so that a mismatch is named as
-such rather than as a wrong secret.
+The dialler and the acceptor each send a fixed-size greeting ``magic (4) version (2) nonce (32)``,
+and then a proof, ``HMAC-SHA256(secret, role + own nonce + other's nonce)``.  Each checks the
+other's proof; neither reveals anything about the secret to one who does not know it, and a proof
+cannot be reflected, since the roles differ.  The version is in the greeting, so that a mismatch is
+named as such rather than as a wrong secret.
 """
 
 from __future__ import annotations

@@ -71,8 +71,6 @@ class Reader:
             messages = _decode(body)
         except msgspec.DecodeError as error:
             raise ProtocolError(f"a frame is not msgpack: {error}") from None
-        if not isinstance(messages, list) or not all(
-            message.__class__ is list and message for message in messages
-        ):
+        if not isinstance(messages, list):
             raise ProtocolError("a frame is not an array of messages")
         return messages

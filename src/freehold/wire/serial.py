@@ -8,9 +8,9 @@ A serialized value is one of
   64-byte boundary, so that numpy and Arrow read them where they lie;
 * raw ``bytes`` (first byte ``0x02``), so that a large byte string is copied once, not twice.
 
-Functions and classes that cannot be imported elsewhere travel by cloudpickle; everything else by the
-C pickler.  While a value is pickled, each reference in it is noted (``Packed.refs``); a reference
-that is pickled at any other time raises, because nobody would count it.
+Functions and classes that cannot be imported elsewhere travel by cloudpickle; everything else by
+the C pickler.  While a value is pickled, each reference in it is noted (``Packed.refs``); a
+reference that is pickled at any other time raises, because nobody would count it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,90 @@
+"""A tool: a process that looks at running nodes from outside, and is part of no session.
+
+It finds this user's session directories, speaks to each node as kind ``tool``, asks for its tables
+and leaves.  A node counts a tool neither as a driver nor as a worker: it waits for none, and tells
+it nothing that was not asked.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from freehold.core import messages as m
+from freehold.core.machine import Machine, Peer
+from freehold.errors import FreeholdError, NodeDied
+from freehold.io import clock, net
+from freehold.proc.host import Host, now
+
+PROTOCOL = m.VERSION
+TIMEOUT = 3.0  # seconds that a node has for its answer
+
+
+class Tool(Machine):
+    """Takes one answer."""
+
+    def __init__(self, id: bytes) -> None:
+        super().__init__(id, m.OPCODES)
+        self.status: dict[str, Any] | None = None
+        self.gone = False
+        self.on({m.STATUS_REPLY: self.on_status_reply, m.TRIM: self.on_trim})
+
+    def on_down(self, peer: Peer, now: float) -> None:
+        self.gone = True
+
+    def on_status_reply(self, peer: Peer, now: float, request: int, status: dict[str, Any]) -> None:
+        self.status = status
+
+    def on_trim(self, peer: Peer, now: float) -> None:
+        """Sent to everybody who is connected; a tool holds no memory."""
+
+
+def statuses(timeout: float = TIMEOUT) -> list[dict[str, Any]]:
+    """The tables of every node that this user runs here, the newest first.
+
+    Each has also ``dir``, its session's directory, and ``pid``, the daemon's; one that is there but
+    does not answer has ``dir`` and ``error`` only.  What is left of an ended session is passed over.
+    """
+    found = []
+    for path in net.session_dirs():
+        try:
+            found.append({"dir": path, **status(path, timeout)})
+        except (FileNotFoundError, NodeDied):
+            continue
+        except FreeholdError as error:
+            found.append({"dir": path, "error": str(error)})
+    return found
+
+
+def status(path: str, timeout: float = TIMEOUT) -> dict[str, Any]:
+    """The tables of the node whose session directory that is; see :func:`freehold.status`.
+
+    Raises:
+        FileNotFoundError: the session is over, or has not begun.
+        NodeDied: nobody listens there.
+        VersionMismatch: the node speaks another version of the protocol.
+        FreeholdError: it did not answer in time, or hung up; it does on a wrong secret.
+    """
+    secret = net.read_file(os.path.join(path, "secret"))
+    tool = Tool(clock.random_bytes(8))
+    host = Host(tool, secret, "tool")
+    node = Peer(b"", os.path.join(path, "node.sock"), "node")
+    until = now() + timeout
+    try:
+        tool.send(node, m.STATUS, 1)
+        host.flush()
+        if node.port is None:
+            raise NodeDied(f"nobody listens at {node.address}")
+        while tool.status is None and not tool.gone and now() < until:
+            host.pump(until)
+    finally:
+        host.close()
+        if node.port is not None:  # it has not said hello, so that the host does not know it
+            node.port.link.close()
+    if tool.status is not None:
+        return {"pid": node.pid, **tool.status}
+    if host.errors:
+        raise host.errors[0]
+    if tool.gone:
+        raise FreeholdError("the node hung up before it had answered")
+    raise FreeholdError(f"the node did not answer within {timeout:g} s")
