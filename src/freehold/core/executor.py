@@ -26,29 +26,46 @@ from freehold.core.rows import CONSTRUCTOR, FUNCTION_TASK, Row
 Output = tuple[int, Any, list[Row]]  # state, data, the references inside
 
 
+class Full:
+    """What most runs do not have."""
+
+    __slots__ = ("deps", "guards", "kind", "options", "outputs")
+
+    def __init__(self, outputs: int, kind: int, options: dict[str, Any]) -> None:
+        self.outputs = outputs
+        self.kind = kind
+        self.options = options
+        self.deps: list[Any] = []  # [position, row or None, state, data]
+        self.guards: list[Row] = []  # shared objects that the run reads; each is held
+
+
 class Run:
     """One task on its way through this worker."""
 
-    __slots__ = (
-        "args", "deps", "guards", "id", "key", "kind", "options", "outputs", "peer", "refs",
-    )  # fmt: skip
+    __slots__ = ("args", "full", "id", "key", "peer", "refs")
 
-    def __init__(self, peer: Peer, id: bytes, key: bytes, args: Any) -> None:
+    def __init__(self, peer: Peer, id: bytes, key: bytes, args: Any, full: Full | None) -> None:
         self.peer = peer
         self.id = id
         self.key = key
         self.args = args
-        self.kind = FUNCTION_TASK
-        self.outputs = 1
-        self.deps: list[Any] = []  # [position, row or None, state, data]
-        self.options: dict[str, Any] = {}
-        self.guards: list[Row] = []  # shared objects that the run reads; each is held
-        self.refs: list[Row] = []  # references that its arguments brought
+        self.full = full
+        self.refs: list[Row] | None = None  # references that its arguments brought
 
     @property
-    def context(self) -> bytes:
-        """The context in which the run submits."""
-        return context_of(self.id)
+    def kind(self) -> int:
+        """A function, a constructor or a method; a plain run's method counts as a function."""
+        return FUNCTION_TASK if self.full is None else self.full.kind
+
+    @property
+    def outputs(self) -> int:
+        """How many results it has."""
+        return 1 if self.full is None else self.full.outputs
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options that matter to the worker."""
+        return {} if self.full is None else self.full.options
 
 
 class Executor:
@@ -76,7 +93,7 @@ class Executor:
         self.code[digest] = (name, code)
 
     def on_task(self, peer: Peer, now: float, id: bytes, key: bytes, args: bytes) -> None:
-        self.queue.append(Run(peer, id, key, args))
+        self.queue.append(Run(peer, id, key, args, None))
 
     def on_task_full(
         self,
@@ -91,23 +108,23 @@ class Executor:
         kind: int,
         options: dict[str, Any],
     ) -> None:
-        run = Run(peer, id, key, args)
-        run.outputs, run.kind, run.options = outputs, kind, options
+        full = Full(outputs, kind, options)
+        run = Run(peer, id, key, args, full)
         if args_id:
-            self._guard(run, args_id, peer.id, peer.address, args)
+            self._guard(full, args_id, peer.id, peer.address, args)
         for position, ref, owner, address, state, data in deps:
-            row = self._guard(run, ref, owner, address, data) if state == SHARED else None
-            run.deps.append([position, row, state, data])
+            row = self._guard(full, ref, owner, address, data) if state == SHARED else None
+            full.deps.append([position, row, state, data])
         self.queue.append(run)
 
-    def _guard(self, run: Run, id: bytes, owner: bytes, address: str, data: Any) -> Row:
+    def _guard(self, full: Full, id: bytes, owner: bytes, address: str, data: Any) -> Row:
         """Hold the row of a shared object while the run may read it."""
         row = self.owner.hold(id, owner, address)
         row.handles -= 1
         row.holds += 1
         if row.state == PENDING:
             self.owner.resolve(row, SHARED, data)
-        run.guards.append(row)
+        full.guards.append(row)
         return row
 
     def on_recall(self, peer: Peer, now: float, count: int) -> None:
@@ -156,14 +173,24 @@ class Executor:
             self.machine.send(peer, m.UNBLOCKED)
         self.callers.clear()
 
+    def finish_plain(self, run: Run, value: bytes) -> None:
+        """The common case: one small result, and nothing of the arguments can have been kept."""
+        peer = run.peer
+        if peer.down:
+            return
+        box = peer.outbox
+        if not box:
+            self.machine.dirty.append(peer)
+        box.append((m.DONE, run.id, value))
+
     def finish(self, run: Run, outputs: list[Output]) -> None:
         """The run is over; answer its caller.  The host has dropped the arguments before."""
         peer = run.peer
-        kept = self._let_go(run) if run.guards or run.refs else []
+        kept = self._let_go(run)
         if len(outputs) == 1 and not kept:
             state, data, inner = outputs[0]
             if state == INLINE and not inner and run.kind != CONSTRUCTOR:
-                self.machine.send(peer, m.DONE, run.id, data)
+                self.finish_plain(run, data)
                 return
         fields = [
             [state, data, [self.owner.hand_over(row, peer) for row in inner]]
@@ -177,11 +204,16 @@ class Executor:
 
     def _let_go(self, run: Run) -> list[Any]:
         """Release the run's arguments; the fields of those that are still needed here."""
-        guards, run.guards = run.guards, []
+        full, refs = run.full, run.refs
+        if full is None and not refs:
+            return []
+        guards: list[Row] = []
+        if full is not None:
+            guards, full.guards = full.guards, []
         for row in guards:
             row.holds -= 1
         kept = []
-        for row in {row.id: row for row in guards + run.refs}.values():
+        for row in {row.id: row for row in guards + (refs or [])}.values():
             more = row.more
             if row.owner is not None and row.needed and not (more is not None and more.mine):
                 kept.append(self.owner.keep(row))

@@ -105,21 +105,29 @@ class Leases:
 
     def refill(self, lease: Lease, now: float) -> None:
         """Top up one lease, or declare it idle."""
-        queue = lease.pool.queue
         if not lease.usable:
             if lease.draining and not lease.inflight and not lease.broken:
                 self.give_back(lease)
                 if lease.pool.queue:
                     self.want(lease.pool)
             return
-        inflight = lease.inflight
-        while queue and len(inflight) < self._depth(queue[0].spec):
-            self.push(queue.popleft(), lease, now)
-        if not inflight and lease not in lease.pool.idle:
+        self._top_up(lease, now)
+        if not lease.inflight and lease not in lease.pool.idle:
             lease.last = now
             lease.pool.idle.append(lease)
             if len(lease.pool.leases) > 1:
                 self.rebalance(lease.pool, now)
+
+    def _top_up(self, lease: Lease, now: float) -> None:
+        queue, inflight, push = lease.pool.queue, lease.inflight, self.push
+        spec, depth = None, 0
+        while queue:
+            if queue[0].spec is not spec:
+                spec = queue[0].spec
+                depth = self._depth(spec)
+            if len(inflight) >= depth:
+                return
+            push(queue.popleft(), lease, now)
 
     def finished(self, lease: Lease, spec: Spec, now: float) -> None:
         """A result came from the lease: learn the pace and send the next tasks.
@@ -140,11 +148,8 @@ class Leases:
             if not inflight:
                 self.refill(lease, now)
         elif lease.usable:
-            depth = self._depth(queue[0].spec)
-            if len(inflight) <= depth >> 1:
-                push = self.push
-                for _ in range(min(depth - len(inflight), len(queue))):
-                    push(queue.popleft(), lease, now)
+            if len(inflight) <= self._depth(queue[0].spec) >> 1:
+                self._top_up(lease, now)
         elif not inflight:
             self.refill(lease, now)
 

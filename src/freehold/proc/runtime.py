@@ -5,10 +5,9 @@ The public API is a thin face of this file.  ``current()`` is the process's runt
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from freehold.core.executor import Run
@@ -181,16 +180,6 @@ class Runtime(Host):
             if met is not None:
                 met.append(row)
             return row
-
-    @contextlib.contextmanager
-    def meeting(self, rows: list[Row]) -> Iterable[None]:  # type: ignore[misc]
-        """Note in ``rows`` the references that this thread deserializes meanwhile."""
-        thread = threading.get_ident()
-        self.loading[thread] = rows
-        try:
-            yield
-        finally:
-            del self.loading[thread]
 
     # -- waiting ----------------------------------------------------------------------------------
     def wait_row(self, row: Row, until: float = NEVER) -> bool:

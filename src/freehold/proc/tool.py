@@ -43,7 +43,7 @@ def statuses(timeout: float = TIMEOUT) -> list[dict[str, Any]]:
     """The tables of every node that this user runs here, the newest first.
 
     Each has also ``dir``, its session's directory, and ``pid``, the daemon's; one that is there but
-    does not answer has ``dir`` and ``error`` only.  What is left of an ended session is passed over.
+    does not answer has ``dir`` and ``error`` only.  What is left of ended sessions is passed over.
     """
     found = []
     for path in net.session_dirs():

@@ -12,6 +12,7 @@ import inspect
 import os
 import sys
 import traceback
+from _thread import get_ident
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -190,9 +191,11 @@ class Worker(Runtime):
         self.cell[:] = run.id
         self.root.enter(run.id)
         self.running = run
-        outputs = self._outputs_of(run)
+        if run.full is None:
+            self._execute_plain(run)
+        else:
+            self._complete(run, self._outputs_of(run))
         self.running = None
-        self._complete(run, outputs)
         self._unsent += 1
         when = now()
         if self._unsent >= FLUSH_COUNT or when - self._flush_at > FLUSH_EVERY:
@@ -201,24 +204,43 @@ class Worker(Runtime):
             with self.lock:
                 self.flush()
 
+    def _execute_plain(self, run: Run) -> None:
+        """A task of one result without options or top-level references: most are."""
+        try:
+            function = self.functions.get(run.key) or self._function(run)
+            if run.args:
+                args, kwargs = self._arguments(run)
+                result = function(*args, **kwargs)
+                del args, kwargs
+            else:
+                result = function()
+            value = serial.NONE if result is None else serial.dumps(result)
+        except (Exception, KeyboardInterrupt) as error:
+            self._complete(run, self._failure(run, error))
+            return
+        if run.refs is None and value.__class__ is bytes and len(value) <= self.inline_max:
+            with self.lock:
+                self.executor.finish_plain(run, value)
+        else:
+            self._complete(run, self._results_or_failure(run, result))
+
+    def _results_or_failure(self, run: Run, result: Any) -> list[Output]:
+        try:
+            return self._results(run, result)
+        except Exception as error:
+            return self._failure(run, error)
+
     def _outputs_of(self, run: Run) -> list[Output]:
         try:
             function = self.functions.get(run.key) or self._function(run)
-            if run.args or run.deps:
-                args, kwargs = self._arguments(run)
-            else:
-                args, kwargs = (), {}
+            args, kwargs = self._arguments(run)
             if run.options:
                 result = self._call_with_options(run, function, args, kwargs)
             else:
                 result = function(*args, **kwargs)
-            if result is None and run.outputs == 1:
-                return _NOTHING
             del args, kwargs
             return self._results(run, result)
-        except Exception as error:
-            return self._failure(run, error)
-        except KeyboardInterrupt as error:
+        except (Exception, KeyboardInterrupt) as error:
             return self._failure(run, error)
 
     def _call_with_options(
@@ -287,26 +309,33 @@ class Worker(Runtime):
                 self.flush()
 
     def _arguments(self, run: Run) -> tuple[Any, Any]:
-        """The values of the run's arguments."""
+        """The values of the run's arguments; notes the references in them."""
         args: Any = ()
         kwargs: Any = {}
-        with self.meeting(run.refs):
-            if run.args:
-                args, kwargs = self._load(run.args, run.guards)
-            if run.deps:
+        full = run.full
+        met: list[Any] = []
+        thread = get_ident()
+        self.loading[thread] = met
+        try:
+            if isinstance(run.args, bytes):
+                if run.args:
+                    args, kwargs = serial.loads(run.args)
+            else:
+                assert full is not None
+                args, kwargs = self.read_shared(full.guards[0])
+            if full is not None and full.deps:
                 args = list(args)
-                for position, row, state, data in run.deps:
+                for position, row, state, data in full.deps:
                     value = self.read_shared(row) if state == SHARED else serial.loads(data)
                     if isinstance(position, str):
                         kwargs[position] = value
                     else:
                         args[position] = value
+        finally:
+            del self.loading[thread]
+            if met:
+                run.refs = met
         return args, kwargs
-
-    def _load(self, args: Any, guards: list[Any]) -> Any:
-        if isinstance(args, bytes):
-            return serial.loads(args)
-        return self.read_shared(guards[0])
 
     def _results(self, run: Run, result: Any) -> list[Output]:
         """The serialized results."""
@@ -356,9 +385,6 @@ class Worker(Runtime):
         if run.key in self.executor.code:
             return self.executor.code[run.key][0]
         return f"{self.actor_name}.{run.key.decode(errors='replace')}"
-
-
-_NOTHING: list[Output] = [(INLINE, serial.NONE, [])]
 
 
 def _pickled_failure(name: str, error: BaseException) -> bytes:

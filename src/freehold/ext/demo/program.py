@@ -168,7 +168,7 @@ def map_tree(
     tree: Tree, plan: Plan, progress: Progress, outcome: Outcome
 ) -> list[list[fh.Ref[Postings]]]:
     """Map every batch; return references to the parts, one list per partition."""
-    mapper = fh.remote(map_batch).options(num_returns=plan.partitions + 1)
+    mapper: Any = fh.remote(map_batch).options(num_returns=plan.partitions + 1)
     groups = tree.groups(plan.batch_bytes)
     columns: list[list[fh.Ref[Postings]]] = [[] for _ in range(plan.partitions)]
     pending: list[fh.Ref[Mapped]] = []
@@ -214,7 +214,7 @@ def reduce_columns(
     columns: list[list[fh.Ref[Postings]]], plan: Plan, progress: Progress, outcome: Outcome
 ) -> list[fh.Ref[Postings]]:
     """Merge each partition's parts; return references to the shards."""
-    reducer = fh.remote(reduce_parts).options(num_returns=2)
+    reducer: Any = fh.remote(reduce_parts).options(num_returns=2)
     results: list[Any] = [reducer.remote(*column) for column in columns]
     for _, size in results:
         outcome.traffic.add(fh.get(size, timeout=plan.timeout_s), hops=2)
