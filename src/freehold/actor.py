@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 from freehold import options as opts
 from freehold.proc import calls, driver, runtime
 from freehold.proc.calls import Line, now
+from freehold.proc.runtime import task_context
 from freehold.ref import Ref
 from freehold.remote import wrap
 from freehold.wire import serial
@@ -161,8 +162,9 @@ class ActorMethod:
             if packed.__class__ is not bytes or len(packed) > here.inline_max:
                 return self._submit(here, args, kwargs)
         with here.lock:
-            row = here.client.call(self._line, spec, here.context().next_id(), packed, now())
-            here.submitted(row)
+            id = (task_context.get() or here.root).next_id()
+            row = here.client.call(self._line, spec, id, packed, now())
+            here.submitted()
         return Ref(row)
 
     def _submit(self, here: runtime.Runtime, args: Any, kwargs: Any) -> Any:

@@ -48,7 +48,7 @@ def is_initialized() -> bool:
 
 
 @overload
-def remote(target: type[T], /) -> ActorClass[T]: ...
+def remote(target: type[T], /) -> ActorClass[T]: ...  # type: ignore[overload-overlap]
 @overload
 def remote(target: Callable[P, R], /) -> RemoteFunction[P, R]: ...
 @overload
@@ -136,7 +136,8 @@ def _get_list(here: runtime.Runtime, refs: list[Any], timeout: float | None) -> 
         if row.state == 3:
             raise here.error(row.data)
     value = here.value
-    return [value(row) for row in rows]
+    loads = serial.loads
+    return [loads(row.data) if row.state == 1 else value(row) for row in rows]
 
 
 def _check_refs(name: str, refs: list[Any]) -> None:
@@ -178,7 +179,8 @@ def put(value: T) -> Ref[T]:
         with here.lock:
             here.check_alive()
             return Ref(here.owner.put_small(here.context().next_id(), packed))
-    return _put_large(here, packed)
+    ref: Ref[T] = _put_large(here, packed)
+    return ref
 
 
 def _put_large(here: runtime.Runtime, packed: Any) -> Any:

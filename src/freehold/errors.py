@@ -68,12 +68,13 @@ class TaskError(FreeholdError):
 
     def as_instance_of_cause(self) -> TaskError:
         """This error as an instance of the user's class too, where that class allows it."""
-        cause = self.cause
-        if cause is None or isinstance(cause, FreeholdError) or not isinstance(cause, Exception):
+        origin = _origin(self.cause)
+        if not isinstance(origin, Exception):
             return self
         try:
-            return _dual_class(type(cause))(self.function, self.remote_traceback, cause, self.pid)
-        except TypeError:  # the user's class cannot be subclassed, or lays out its memory itself
+            dual = _dual_class(type(origin))
+            return dual(self.function, self.remote_traceback, self.cause, self.pid)
+        except Exception:  # the user's class cannot be subclassed, or made in this way
             return self
 
 
@@ -86,29 +87,62 @@ def _dual_class(kind: type[BaseException]) -> type[TaskError]:
     if dual is not None:
         return dual
 
-    def getattribute(self: TaskError, name: str) -> object:
-        return getattr(self.cause, name)
+    def new(
+        cls: type[TaskError], function: str, text: str, cause: BaseException | None, pid: int
+    ) -> TaskError:
+        if issubclass(kind, BaseExceptionGroup):  # which has its parts from the beginning
+            origin = _origin(cause)
+            assert isinstance(origin, BaseExceptionGroup)
+            return kind.__new__(cls, origin.message, origin.exceptions)  # type: ignore[return-value]
+        return kind.__new__(cls, function, text, cause, pid)  # type: ignore[return-value]
 
     def init(
         self: TaskError, function: str, text: str, cause: BaseException | None, pid: int
     ) -> None:
-        self.args = (function, text, cause, pid)
-        self.function, self.remote_traceback, self.cause, self.pid = function, text, cause, pid
-
-    def reduce(self: TaskError) -> tuple[object, ...]:
-        return _rebuild_dual, (self.function, self.remote_traceback, self.cause, self.pid)
+        origin = _origin(cause)
+        BaseException.__setattr__(self, "args", origin.args if origin is not None else ())
+        fields = {"function": function, "remote_traceback": text, "cause": cause, "pid": pid}
+        self.__dict__.update(fields)
+        _copy_builtin_fields(self, kind, origin)
 
     namespace = {
+        "__new__": new,
         "__init__": init,
-        "__getattr__": getattribute,
-        "__reduce__": reduce,
+        "__getattr__": lambda self, name: getattr(_origin(self.__dict__.get("cause")), name),
+        "__reduce__": lambda self: (
+            _rebuild_dual,
+            (self.function, self.remote_traceback, self.cause, self.pid),
+        ),
         "__str__": TaskError.__str__,
+        "__repr__": TaskError.__repr__,
         "__module__": kind.__module__,
     }
     name = f"TaskError({kind.__name__})"
     dual = type(name, (TaskError, kind), namespace)
     _dual_classes[kind] = dual
     return dual
+
+
+def _origin(cause: BaseException | None) -> BaseException | None:
+    """The exception that the user's code raised first, behind the tasks that passed it on."""
+    while isinstance(cause, TaskError):
+        cause = cause.cause
+    return cause
+
+
+def _copy_builtin_fields(
+    self: TaskError, kind: type[BaseException], origin: BaseException | None
+) -> None:
+    """What built-in exceptions keep outside their dictionary: errno, filename, value, start, ..."""
+    for base in kind.__mro__:
+        if base.__module__ != "builtins" or base in (BaseException, Exception, object):
+            continue
+        for name, field in vars(base).items():
+            if hasattr(type(field), "__set__") and not name.startswith("_"):
+                try:
+                    setattr(self, name, getattr(origin, name))
+                except (AttributeError, TypeError):  # read-only, or not set in the original
+                    continue
 
 
 def _rebuild_dual(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 from collections.abc import Generator
 from typing import Any, Generic, TypeVar
 
-from freehold.core.rows import Row
-from freehold.errors import InvalidReference
+from freehold.errors import InvalidReference, TaskError
 from freehold.proc import driver, runtime
+from freehold.proc.calls import Row
 from freehold.proc.host import drops
 from freehold.wire import serial
 
@@ -21,9 +22,9 @@ class Ref(Generic[T]):
     """A reference to an immutable value that exists, or will, somewhere in the session.
 
     References are made by ``.remote()`` and ``put``, never directly.  They can be passed to tasks
-    and actors, put into other values, returned and stored; the value is freed when nobody holds one any
-    more.  As a top-level argument of a task a reference arrives as its value; nested in a container
-    it stays a reference.  ``await ref`` gives the value in asyncio code.
+    and actors, put into other values, returned and stored; the value is freed when nobody holds one
+    any more.  As a top-level argument of a task a reference arrives as its value; nested in a
+    container it stays a reference.  ``await ref`` gives the value in asyncio code.
     """
 
     __slots__ = ("__weakref__", "_row")
@@ -67,9 +68,13 @@ class Ref(Generic[T]):
             if not future.done():
                 _settle(future, here, row)
 
-        if here.watch_rows([row], 1, lambda: loop.call_soon_threadsafe(settle)):
+        def ready() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(settle)
+
+        if here.watch_rows([row], 1, ready):
             return (yield from future.__await__())
-        return here.value(row)  # type: ignore[no-any-return]
+        return _value(here, row)  # type: ignore[no-any-return]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Ref) and self._row.id == other._row.id
@@ -79,6 +84,12 @@ class Ref(Generic[T]):
 
     def __repr__(self) -> str:
         return f"Ref({self._row.id.hex()})"
+
+    def __copy__(self) -> Ref[T]:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Ref[T]:
+        return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         if not serial.note_reference(self):
@@ -91,11 +102,22 @@ class Ref(Generic[T]):
 
 def _settle(future: Any, here: runtime.Runtime, row: Row) -> None:
     try:
-        value = here.value(row)
+        value = _value(here, row)
     except BaseException as error:
         future.set_exception(error)
     else:
         future.set_result(value)
+
+
+def _value(here: runtime.Runtime, row: Row) -> Any:
+    """The value; an error that means something to futures and generators is not raised as such."""
+    try:
+        return here.value(row)
+    except (StopIteration, StopAsyncIteration) as error:
+        if not isinstance(error, TaskError):
+            raise
+        plain = TaskError(error.function, error.remote_traceback, error.cause, error.pid)
+    raise plain
 
 
 def _export(row: Row) -> tuple[bytes, bytes, str]:

@@ -9,11 +9,13 @@ from typing import Any, Generic, ParamSpec, TypeVar
 from freehold import options as opts
 from freehold.proc import calls, driver, runtime
 from freehold.proc.calls import now
+from freehold.proc.runtime import task_context
 from freehold.ref import Ref
 from freehold.wire import serial
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_new = object.__new__  # the hot path makes its reference without a Python frame
 
 
 class RemoteFunction(Generic[P, R]):
@@ -57,9 +59,11 @@ class RemoteFunction(Generic[P, R]):
         if args or kwargs or spec.outputs != 1:
             return self._submit(here, args, kwargs)  # type: ignore[no-any-return]
         with here.lock:
-            row = here.client.submit(spec, here.context().next_id(), b"", now())
-            here.submitted(row)
-        return Ref(row)
+            row = here.client.submit(spec, (task_context.get() or here.root).next_id(), b"", now())
+            here.submitted()
+        ref: Ref[R] = _new(Ref)
+        ref._row = row
+        return ref
 
     def _submit(self, here: runtime.Runtime, args: Any, kwargs: Any) -> Any:
         spec = self._spec
@@ -72,9 +76,9 @@ class RemoteFunction(Generic[P, R]):
                     packed = serial.dumps((args, kwargs))
                     if packed.__class__ is bytes and len(packed) <= here.inline_max:
                         with here.lock:
-                            id = here.context().next_id()
+                            id = (task_context.get() or here.root).next_id()
                             row = here.client.submit(spec, id, packed, now())
-                            here.submitted(row)
+                            here.submitted()
                         return Ref(row)
         rows = calls.submit(here, spec, args, kwargs, Ref)
         return wrap(rows, spec.outputs)

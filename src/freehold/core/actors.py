@@ -86,6 +86,7 @@ class Actors:
             return
         if not line.outstanding:
             line.row.holds += 1
+            self.leases.lone = True
         if line.queue or line.peer is None or missing(task):
             line.queue.append(task)
         else:

@@ -1,9 +1,9 @@
 """The arena's bookkeeping: ranges of one big file, never the bytes themselves.
 
-Two levels.  The node grants *extents* to processes (``Extents``); a process places objects inside its
-own extents without asking anybody (``Heap``).  Free ranges are reused last in, first out, so that
-pages stay warm, and neighbours coalesce, so that space does not crumble.  All offsets are multiples of
-``ALIGN``; sizes are bytes.
+Two levels.  The node grants *extents* to processes (``Extents``); a process places objects inside
+its own extents without asking anybody (``Heap``).  Free ranges are reused last in, first out, so
+that pages stay warm, and neighbours coalesce, so that space does not crumble.  All offsets are
+multiples of ``ALIGN``; sizes are bytes.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Extent:
 
 
 class Heap:
-    """The extents of one process.  ``place`` returns None when an extent must be requested first."""
+    """The extents of one process.  ``place`` returns None when an extent must be had first."""
 
     def __init__(self, reserve: int) -> None:
         self.reserve = reserve  # bytes of empty extents to keep for reuse
@@ -120,7 +120,7 @@ class Heap:
         return extent.size > EXTENT_MIN and size * 4 < extent.size
 
     def is_warm(self, start: int, size: int) -> bool:
-        """Whether the object's pages have been written before; they count as written from now on."""
+        """Whether the object's pages have been written before; from now on they have."""
         extent = self._extent_of[start]
         warm = start + size <= extent.warm
         extent.warm = max(extent.warm, start + size)

@@ -17,7 +17,6 @@ from collections import deque
 from typing import Any
 
 from freehold.core import messages as m
-from freehold.core.ids import context_of
 from freehold.core.machine import Machine, Peer
 from freehold.core.messages import INLINE, PENDING, SHARED
 from freehold.core.owner import Owner
@@ -128,9 +127,7 @@ class Executor:
         return row
 
     def on_recall(self, peer: Peer, now: float, count: int) -> None:
-        back = []
-        for run in [run for run in self.queue if run.peer is peer and run.kind == FUNCTION_TASK]:
-            back.append(run)
+        back = [run for run in self.queue if run.peer is peer and run.kind == FUNCTION_TASK]
         self._return(peer, back[len(back) - min(count, len(back)) :], False)
 
     def _return(self, peer: Peer, runs: list[Run], blocked: bool) -> None:

@@ -47,19 +47,16 @@ def output_of(reference: bytes) -> int:
 
 
 class Context:
-    """Where submissions are numbered: one for the driver's root, one for each running task."""
+    """Where submissions are numbered: one for the driver's root, one for each running task.
+
+    ``base`` is empty until the task submits something: most never do, and need no hash.
+    """
 
     __slots__ = ("base", "count", "task_id")
 
     def __init__(self, base: bytes = b"", task_id: bytes = b"") -> None:
         self.base = base
         self.task_id = task_id
-        self.count = 0
-
-    def enter(self, task_id: bytes) -> None:
-        """Begin a task; its context is hashed only when it submits something."""
-        self.task_id = task_id
-        self.base = b""
         self.count = 0
 
     def next_id(self) -> bytes:

@@ -45,6 +45,7 @@ class Leases:
         self.pools: dict[Shape, Pool] = {}
         self.requests: dict[int, Pool | Task] = {}  # a Task: an actor's constructor
         self.cpus = 1.0  # of the node
+        self.lone = False  # a task was sent to a worker that had none: do not keep it waiting
         self._requests = 0
         machine.on(
             {
@@ -72,6 +73,7 @@ class Leases:
             if pool.idle:
                 lease = pool.idle.pop()
                 lease.last = now
+                self.lone = True
                 self.push(task, lease, now)
                 return
             depth = self._depth(task.spec)
@@ -80,6 +82,9 @@ class Leases:
                     if len(lease.inflight) < depth and lease.usable:
                         self.push(task, lease, now)
                         return
+        if not pool.queue:
+            for lease in pool.leases:
+                lease.low = len(lease.inflight) >> 1
         pool.queue.append(task)
         self.want(pool)
 
@@ -126,14 +131,15 @@ class Leases:
                 spec = queue[0].spec
                 depth = self._depth(spec)
             if len(inflight) >= depth:
-                return
+                break
             push(queue.popleft(), lease, now)
+        lease.low = len(inflight) >> 1 if queue else 0
 
     def finished(self, lease: Lease, spec: Spec, now: float) -> None:
         """A result came from the lease: learn the pace and send the next tasks.
 
-        A lease is topped up when half of what it may have in flight is done, so that tasks travel in
-        batches.
+        A lease is topped up when half of what it may have in flight is done, so that tasks travel
+        in batches.
         """
         took = now - lease.last
         lease.last = now
@@ -142,15 +148,7 @@ class Leases:
             spec.pace = took
         else:
             spec.pace = pace + (took - pace) * (0.3 if took < pace else 0.1)
-        inflight = lease.inflight
-        queue = lease.pool.queue
-        if not queue:
-            if not inflight:
-                self.refill(lease, now)
-        elif lease.usable:
-            if len(inflight) <= self._depth(queue[0].spec) >> 1:
-                self._top_up(lease, now)
-        elif not inflight:
+        if len(lease.inflight) <= lease.low:
             self.refill(lease, now)
 
     def rebalance(self, pool: Pool, now: float) -> None:

@@ -1,6 +1,6 @@
 """Every message of the control protocol: its opcode, its fields, who sends it to whom, and why.
 
-A frame on the wire is a msgpack array of messages, and a message is the array ``[opcode, *fields]``.
+A frame on the wire is a msgpack array of messages; a message is the array ``[opcode, *fields]``.
 ``docs/protocol.md`` is generated from ``MESSAGES``; the receiving handler's signature is the schema
 that is enforced.  To add a message: append a row here, handle it in a core machine, and raise
 ``VERSION`` when an older peer could misread the change.
@@ -230,8 +230,8 @@ HELD = _message(
 )  # fmt: skip
 KILL = _message(
     "KILL", "process", "node",
-    "End that worker now; or, when it is only suspected because a connection to it broke, unless its "
-    "own exit explains that within a moment.",
+    "End that worker now; or, when it is only suspected because a connection to it broke, unless "
+    "its own exit explains that within a moment.",
     "proc: bytes",
     "reason: str",
     "suspected: bool",

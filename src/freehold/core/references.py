@@ -31,6 +31,7 @@ class References:
         self.freed: list[tuple[bytes, Any]] = []  # shared objects to give back: id, place
         self.moved: list[Row] = []  # actors whose address, or death, has become known
         self.ended: list[Row] = []  # actors that nobody here refers to any more
+        self.failures = 0  # how many rows have ever resolved to an error
 
     def put(self, id: bytes, state: int, data: Any, contains: Iterable[Row] = ()) -> Row:
         """Record a value that this process made; the caller sets its handles or holds."""
@@ -70,11 +71,19 @@ class References:
             self.settle(row)
 
     def settle(self, row: Row) -> None:
-        """Free the row if nothing needs it."""
+        """Free the row if nothing needs it, then what its value referred to, however deep."""
+        inner = self._free(row)
+        while inner:
+            row = inner.pop()
+            row.holds -= 1
+            inner += self._free(row)
+
+    def _free(self, row: Row) -> list[Row]:
+        """Free the row if nothing needs it; the rows that its value held until now."""
         if row.needed or self.rows.get(row.id) is not row:
-            return
+            return []
         if row.state == PENDING and row.owner is None and row.task is not None:
-            return  # its task still runs; the result settles it
+            return []  # its task still runs; the result settles it
         del self.rows[row.id]
         more = row.more
         if row.owner is not None:
@@ -85,13 +94,11 @@ class References:
         elif row.state == SHARED:
             self.freed.append((row.id, row.data))
         if more is None:
-            return
+            return []
         if more.actor:
             self.ended.append(row)
-        if more.contains:
-            contains, more.contains = more.contains, []
-            for inner in contains:
-                self.unhold(inner)
+        contains, more.contains = more.contains, []
+        return contains
 
     def let_go(self, task: Task) -> None:
         """The task is over: it needs its arguments no longer."""
@@ -104,6 +111,8 @@ class References:
         """The row's value, place or error is known; tell everybody who waits for it."""
         row.state = state
         row.data = data
+        if state == FAILED:
+            self.failures += 1
         waiters = row.waiters
         if waiters is not None:
             row.waiters = None

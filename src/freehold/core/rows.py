@@ -200,13 +200,14 @@ Queue = deque[Task]
 class Lease(Place):
     """One leased worker."""
 
-    __slots__ = ("blocked", "broken", "draining", "id", "last", "pool", "recalled")
+    __slots__ = ("blocked", "broken", "draining", "id", "last", "low", "pool", "recalled")
 
     def __init__(self, id: int, peer: Peer, pool: Pool, now: float) -> None:
         super().__init__(peer)
         self.id = id
         self.pool = pool
         self.last = now  # of the last result, or of the first task after being idle
+        self.low = 0  # topped up when no more than that many tasks are in flight
         self.blocked = False  # its task waits in `get`; it takes no more
         self.broken = False  # the connection is cut; the node will say what happened
         self.draining = False  # reclaimed: returned when its last task is done

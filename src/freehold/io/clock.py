@@ -7,6 +7,7 @@ import time
 
 now = time.monotonic
 sleep = time.sleep
+yield_cpu = os.sched_yield
 pid = os.getpid
 random_bytes = os.urandom
 

@@ -1,7 +1,7 @@
 """Processes: fork, exec, signals, pipes, limits.
 
-Children are tied to their parent with ``PR_SET_PDEATHSIG``, so that nothing survives the process that
-it belongs to, whatever kills that.
+Children are tied to their parent with ``PR_SET_PDEATHSIG``, so that nothing survives the process
+that it belongs to, whatever kills that.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ def fork(child: Callable[[], None], close: tuple[int, ...] = ()) -> int:
     """Fork a process that runs ``child`` and exits; returns its pid."""
     parent = os.getpid()
     pid = os.fork()
-    if pid:
-        return pid
-    _run_child(child, parent, close)
+    if pid == 0:
+        _run_child(child, parent, close)
+    return pid
 
 
 def _run_child(child: Callable[[], None], parent: int, close: tuple[int, ...]) -> NoReturn:
@@ -141,7 +141,7 @@ def reset_signals() -> None:
 
 def reap() -> list[tuple[int, int]]:
     """(pid, exit code or minus the signal) of every child that has exited."""
-    done = []
+    done: list[tuple[int, int]] = []
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -174,7 +174,7 @@ def private_bytes() -> int:
 
 
 def exit_now(code: int) -> NoReturn:
-    """End the process without cleaning up: what it had is the kernel's and the node's to collect."""
+    """End the process without cleaning up; the kernel and the node collect what it had."""
     os._exit(code)
 
 

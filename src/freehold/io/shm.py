@@ -1,10 +1,10 @@
 """The bytes of the arena: one shared file, mapped once by every process of the node.
 
-The file is a ``memfd``: it has no name, so no crash can leave it behind, and it is not bounded by the
-size of ``/dev/shm`` (64 MB in many containers).  Its pages are allocated when an extent is granted
-(``reserve``), so that a full machine is a typed error and never a SIGBUS.  First writes go through
-``pwrite``, which skips the page faults and the zeroing of fresh pages; later ones are a plain copy into
-the mapping.
+The file is a ``memfd``: it has no name, so no crash can leave it behind, and it is not bounded by
+the size of ``/dev/shm`` (64 MB in many containers).  Its pages are allocated when an extent is
+granted (``reserve``), so that a full machine is a typed error and never a SIGBUS.  First writes go
+through ``pwrite``, which skips the page faults and the zeroing of fresh pages; later ones are a
+plain copy into the mapping.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Arena:
             done += os.pwrite(self.fd, part[done:], start + done)
 
     def pin(self, offset: int, size: int, drops: deque[Any], token: Any) -> memoryview:
-        """A read-only view; when it and all views of it are gone, ``token`` is appended to ``drops``."""
+        """A read-only view; when it and all views of it are gone, ``drops`` gets ``token``."""
         guard = _guard_type(size).from_buffer(self.map, offset)
         guard.drops = drops
         guard.token = token
@@ -99,7 +99,7 @@ def _guard_type(size: int) -> Any:
 
 
 class Cells:
-    """A page of 16-byte cells: the last task that each worker has started, readable after a crash."""
+    """16-byte cells: the last task that each worker has started, readable after a crash."""
 
     WIDTH = 16
     COUNT = 4096

@@ -75,7 +75,7 @@ def submit(
             now(),
             args_row=args_row, deps=deps, nested=nested, line=line,
         )  # fmt: skip
-        here.submitted(rows[0])
+        here.submitted()
     return rows
 
 

@@ -71,7 +71,7 @@ class Runtime(Host):
         self.client = process.client
         self.inline_max = inline_max
         self.arena: Arena | None = None
-        self.root = Context(clock.random_bytes(CONTEXT_BYTES))
+        self.root: Context = Context(clock.random_bytes(CONTEXT_BYTES))
         self.running: Run | None = None  # of a worker's main thread
         self.interrupted = False
         self.loading: dict[int, list[Row]] = {}  # thread -> rows met while arguments are loaded
@@ -83,19 +83,19 @@ class Runtime(Host):
         """Where this thread's submissions are numbered."""
         return task_context.get() or self.root
 
-    def submitted(self, row: Row) -> None:
+    def submitted(self) -> None:
         """After a submission, locked: a lone message goes at once, a burst in batches."""
-        task = row.task
-        place = task.place if task is not None else None
-        if place is None or len(place.inflight) > 1:
+        leases = self.client.leases
+        if leases.lone:
+            leases.lone = False
+            self.flush()
+        else:
             self.unflushed += 1
             if self.unflushed < BURST:
                 return
             self.pumps += 1  # the background thread need not take over
             self.flush()
             self.poll_once()
-        else:
-            self.flush()
         if self.resting:
             self.waker.wake()
 
@@ -133,15 +133,19 @@ class Runtime(Host):
                     return offset, heap.is_warm(offset, size)
                 self.check_alive()
                 request = self.process.request_extent(size)
-            extents = self.process.extents
-            # Type: ignore[misc]
-            self.wait_until(lambda r=request: extents[r] is not None or self._lost())
-            refusal = extents.pop(request)
-            if refusal is None:
-                self.check_alive()
+            refusal = self._extent_refused(request)
             if refusal:
                 raise ObjectStoreFull(refusal)
         raise ObjectStoreFull(f"no room for {size:,} bytes: other threads take it first")
+
+    def _extent_refused(self, request: int) -> str:
+        """Wait for the node's answer to a request for an extent; why it was refused, or ''."""
+        extents = self.process.extents
+        self.wait_until(lambda: extents[request] is not None or self._lost())
+        refusal = extents.pop(request)
+        if refusal is None:
+            self.check_alive()
+        return refusal or ""
 
     # -- values -----------------------------------------------------------------------------------
     def value(self, row: Row) -> Any:
@@ -159,7 +163,8 @@ class Runtime(Host):
         view = self.arena.read(offset, size)
         if not serial.has_views(view):
             return serial.loads(view)
-        row.handles += 1
+        with self.lock:  # another thread may be taking a handle away
+            row.handles += 1
         return serial.loads(self.arena.pin(offset, size, drops, row))
 
     def error(self, data: Any) -> BaseException:
@@ -197,16 +202,20 @@ class Runtime(Host):
             for row in rows:
                 if row.state == PENDING and row.owner is not None:
                     self.owner.want(row)
+        owner = self.owner
         remaining = iter(rows)
-        at: list[Row | None] = [next(remaining, None)]
+        at = next(remaining, None)
+        seen = -1
 
         def done() -> bool:
-            row = at[0]
-            while row is not None and row.state != PENDING:
-                if row.state == FAILED:
+            nonlocal at, seen
+            if owner.failures != seen:  # one of those further back may have failed
+                seen = owner.failures
+                if any(row.state == FAILED for row in rows):
                     return True
-                row = at[0] = next(remaining, None)
-            return row is None
+            while at is not None and at.state != PENDING:
+                at = next(remaining, None)
+            return at is None
 
         return self.wait_until(done, until, rows)
 
@@ -238,6 +247,8 @@ class Runtime(Host):
         lend_at = NEVER if run is None else now() + LEND_AFTER
         lent = False
         try:
+            if self.late:
+                self.run_late()
             while not done():
                 self.pump(min(until, lend_at))
                 if self.interrupted:
@@ -281,6 +292,9 @@ class Runtime(Host):
                     return False
                 event.wait(min(left, 0.05))
                 event.clear()
+                if self.interrupted and threading.current_thread() is threading.main_thread():
+                    self.interrupted = False
+                    raise KeyboardInterrupt
             return True
         finally:
             with self.lock:
@@ -289,7 +303,7 @@ class Runtime(Host):
                     self._sleepers[0].set()
 
     def watch_rows(self, rows: Sequence[Row], count: int, port: Callable[[], None]) -> bool:
-        """Call ``port``, locked, when ``count`` more of the rows are ready; False: they are now."""
+        """Call ``port`` when ``count`` more of the rows are ready; False: they are now."""
         with self.lock:
             pending = [row for row in rows if row.state == PENDING]
             left = count - (len(rows) - len(pending))
@@ -332,8 +346,7 @@ class Runtime(Host):
         woken = self.owner.woken
         if woken:
             self.owner.woken = []
-            for waiter in woken:
-                waiter.port()
+            self.late.extend(waiter.port for waiter in woken)
         if self.process.logs:
             logs, self.process.logs = self.process.logs, []
             self.show_logs(logs)

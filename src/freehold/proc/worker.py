@@ -15,7 +15,7 @@ import traceback
 from _thread import get_ident
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NoReturn
 
 import cloudpickle
 
@@ -27,15 +27,15 @@ from freehold.core.leases import Limits
 from freehold.core.machine import NEVER, Peer
 from freehold.core.messages import FAILED, INLINE, SHARED
 from freehold.core.rows import CONSTRUCTOR, METHOD
-from freehold.errors import FreeholdError, SerializationError, TaskError
+from freehold.errors import SerializationError, TaskError
 from freehold.io import clock, procs
 from freehold.io.shm import Arena
 from freehold.proc.host import drops, now
 from freehold.proc.runtime import Runtime, set_current, task_context
 from freehold.wire import serial
 
-FLUSH_EVERY = 2e-4  # seconds between flushes while short tasks run
-FLUSH_COUNT = 32
+FLUSH_EVERY = 4e-4  # seconds between flushes while short tasks run
+FLUSH_COUNT = 64
 LABEL_EVERY = 0.05  # seconds between two notices of what runs here
 ASYNC_CONCURRENCY = 1000
 
@@ -66,6 +66,8 @@ class Worker(Runtime):
         self._label = ""
         self._label_at = 0.0
         self._flush_planned = False
+        self._start_runs: Callable[[], None] = int  # of an async actor
+        self._memory_limit = 0  # of an actor, in bytes
 
     # -- the main thread --------------------------------------------------------------------------
     def serve(self, node_address: str) -> None:
@@ -120,7 +122,11 @@ class Worker(Runtime):
 
     def _execute_in_thread(self, run: Run) -> None:
         task_context.set(Context(b"", run.id))
-        self._complete(run, self._outputs_of(run))
+        try:
+            outputs = self._outputs_of(run)
+        except SystemExit as stop:  # which would end only this thread
+            leave_process(stop.code)
+        self._complete(run, outputs)
         with self.lock:
             self.flush()
 
@@ -136,10 +142,10 @@ class Worker(Runtime):
         def on_ready() -> None:
             self.poll_once()
             start_runs()
-            if self._over() and not stop.done():
-                stop.set_result(None)
 
         def start_runs() -> None:
+            if self._over() and not stop.done():
+                stop.set_result(None)
             while True:
                 with self.lock:
                     run = self.executor.next()
@@ -149,6 +155,7 @@ class Worker(Runtime):
                 running.add(task)
                 task.add_done_callback(running.discard)
 
+        self._start_runs = start_runs
         loop.add_reader(self.epoll.fileno(), on_ready)
         start_runs()
         self._plan_timer(loop)
@@ -156,8 +163,7 @@ class Worker(Runtime):
         loop.remove_reader(self.epoll.fileno())
 
     def _plan_timer(self, loop: asyncio.AbstractEventLoop) -> None:
-        with self.lock:
-            self._finish(now())
+        self._flush_async()
         loop.call_later(0.1, self._plan_timer, loop)
 
     async def _run_async(self, run: Run, slots: asyncio.Semaphore) -> None:
@@ -172,7 +178,9 @@ class Worker(Runtime):
                     result = await result
                 args = kwargs = function = None  # type: ignore[assignment]
                 outputs = self._results(run, result)
-            except Exception as error:
+            except SystemExit:
+                raise
+            except BaseException as error:
                 outputs = self._failure(run, error)
             self._complete(run, outputs)
             if not self._flush_planned:
@@ -184,12 +192,17 @@ class Worker(Runtime):
         self._flush_planned = False
         with self.lock:
             self._finish(now())
+        if self.late:
+            self.run_late()
+        if self.executor.queue or self._over():  # a method that waited in `get` has pumped
+            self._start_runs()
 
     # -- one task ---------------------------------------------------------------------------------
     def execute(self, run: Run) -> None:
         """Run one task on the main thread."""
         self.cell[:] = run.id
-        self.root.enter(run.id)
+        root = self.root
+        root.task_id, root.base, root.count = run.id, b"", 0
         self.running = run
         if run.full is None:
             self._execute_plain(run)
@@ -215,7 +228,9 @@ class Worker(Runtime):
             else:
                 result = function()
             value = serial.NONE if result is None else serial.dumps(result)
-        except (Exception, KeyboardInterrupt) as error:
+        except SystemExit:
+            raise
+        except BaseException as error:
             self._complete(run, self._failure(run, error))
             return
         if run.refs is None and value.__class__ is bytes and len(value) <= self.inline_max:
@@ -240,7 +255,9 @@ class Worker(Runtime):
                 result = function(*args, **kwargs)
             del args, kwargs
             return self._results(run, result)
-        except (Exception, KeyboardInterrupt) as error:
+        except SystemExit:
+            raise
+        except BaseException as error:
             return self._failure(run, error)
 
     def _call_with_options(
@@ -258,6 +275,9 @@ class Worker(Runtime):
             procs.limit_memory(None)
 
     def _construct(self, run: Run, kind: Callable[..., Any], args: Any, kwargs: Any) -> None:
+        self._memory_limit = int(run.options.get("memory") or 0)
+        if self._memory_limit:
+            procs.limit_memory(procs.private_bytes() + self._memory_limit)
         self.actor = kind(*args, **kwargs)
         self.actor_name = getattr(kind, "__name__", "actor")
         cls = type(self.actor)
@@ -296,9 +316,9 @@ class Worker(Runtime):
             function = cloudpickle.loads(code)
             self.names[key] = name
             self._tell_label(name)
-        assert callable(function)
-        self.functions[key] = function
-        return function
+        found: Callable[..., Any] = function
+        self.functions[key] = found
+        return found
 
     def _tell_label(self, name: str) -> None:
         node = self.owner.node
@@ -366,10 +386,10 @@ class Worker(Runtime):
     def _failure(self, run: Run, error: BaseException) -> list[Output]:
         """What the caller's `get` will raise."""
         name = self._name(run)
-        if isinstance(error, FreeholdError) and not isinstance(error, TaskError):
+        limit = self._memory_limit or run.options.get("memory")
+        if isinstance(error, (SerializationError, ObjectStoreFull)):
             data: Any = [type(error).__name__, f"{name}: {error}"]
-        elif isinstance(error, MemoryError) and run.options.get("memory"):
-            limit = run.options["memory"]
+        elif isinstance(error, MemoryError) and limit:
             data = ["OutOfMemory", f"{name} went over its limit, memory={limit:,} bytes"]
         else:
             data = _pickled_failure(name, error)
@@ -402,6 +422,15 @@ def _pickled_failure(name: str, error: BaseException) -> bytes:
             continue
         return data
     raise SerializationError(f"the error of {name} cannot be pickled")
+
+
+def leave_process(code: object) -> NoReturn:
+    """End this process as ``sys.exit(code)`` in its main thread would."""
+    if code is not None and not isinstance(code, int):
+        print(code, file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    procs.exit_now(code if isinstance(code, int) else int(code is not None))
 
 
 def main(config: dict[str, Any], arena: Arena, slot: int, cell: memoryview) -> None:

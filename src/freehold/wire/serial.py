@@ -204,10 +204,11 @@ def has_views(data: Buffer) -> bool:
 def dumps_code(value: Any) -> bytes:
     """A function or a class, by value."""
     try:
-        return cloudpickle.dumps(value)
+        code: bytes = cloudpickle.dumps(value)
     except Exception as error:
         name = getattr(value, "__qualname__", repr(value))
         raise SerializationError(f"{name} cannot be sent to workers: {error}") from error
+    return code
 
 
 def _explain(value: Any, error: Exception) -> str:
@@ -234,7 +235,7 @@ def _parts(value: Any) -> list[tuple[str, Any]]:
         names = value.__code__.co_freevars
         cells = [(n, c) for n, c in zip(names, value.__closure__, strict=False)]
         return [(f".{name} (captured)", cell.cell_contents) for name, cell in cells]
-    state: Callable[[], Any] | None = getattr(value, "__dict__", None)
+    state: Any = getattr(value, "__dict__", None)
     if isinstance(state, dict):
         return [(f".{name}", part) for name, part in state.items()]
     return []

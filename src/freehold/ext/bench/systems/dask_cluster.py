@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .plan import CPUS, IN_FLIGHT, Plan, Probe, System, count, doze, increment, nap, noop, size
+from .plan import CPUS, IN_FLIGHT, Plan, Probe, System, doze, increment, nap, noop, size
 from .raylike import Counter, die_once
 
 BURST = 20  # a scheduler round trip takes milliseconds
@@ -172,18 +172,11 @@ def nested_100(c: _Cluster, plan: Plan) -> float:
     return plan.rate(lambda: c.client.submit(submit_many, 100, pure=False).result(), 101)
 
 
-def fanin_1000(c: _Cluster, plan: Plan) -> float:
-    """Milliseconds of one task with 1,000 finished tasks' futures as its arguments."""
-    futures = [c.client.submit(noop, pure=False) for _ in range(IN_FLIGHT)]
-    c.distributed.wait(futures)
-    return plan.milliseconds(lambda: c.client.submit(count, *futures, pure=False).result())
-
-
 def kill(c: _Cluster, plan: Plan) -> float:
     """Seconds between the SIGKILL of a task's worker and the task's result."""
     taken: list[float] = []
     with tempfile.TemporaryDirectory() as place:
-        for turn in range(1 if plan.quick else 3):
+        for turn in range(1 if plan.quick else 2):
             marker = os.path.join(place, str(turn))
             c.client.submit(die_once, marker, pure=False).result()
             end = time.monotonic()
@@ -207,7 +200,6 @@ DASK_PROBES: tuple[Callable[[_Cluster, Plan], float], ...] = (
     arg_value,
     arg_ref,
     nested_100,
-    fanin_1000,
     kill,
 )
 

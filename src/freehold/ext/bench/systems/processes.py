@@ -84,7 +84,7 @@ def settle(patience: float = 3.0) -> None:
     deadline = time.monotonic() + patience
     before, begin = cpu_seconds(mine()), time.perf_counter()
     while time.monotonic() < deadline:
-        time.sleep(0.1)
+        time.sleep(0.05)
         after, end = cpu_seconds(mine()), time.perf_counter()
         if after - before < QUIET * (end - begin):
             return

@@ -148,7 +148,7 @@ def _growth(make: Callable[[int], list[Any]], plan: Plan) -> tuple[float, float,
     begin = time.perf_counter()
     make(trial)
     seconds = (time.perf_counter() - begin) / trial
-    wanted = (1.0 if plan.quick else 2.5) / seconds
+    wanted = (1.0 if plan.quick else 2.0) / seconds
     least, most = (1500, 20_000) if plan.quick else (3000, 100_000)
     number = int(min(most, max(least, wanted)))
     gc.collect()

@@ -1,0 +1,101 @@
+"""The node's host and its near peers: the spawner, which starts and reaps workers, and the arena."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from freehold.core import messages as m
+from freehold.core.machine import Peer
+from freehold.core.node import Node
+from freehold.sim.hosts import Host, Near
+from freehold.sim.values import PoisonExtents
+from freehold.sim.world import World
+from freehold.wire.codec import Reader
+
+if TYPE_CHECKING:
+    from freehold.sim.process import ProcessHost
+
+NODE_ADDRESS = "node.sock"
+
+
+class NodeHost(Host):
+    """The host of the node's machine."""
+
+    node: Node
+
+    def __init__(self, world: World, make_worker: Callable[[int], ProcessHost]) -> None:
+        setup = world.setup
+        node = self.node = Node(
+            world.rng.randbytes(8),
+            cpus=float(setup.cpus),
+            arena_bytes=setup.arena_bytes,
+            resources={"gpu": 2.0},
+            prestart=setup.prestart,
+            idle_seconds=setup.worker_idle,
+            workers_max=setup.workers_max,
+        )
+        node.store.extents = PoisonExtents(world.memory, setup.arena_bytes)
+        super().__init__(world, node, "node", "node", NODE_ADDRESS)
+        self.info = node.info
+        self.spawner = Spawner(self, node.spawner, make_worker)
+        self.arena = ArenaPeer(self, node.store.arena)
+
+    def start(self) -> None:
+        """Start the first workers."""
+        self.node.start(self.world.now)
+        self.finish()
+
+
+class Spawner(Near):
+    """Starts workers, signals them, and says how they ended.
+
+    Its answers are in order, as on the one socket of the real fork server; whether an EXITED comes
+    before or after the end of the dead worker's own links is chance.
+    """
+
+    def __init__(self, host: Host, peer: Peer, make: Callable[[int], ProcessHost]) -> None:
+        super().__init__(host, peer)
+        self.make = make
+        self.children: dict[int, ProcessHost] = {}
+
+    def on_message(self, op: int, fields: list[Any]) -> None:
+        slot = fields[0]
+        if op == m.SPAWN:
+            if self.world.chance(self.world.setup.spawn_fails):
+                self.world.fault("failed spawn")
+                self.answer(m.SPAWN_FAILED, slot, "no more processes")
+                return
+            child = self.children[slot] = self.make(slot)
+            self.answer(m.SPAWNED, slot, child.pid)
+            self.world.after(self.world.rng.expovariate(500.0), child.begin)
+        elif op == m.SIGNAL and slot in self.children:
+            self.children[slot].crash(-fields[1])
+
+    def exited(self, child: ProcessHost, code: int) -> None:
+        """A worker has ended."""
+        del self.children[child.slot]
+        self.answer(m.EXITED, child.slot, code, "", child.process.executor.started)
+
+
+class ArenaPeer(Near):
+    """Allocates the arena's pages, or has none left."""
+
+    def take(self, data: bytearray) -> None:
+        if self.world.setup.arena_async:
+            super().take(data)
+            return
+        self.world.frame(self.host.name, self.peer.kind, data)
+        for _, end in Reader().feed(memoryview(data)):
+            reason = self._reserve(end)
+            self.host.machine.handlers[m.RESERVED](self.peer, self.world.now, end, reason)
+
+    def on_message(self, op: int, fields: list[Any]) -> None:
+        self.answer(m.RESERVED, fields[0], self._reserve(fields[0]))
+
+    def _reserve(self, end: int) -> str:
+        if self.world.chance(self.world.setup.arena_fails):
+            self.world.fault("no pages")
+            return "the machine has no memory left"
+        self.world.memory.reserved = max(self.world.memory.reserved, end)
+        return ""

@@ -1,0 +1,315 @@
+"""What user code can do: the public API, in the simulator's terms.
+
+``Env`` mirrors ``freehold.api``, ``remote``, ``actor`` and ``ref`` above the runtime.  Methods that may wait are
+generators.  Each ``Ref`` is one handle; ``load`` makes them, ``drop`` ends them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from freehold.core.executor import Output
+from freehold.core.machine import NEVER
+from freehold.core.messages import FAILED, INLINE, PENDING, SHARED
+from freehold.core.rows import CONSTRUCTOR, FUNCTION_TASK, METHOD, Row, Spec, Waiter
+from freehold.sim.ledger import Failure
+from freehold.sim.process import Execution, ProcessHost, Wait
+from freehold.sim.values import Value, Violation, dump, load
+
+
+class Ref:
+    """One handle of a reference."""
+
+    __slots__ = ("actor", "row")
+
+    def __init__(self, row: Row, actor: bool = False) -> None:
+        self.row = row
+        self.actor = actor
+
+
+class View:
+    """A live view into the arena: it pins its row, and its bytes must not change."""
+
+    __slots__ = ("data", "row")
+
+    def __init__(self, row: Row, data: bytes) -> None:
+        self.row = row
+        self.data = data
+
+
+class Env:
+    """The API as one execution sees it."""
+
+    def __init__(self, host: ProcessHost, execution: Execution) -> None:
+        self.host = host
+        self.world = host.world
+        self.ledger = host.ledger
+        self.execution = execution
+        self.refs: list[Ref] = []  # values that the program holds
+        self.actors: list[Ref] = []
+        self.views: list[View] = []
+
+    @property
+    def now(self) -> float:
+        return self.world.now
+
+    # -- references -------------------------------------------------------------------------------
+    def export(self, refs: Sequence[Ref]) -> list[list[Any]]:
+        """What travels of references; raises Failure for one whose value was freed."""
+        fields = []
+        for ref in refs:
+            row = ref.row
+            if self.host.owner.rows.get(row.id) is not row:
+                self._check_detached(row)
+                raise Failure(row.data)
+            owner = row.owner
+            whose = [self.host.machine.id, self.host.address] if owner is None else []
+            if owner is not None:
+                whose = [owner.id, owner.address]
+            fields.append([row.id, *whose, ref.actor])
+        return fields
+
+    def _check_detached(self, row: Row) -> None:
+        """A handle's row is out of the table only if it failed, which is judged, or was replaced."""
+        if row.state != FAILED and row.id not in self.host.owner.rows:
+            raise Violation(f"{self.host}: {row!r} is freed while it has a handle")
+        if row.state == FAILED:
+            self.ledger.judge(row.data, row.id)
+        else:
+            row.data = ["ObjectFreed", f"object {row.id.hex()} was made again by another"]
+            row.state = FAILED
+
+    def load(self, data: bytes, met: list[Row] | None = None) -> tuple[Value, list[Ref]]:
+        """Deserialize: the value, and a handle for each reference inside."""
+        value = load(data)
+        refs = []
+        for id, owner, address, actor in value.refs:
+            row = self.host.owner.hold(id, owner, address)
+            self.ledger.holds(id, self.host.machine.id)
+            refs.append(Ref(row, actor))
+            if met is not None:
+                met.append(row)
+        return value, refs
+
+    def drop(self, ref: Ref) -> None:
+        """A handle dies; the process notices later."""
+        self.host.drops.append(ref.row)
+
+    def drop_view(self, view: View) -> None:
+        """A view dies; it must still read what it read."""
+        _, offset, size = view.row.data
+        if self.world.memory.read(offset, size) != view.data:
+            raise Violation(f"{self.host}: a view of {view.row!r} has changed")
+        self.host.drops.append(view.row)
+
+    # -- values -----------------------------------------------------------------------------------
+    def value(self, ref: Ref, keep_view: bool = False) -> tuple[Value, list[Ref]]:
+        """The value of a reference that is not pending.  Raises Failure."""
+        row = ref.row
+        if row.state == FAILED:
+            self.ledger.judge(row.data, row.id)
+            raise Failure(row.data)
+        if row.state == SHARED:
+            _, offset, size = row.data
+            data = self.world.memory.read(offset, size)
+            if keep_view:
+                row.handles += 1
+                self.views.append(View(row, data))
+        else:
+            data = row.data
+        if not data:  # a task without results
+            return Value(row.id, [], [], 0), []
+        value, refs = self.load(data)
+        if value.token != row.id:
+            raise Violation(f"{self.host}: {row!r} reads the value of {value.token.hex()[-8:]}")
+        self.ledger.values += 1
+        return value, refs
+
+    def get(
+        self, ref: Ref, timeout: float = NEVER, keep_view: bool = False
+    ) -> Generator[Wait, None, tuple[Value, list[Ref]] | None]:
+        """The value, or None when the time is over."""
+        row = ref.row
+        if row.state == PENDING:
+            if row.owner is not None:
+                self.host.owner.want(row)
+            yield Wait(lambda: row.state != PENDING, self.now + timeout)
+            if row.state == PENDING:
+                return None
+        return self.value(ref, keep_view)
+
+    def wait(
+        self, refs: Sequence[Ref], count: int, timeout: float
+    ) -> Generator[Wait, None, int]:
+        """Wait until ``count`` are ready; how many are."""
+        pending = [ref.row for ref in refs if ref.row.state == PENDING]
+        waiter = Waiter(count - (len(refs) - len(pending)))
+        if waiter.left > 0:
+            for row in pending:
+                if row.owner is not None:
+                    self.host.owner.want(row)
+                row.waiters = [*(row.waiters or []), waiter]
+            yield Wait(lambda: waiter.left <= 0, self.now + timeout)
+            for row in pending:
+                if row.waiters is not None and waiter in row.waiters:
+                    row.waiters.remove(waiter)
+        return sum(ref.row.state != PENDING for ref in refs)
+
+    def compute(self, mean: float) -> Generator[Wait, None, None]:
+        """User code runs for a while."""
+        yield Wait(
+            lambda: False, self.now + self.world.rng.expovariate(1.0) * mean, computing=True
+        )
+
+    # -- making things ----------------------------------------------------------------------------
+    def put(self, padding: int, inside: Sequence[Ref]) -> Generator[Wait, None, Ref]:
+        """A new object.  Raises Failure when the arena is full."""
+        host = self.host
+        id = self.execution.context.next_id()
+        data = dump(Value(id, [], self.export(inside), padding))
+        host.check_alive()
+        self.ledger.owns(id, host.machine.id)
+        if len(data) <= self.world.setup.inline_max and not inside:
+            return Ref(host.owner.put_small(id, data))
+        state, place = yield from host.place(id, host.machine.id, data)
+        row = host.owner.put(id, state, place, [ref.row for ref in inside])
+        row.handles += 1
+        return Ref(row)
+
+    def spec(self, kind: int, outputs: int, cpus: float, retries: int, wire: Any) -> Spec:
+        """The function with these options."""
+        key = (kind, outputs, cpus, retries, repr(wire))
+        spec = self.host.specs.get(key)
+        if spec is None:
+            name = f"f{kind}o{outputs}c{cpus:g}r{retries}"
+            digest = b"method" if kind == METHOD else (name + repr(wire)).encode()
+            spec = self.host.specs[key] = Spec(
+                digest, name, b"code", kind=kind, cpus=cpus, outputs=outputs, retries=retries,
+                options=wire,
+            )  # fmt: skip
+            if wire.get("retry"):
+                spec.retry_exceptions = True
+        return spec
+
+    def submit(
+        self,
+        spec: Spec,
+        meta: list[Any],
+        padding: int,
+        deps: Sequence[Ref] = (),
+        nested: Sequence[Ref] = (),
+        actor: Ref | None = None,
+    ) -> Generator[Wait, None, list[Ref]]:
+        """Submit a task or a call; its results."""
+        host = self.host
+        host.check_alive()
+        line = None if actor is None else host.client.actors.line(actor.row)
+        refs = self.export(nested)
+        self.export(deps)
+        submission = self.ledger.submission(spec.retries)
+        id = self.execution.context.next_id()
+        data = dump(Value(id, [submission, spec.retries, *meta], refs, padding))
+        self.ledger.owns(id, host.machine.id)
+        for output in range(1, spec.outputs):
+            self.ledger.owns(id + output.to_bytes(2, "big"), host.machine.id)
+        small = len(data) <= self.world.setup.inline_max
+        if spec.plain and small and not deps and not nested:
+            if line is None:
+                row = host.client.submit(spec, id, data, self.now)
+            else:
+                row = host.client.call(line, spec, id, data, self.now)
+            return [Ref(row)]
+        args_row = None
+        if not small:
+            args_row = (yield from self._place_arguments(data))
+            data = b""
+        rows = host.client.submit_full(
+            spec, id, data, self.now, args_row=args_row,
+            deps=[(position, ref.row) for position, ref in enumerate(deps)],
+            nested=[ref.row for ref in nested], line=line,
+        )  # fmt: skip
+        return [Ref(row, spec.kind == CONSTRUCTOR) for row in rows] if spec.outputs else []
+
+    def _place_arguments(self, data: bytes) -> Generator[Wait, None, Row]:
+        host = self.host
+        id = self.execution.context.next_id()
+        self.ledger.owns(id, host.machine.id)
+        state, place = yield from host.place(id, host.machine.id, data)
+        return host.owner.put(id, state, place, ())
+
+    def kill(self, actor: Ref) -> Generator[Wait, None, None]:
+        """End an actor now."""
+        line = self.host.client.actors.line(actor.row)
+        row = actor.row
+        if row.state == PENDING:
+            if row.owner is not None:
+                self.host.owner.want(row)
+            yield Wait(lambda: row.state != PENDING)
+        if row.state == INLINE:
+            self.ledger.kills += 1
+            self.host.client.actors.kill(line)
+
+    # -- a run's two ends -------------------------------------------------------------------------
+    def arguments(self) -> tuple[Value, list[Ref]]:
+        """The run's own arguments, and handles for every reference that came with them."""
+        run = self.execution.run
+        assert run is not None
+        if run.kind != METHOD and not self.host.is_actor and run.key not in self.host.executor.code:
+            raise Violation(f"{self.host}: a task came before its function")
+        data = run.args
+        if not isinstance(data, bytes):
+            _, offset, size = run.guards[0].data
+            data = self.world.memory.read(offset, size)
+        value, refs = self.load(data, run.refs)
+        if value.token != run.id:
+            raise Violation(f"{self.host}: a task got the arguments of {value.token.hex()[-8:]}")
+        for _, row, state, place in run.deps:
+            refs += self._dependency(row, state, place)
+        return value, refs
+
+    def _dependency(self, row: Row | None, state: int, data: Any) -> list[Ref]:
+        if state == SHARED:
+            assert row is not None
+            _, offset, size = row.data
+            data = self.world.memory.read(offset, size)
+            if self.world.rng.random() < 0.2:
+                row.handles += 1
+                self.views.append(View(row, data))
+        elif state != INLINE:
+            raise Violation(f"{self.host}: a dependency in state {state} came with a task")
+        run = self.execution.run
+        assert run is not None
+        if not data:
+            return []
+        value, refs = self.load(data, run.refs)
+        if row is not None and value.token != row.id:
+            raise Violation(f"{self.host}: dependency {row!r} is {value.token.hex()[-8:]}")
+        return refs
+
+    def results(
+        self, padding: int, inside: Sequence[Ref]
+    ) -> Generator[Wait, None, list[Output]]:
+        """The outputs of the run; the first carries the references."""
+        run = self.execution.run
+        assert run is not None
+        if run.outputs == 0:
+            return [(INLINE, b"", [])]
+        outputs = []
+        for index in range(run.outputs):
+            own = inside if index == 0 else ()
+            id = run.id if index == 0 else run.id + index.to_bytes(2, "big")
+            data = dump(Value(id, [], self.export(own), padding))
+            rows = [ref.row for ref in own]
+            for row in rows:
+                row.handles += 1  # until the answer is sent
+            outputs.append((yield from self.host.output(run, index, data, rows)))
+        return outputs
+
+    def let_go(self) -> None:
+        """The program ends: what it holds is dropped."""
+        for ref in self.refs + self.actors:
+            self.drop(ref)
+        for view in self.views:
+            self.drop_view(view)
+        self.refs, self.actors, self.views = [], [], []

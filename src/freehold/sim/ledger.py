@@ -1,0 +1,113 @@
+"""What the world knows about a run, beside the machines: the evidence for what user code may see.
+
+The machines promise what they can keep when processes die.  An error is excused by a death:
+
+* ``WorkerDied``: some worker has died, and its task could not be retried.
+* ``OwnerDied``: a process that owned the object named in the error has died.
+* ``ObjectFreed``: a process that had held the reference has died.  Whoever hands a reference on keeps
+  its hold until the owner has confirmed the new holder; if it dies before, the hand-over was never
+  made, and the object may go with the last confirmed holder.  Nobody else's death excuses it.
+* ``ActorDied``: the actor was killed, its constructor failed, or a worker died.
+* ``ObjectStoreFull``: the arena was asked for room.  ``Unschedulable``: more was asked for than the
+  node has, or workers could not be started.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from freehold.sim.values import Violation
+
+Proc = bytes
+
+
+class Failure(Exception):
+    """What user code gets where a real ``get`` or ``put`` would raise."""
+
+    def __init__(self, data: Any) -> None:
+        super().__init__(data)
+        self.data = data  # as in a FAILED row
+
+
+class Ledger:
+    """Who owned and held what, who has died, what was run how often."""
+
+    def __init__(self) -> None:
+        self.owners: dict[bytes, list[Proc]] = {}
+        self.holders: dict[bytes, list[Proc]] = {}
+        self.dead: dict[Proc, str] = {}
+        self.raised: dict[bytes, int] = {}  # task ids of runs that raised
+        self.deaths = 0  # of processes that did not end in good order
+        self.kills = 0  # of actors, by user code
+        self.greedy = 0  # requests for more than the node has
+        self.failed_spawns = 0
+        self.node_dead = False
+        self.tries: list[list[int]] = []  # submission -> runs started, runs allowed
+        self.errors: dict[str, int] = {}
+        self.values = 0  # that were read and found right
+
+    def owns(self, id: bytes, proc: Proc) -> None:
+        """The process made the object or submitted its task."""
+        self.owners.setdefault(id, []).append(proc)
+        self.holds(id, proc)
+
+    def holds(self, id: bytes, proc: Proc) -> None:
+        """The process has got a reference to it."""
+        holders = self.holders.setdefault(id, [])
+        if proc not in holders:
+            holders.append(proc)
+
+    def died(self, proc: Proc, how: str, in_order: bool) -> None:
+        """The process has ended."""
+        self.dead[proc] = how
+        self.deaths += not in_order
+
+    def submission(self, retries: int) -> int:
+        """A task is submitted; the number to send along."""
+        self.tries.append([0, retries + 1])
+        return len(self.tries) - 1
+
+    def started(self, submission: int, task: bytes) -> int:
+        """A run of it starts; how many there have been.  Raises Violation if that is too many."""
+        entry = self.tries[submission]
+        entry[0] += 1
+        if entry[0] > entry[1]:
+            raise Violation(
+                f"task {task.hex()[-8:]} starts for the {entry[0]}th time, of {entry[1]} allowed"
+            )
+        return entry[0]
+
+    def judge(self, data: Any, id: bytes) -> None:
+        """User code meets an error at reference ``id``.  Raises Violation if nothing excuses it."""
+        if isinstance(data, bytes):
+            self._judge_user_error(data)
+            return
+        kind, text = data[0], data[1]
+        self.errors[kind] = self.errors.get(kind, 0) + 1
+        if len(data) > 2:
+            self.judge(data[2], id)
+            return
+        excused = {
+            "WorkerDied": self.deaths > 0,
+            "OwnerDied": any(proc in self.dead for proc in self._named(text, self.owners)),
+            "ObjectFreed": any(proc in self.dead for proc in self._named(text, self.holders)),
+            "ActorDied": self.kills > 0 or self.deaths > 0 or self.failed_spawns > 0,
+            "ObjectStoreFull": True,
+            "Unschedulable": self.greedy > 0 or self.failed_spawns > 0,
+            "NodeDied": self.node_dead,
+        }.get(kind, False)
+        if not excused:
+            raise Violation(f"nothing excuses {kind} at {id.hex()[-8:]}: {text}")
+
+    def _judge_user_error(self, data: bytes) -> None:
+        self.errors["TaskError"] = self.errors.get("TaskError", 0) + 1
+        if data not in self.raised:
+            raise Violation(f"an error that no task raised: {data.hex()}")
+
+    @staticmethod
+    def _named(text: str, table: dict[bytes, list[Proc]]) -> list[Proc]:
+        """The processes in ``table`` for the object that the error's text names."""
+        words = text.replace(":", " ").replace(",", " ").split()
+        if "object" not in words:
+            return []
+        return table.get(bytes.fromhex(words[words.index("object") + 1]), [])

@@ -1,0 +1,271 @@
+"""The host of a driver or a worker, and its user code.
+
+User code is a generator (``programs``) that yields a ``Wait`` wherever a real thread would pump or
+compute.  What ``freehold.proc.runtime`` and ``freehold.proc.worker`` do around the machine is done here
+in the same order: lending the CPUs of a blocked task, dropping arguments before a run is finished,
+answering in batches.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator
+from typing import Any
+
+from freehold.core import messages as m
+from freehold.core.client import RETRY
+from freehold.core.executor import Output, Run
+from freehold.core.ids import CONTEXT_BYTES, Context, ref_id
+from freehold.core.machine import NEVER, Peer
+from freehold.core.messages import FAILED, INLINE
+from freehold.core.process import Process
+from freehold.core.rows import CONSTRUCTOR, Row
+from freehold.sim.daemon import NODE_ADDRESS
+from freehold.sim.hosts import Host
+from freehold.sim.ledger import Failure, Ledger
+from freehold.sim.values import PoisonHeap
+from freehold.sim.world import World, connect
+
+FLUSH_LATE = 3e-4  # seconds that results may wait for company
+
+
+class Wait:
+    """Why user code cannot go on: a condition, a time, or both."""
+
+    __slots__ = ("computing", "done", "until")
+
+    def __init__(
+        self, done: Callable[[], bool], until: float = NEVER, computing: bool = False
+    ) -> None:
+        self.done = done
+        self.until = until
+        self.computing = computing  # user code runs: the process pumps only in the background
+
+
+Program = Generator[Wait, None, Any]
+
+
+class Execution:
+    """A thread of user code: the driver's program, or one run of a task."""
+
+    def __init__(self, run: Run | None, context: Context) -> None:
+        self.run = run
+        self.context = context
+        self.program: Program = iter(())  # type: ignore[assignment]  # set by its maker
+        self.wait: Wait | None = None
+        self.lend_at = NEVER
+        self.lent = False
+        self.met: list[Row] = []  # references that loading has brought
+
+
+Body = Callable[["ProcessHost", Execution], Program]
+
+
+class ProcessHost(Host):
+    """A driver or a worker."""
+
+    process: Process
+
+    def __init__(
+        self, world: World, ledger: Ledger, kind: str, slot: int, body: Body
+    ) -> None:
+        setup = world.setup
+        name = f"w{slot}" if kind == "worker" else kind
+        address = f"{name}.sock"
+        process = self.process = Process(
+            world.rng.randbytes(8), address, limits=setup.limits, heap_reserve=setup.heap_reserve
+        )
+        process.heap = PoisonHeap(world.memory, setup.heap_reserve)
+        super().__init__(world, process, kind, name, address)
+        self.ledger = ledger
+        self.slot = slot
+        self.pid = slot + 100
+        self.info = {"slot": slot} if kind == "worker" else {}
+        self.owner = process.owner
+        self.client = process.client
+        self.executor = process.executor
+        self.body = body
+        self.drops: deque[Row] = deque()
+        self.executions: list[Execution] = []
+        self.kept: list[Any] = []  # references in the actor's fields, or in a module's globals
+        self.specs: dict[Any, Any] = {}
+        self.is_actor = False
+        self.concurrency = 1
+        self.on_exit: Callable[[ProcessHost, int], None] = lambda host, code: None
+        self._looking = False
+
+    def begin(self) -> None:
+        """Connect to the node."""
+        if not self.alive:
+            return
+        node = Peer(b"", NODE_ADDRESS, "node")
+        target = self.world.listeners[NODE_ADDRESS]
+        if not target.alive:
+            self.crash(0)
+            return
+        node.port = connect(self, node, target)
+        if self.kind == "driver":
+            context = Context(self.world.rng.randbytes(CONTEXT_BYTES))
+            self._launch(Execution(None, context))
+            self.finish()
+
+    # -- user code --------------------------------------------------------------------------------
+    def _launch(self, execution: Execution) -> None:
+        execution.program = self.body(self, execution)
+        execution.wait = Wait(lambda: True)
+        self.executions.append(execution)
+
+    def after(self) -> None:
+        for waiter in self.owner.woken:
+            waiter.port()
+        self.owner.woken = []
+        if self._looking:
+            return
+        self._looking = True
+        while self.alive and self._go_on():
+            pass
+        self._looking = False
+        if self.alive and self.kind == "worker" and not self.executions and self._over():
+            self.flush()
+            self.crash(0)
+
+    def _over(self) -> bool:
+        return self.process.exiting or bool(self.client.lost)
+
+    def _go_on(self) -> bool:
+        """Resume what can go on, start what can start; whether there was anything."""
+        for execution in list(self.executions):
+            wait = execution.wait
+            assert wait is not None
+            now = self.world.now
+            if wait.done() or now >= wait.until:
+                self._resume(execution)
+                return True
+            if now >= execution.lend_at:
+                execution.lend_at, execution.lent = NEVER, True
+                self.executor.block(execution.run)
+                self.flush()
+            self.plan(min(wait.until, execution.lend_at))
+        if self.kind == "worker" and not self._over() and len(self.executions) < self.concurrency:
+            run = self.executor.next()
+            if run is not None:
+                self._start(run)
+                return True
+        return False
+
+    def _start(self, run: Run) -> None:
+        self.world.note(f"{self.name} starts {run.id.hex()[-8:]}")
+        if self.world.chance(self.world.setup.crash_at_start):
+            self.world.fault("crash at start")
+            self.crash(-11)
+            return
+        if run.kind == CONSTRUCTOR:
+            self.is_actor = True
+            self.concurrency = run.options.get("max_concurrency") or 1
+        self._launch(Execution(run, Context(b"", run.id)))
+
+    def _resume(self, execution: Execution) -> None:
+        """Run user code until it waits for something that is not there yet, or ends."""
+        if execution.lent:
+            execution.lent = False
+            self.executor.unblock()
+            self.flush()
+        execution.lend_at = NEVER
+        try:
+            wait = next(execution.program)
+        except StopIteration as stop:
+            self.executions.remove(execution)
+            if execution.run is not None:
+                self._complete(execution.run, stop.value)
+            return
+        execution.wait = wait
+        if wait.computing:
+            self._flush_sometime()
+            return
+        if self.kind == "worker" and self.concurrency == 1:
+            execution.lend_at = self.world.now + self.world.setup.lend_after
+        self.drain()
+        self.machine.settle(self.world.now)
+        self.flush()
+        self.plan(self.machine.deadline())
+
+    def _complete(self, run: Run, outputs: list[Output]) -> None:
+        """The run is over; all that it held of its arguments has been dropped by its program."""
+        self.drain()
+        self.executor.finish(run, outputs)
+        for _, _, inner in outputs:
+            for row in inner:
+                self.owner.drop(row)
+        self.machine.settle(self.world.now)
+        if self.world.chance(self.world.setup.crash_at_finish):
+            self.world.fault("crash before a result is sent")
+            self.crash(-9)
+            return
+        self._flush_sometime()
+
+    def _flush_sometime(self) -> None:
+        if self.world.rng.random() < self.world.setup.lazy_flush:
+            self.plan(self.world.now + FLUSH_LATE)
+        else:
+            self.flush()
+            self.plan(self.machine.deadline())
+
+    def drain(self) -> None:
+        while self.drops:
+            self.owner.drop(self.drops.popleft())
+
+    def crash(self, code: int) -> None:
+        if not self.alive:
+            return
+        super().crash(code)
+        in_order = code == 0 and not self.client.lost
+        self.ledger.died(self.machine.id, f"{self.name} ended with {code}", in_order)
+        self.executions.clear()
+        self.on_exit(self, code)
+
+    # -- values -----------------------------------------------------------------------------------
+    def place(
+        self, id: bytes, owner: bytes, data: bytes
+    ) -> Generator[Wait, None, tuple[int, Any]]:
+        """Where a serialized value lives: inline if it is small, else in the arena."""
+        setup = self.world.setup
+        if len(data) <= setup.inline_max:
+            return INLINE, data
+        size = len(data) * setup.scale
+        heap, extents = self.process.heap, self.process.extents
+        for _ in range(100):
+            self.drain()
+            self.machine.settle(self.world.now)
+            offset = heap.place(size)
+            if offset is not None:
+                self.world.memory.write(offset, size, data)
+                if self.world.rng.random() < 0.3:  # copying takes a while
+                    later = self.world.now + self.world.latency()
+                    yield Wait(lambda: False, later, computing=True)
+                return m.SHARED, self.process.seal(id, owner, offset, size)
+            self.check_alive()
+            request = self.process.request_extent(size)
+            yield Wait(lambda r=request: extents[r] is not None or bool(self.client.lost))  # type: ignore[misc]
+            refusal = extents.pop(request)
+            self.check_alive()
+            if refusal:
+                raise Failure(["ObjectStoreFull", refusal])
+        raise Failure(["ObjectStoreFull", "others take it first"])
+
+    def check_alive(self) -> None:
+        """Raise Failure when the node is gone."""
+        if self.client.lost:
+            raise Failure(["NodeDied", self.client.lost])
+
+    def failure(self, run: Run, data: Any, retry: bool) -> list[Output]:
+        """The outputs of a run that raised."""
+        state = RETRY if retry else FAILED
+        return [(state, data, []) for _ in range(max(run.outputs, 1))]
+
+    def output(
+        self, run: Run, index: int, data: bytes, rows: list[Row]
+    ) -> Generator[Wait, None, Output]:
+        """One output; its references have been counted once more by the caller."""
+        id = ref_id(run.id, index)
+        state, place = yield from self.place(id, run.peer.id, data)
+        return state, place, rows
