@@ -7,16 +7,14 @@ environment; ``init`` wins.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from freehold.errors import FreeholdError
 
 KIB, MIB = 1024, 1024 * 1024
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(NamedTuple):
     """What an embedded node and its driver are started with.
 
     Attributes:
@@ -48,7 +46,7 @@ class Config:
     @classmethod
     def make(cls, given: dict[str, Any]) -> Config:
         """The settings, checked.  Raises ValueError for an unknown name or an impossible value."""
-        known = {field.name for field in fields(cls)}
+        known = cls._fields
         for name in given:
             if name not in known:
                 raise ValueError(
@@ -66,10 +64,9 @@ class Config:
         return config
 
     def _check(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for name, value in self._asdict().items():
             if isinstance(value, (int, float)) and value < 0:
-                raise ValueError(f"{field.name} must not be negative, but is {value!r}")
+                raise ValueError(f"{name} must not be negative, but is {value!r}")
         if self.num_cpus is not None and not isinstance(self.num_cpus, (int, float)):
             raise ValueError(f"num_cpus must be a number, but is {self.num_cpus!r}")
         if self.arena_bytes_max is not None and self.arena_bytes_max < MIB:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import contextlib
 from collections.abc import Generator
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from freehold.errors import InvalidReference, TaskError
 from freehold.proc import driver, runtime
 from freehold.proc.calls import Row
 from freehold.proc.host import drops
 from freehold.wire import serial
+
+if TYPE_CHECKING:
+    import asyncio
+    import concurrent.futures
 
 T = TypeVar("T", covariant=True)
 _drop = drops.append
@@ -45,6 +47,8 @@ class Ref(Generic[T]):
 
     def future(self) -> concurrent.futures.Future[T]:
         """A future that ends with the value or the error; cancelling it does not stop the task."""
+        import concurrent.futures  # here, so that `import freehold` is fast
+
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
         row = self._row
         here = driver.ensure()
@@ -59,6 +63,8 @@ class Ref(Generic[T]):
         return future
 
     def __await__(self) -> Generator[Any, None, T]:
+        import asyncio  # here, so that `import freehold` is fast
+
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         row = self._row

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import select
+import signal
 import socket
 from typing import Any
 
@@ -62,6 +63,8 @@ class ForkServer:
                 elif fd in self.pipes:
                     self._on_output(fd)
             self._flush()
+        for pid in self.children:  # none may make a socket while the directory goes
+            procs.send_signal(pid, signal.SIGKILL)
         net.remove_session_dir(self.config["dir"])
 
     def _flush(self) -> None:

@@ -8,12 +8,14 @@ over the one that it had first, so that order is kept.
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 import select
 import socket
 from collections.abc import Callable
 from typing import Any
 
 from freehold.core import messages as m
+from freehold.core.ids import PROC_ID_BYTES
 from freehold.core.machine import Machine, Peer
 from freehold.errors import AuthenticationError, FreeholdError, ProtocolError
 from freehold.io import clock, net
@@ -21,6 +23,7 @@ from freehold.io.link import Link
 from freehold.wire.auth import NONCE_BYTES, Handshake
 from freehold.wire.codec import Reader, encode
 
+HELLO_TYPES = (bytes, str, int, str, dict)
 READ, WRITE = select.EPOLLIN, select.EPOLLOUT
 
 now = clock.now
@@ -50,9 +53,11 @@ class Links:
         self.info: dict[str, Any] = {}  # sent with HELLO
         self.epoll = select.epoll()
         self.ports: dict[int, Callable[[int, float], None]] = {}
-        self.errors: list[FreeholdError] = []  # what peers did wrong
+        self.errors: deque[FreeholdError] = deque(maxlen=100)  # what peers did wrong
+        self.forgiving = False  # outlive a message whose handler fails: only its sender goes
         self.unflushed = 0
         self._listener: socket.socket | None = None
+        self._open_ports: set[Port] = set()
 
     def watch(self, fd: int, on_event: Callable[[int, float], None]) -> None:
         """Call ``on_event(mask, now)``, locked, when the descriptor is readable."""
@@ -93,6 +98,7 @@ class Links:
 
     def _open(self, link: Link, handshake: Handshake | None, peer: Peer | None) -> Port:
         port = Port(link, handshake, peer)
+        self._open_ports.add(port)
         self.watch(link.fd, lambda mask, when: self._on_port(port, mask, when))
         if handshake is not None:
             self._send(port, handshake.take())
@@ -101,6 +107,7 @@ class Links:
     def _close(self, port: Port, when: float) -> None:
         self.unwatch(port.link.fd)
         port.link.close()
+        self._open_ports.discard(port)
         peer = port.peer
         if peer is not None and peer.port is port:
             peer.port = None
@@ -129,10 +136,10 @@ class Links:
         except ProtocolError as error:
             self.errors.append(error)
             self._close(port, when)
-        except (TypeError, ValueError, IndexError) as error:
-            if port.peer is None or not self._is_garbage(error):
+        except (TypeError, ValueError, IndexError, KeyError, AssertionError) as error:
+            if not self.forgiving and not self._is_garbage(error):
                 raise
-            self.errors.append(ProtocolError(f"{port.peer!r} sent a malformed message: {error}"))
+            self.errors.append(ProtocolError(f"{port.peer!r} sent a malformed message: {error!r}"))
             self._close(port, when)
 
     @staticmethod
@@ -178,6 +185,8 @@ class Links:
             handlers[message[0]](peer, when, *message[1:])
 
     def _on_hello(self, port: Port, hello: list[Any], when: float) -> Peer:
+        if tuple(type(field) for field in hello[1:]) != HELLO_TYPES or len(hello[1]) != PROC_ID_BYTES:
+            raise ProtocolError("a peer sent a malformed HELLO")
         _, proc, kind, pid, address, info = hello
         peer = port.peer
         if peer is None or (peer.id and peer.id != proc):
@@ -235,8 +244,9 @@ class Links:
         """Close every connection.  The machine is not told."""
         if self._listener is not None:
             self._listener.close()
-        for peer in self.machine.peers.values():
-            if peer.port is not None:
-                peer.port.link.close()
-                peer.port = None
+        for port in list(self._open_ports):
+            port.link.close()
+            if port.peer is not None:
+                port.peer.port = None
+        self._open_ports.clear()
         self.epoll.close()

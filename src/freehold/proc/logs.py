@@ -21,8 +21,7 @@ class LogView:
             for line in lines:
                 self._line(pid, name, stream, line)
         for stream in ("out", "err"):
-            with contextlib.suppress(OSError, ValueError):
-                _stream(stream).flush()
+            self._write(stream, "")
 
     def _line(self, pid: int, name: str, stream: str, line: str) -> None:
         if (stream, line) == self._last:
@@ -42,16 +41,19 @@ class LogView:
         self._pids.clear()
 
     def _write(self, stream: str, text: str) -> None:
+        file = _stream(stream)
+        if file is None:  # the program was started without it
+            return
         with contextlib.suppress(OSError, ValueError):  # the stream may be closed or full
-            _stream(stream).write(text + "\n")
+            file.write(text + "\n") if text else file.flush()
 
     def close(self) -> None:
         """Show the count of what is still folded."""
         self._unfold()
-        with contextlib.suppress(OSError, ValueError):
-            sys.stdout.flush()
+        self._write("out", "")
+        self._write("err", "")
 
 
-def _stream(name: str) -> TextIO:
+def _stream(name: str) -> TextIO | None:
     """The driver's stream as it is now; programs and test runners replace them."""
     return sys.stderr if name == "err" else sys.stdout

@@ -27,7 +27,7 @@ from freehold.core.leases import Limits
 from freehold.core.machine import NEVER, Peer
 from freehold.core.messages import FAILED, INLINE, SHARED
 from freehold.core.rows import CONSTRUCTOR, METHOD
-from freehold.errors import SerializationError, TaskError
+from freehold.errors import ObjectStoreFull, SerializationError, TaskError
 from freehold.io import clock, procs
 from freehold.io.shm import Arena
 from freehold.proc.host import drops, now

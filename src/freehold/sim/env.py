@@ -10,6 +10,7 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from freehold.core.executor import Output
+from freehold.core.ids import ref_id
 from freehold.core.machine import NEVER
 from freehold.core.messages import FAILED, INLINE, PENDING, SHARED
 from freehold.core.rows import CONSTRUCTOR, FUNCTION_TASK, METHOD, Row, Spec, Waiter
@@ -212,7 +213,7 @@ class Env:
         data = dump(Value(id, [submission, spec.retries, *meta], refs, padding))
         self.ledger.owns(id, host.machine.id)
         for output in range(1, spec.outputs):
-            self.ledger.owns(id + output.to_bytes(2, "big"), host.machine.id)
+            self.ledger.owns(ref_id(id, output), host.machine.id)
         small = len(data) <= self.world.setup.inline_max
         if spec.plain and small and not deps and not nested:
             if line is None:
@@ -295,16 +296,30 @@ class Env:
         assert run is not None
         if run.outputs == 0:
             return [(INLINE, b"", [])]
-        outputs = []
-        for index in range(run.outputs):
-            own = inside if index == 0 else ()
-            id = run.id if index == 0 else run.id + index.to_bytes(2, "big")
-            data = dump(Value(id, [], self.export(own), padding))
-            rows = [ref.row for ref in own]
-            for row in rows:
-                row.handles += 1  # until the answer is sent
-            outputs.append((yield from self.host.output(run, index, data, rows)))
+        outputs: list[Output] = []
+        rows: list[Row] = []
+        try:
+            for index in range(run.outputs):
+                own = inside if index == 0 else ()
+                id = ref_id(run.id, index)
+                data = dump(Value(id, [], self.export(own), padding))
+                rows = [ref.row for ref in own]
+                for row in rows:
+                    row.handles += 1  # until the answer is sent
+                state, place = yield from self.host.place(id, run.peer.id, data)
+                outputs.append((state, place, rows))
+        except Failure:
+            self._take_back(run.id, outputs, rows)
+            raise
         return outputs
+
+    def _take_back(self, task: bytes, outputs: list[Output], rows: list[Row]) -> None:
+        """A later output found no room: the earlier ones will not be sent."""
+        for index, (state, place, _) in enumerate(outputs):
+            if state == SHARED:
+                self.host.owner.freed.append((ref_id(task, index), place))
+        for row in outputs[0][2] if outputs else rows:
+            self.host.drops.append(row)
 
     def let_go(self) -> None:
         """The program ends: what it holds is dropped."""

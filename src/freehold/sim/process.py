@@ -15,11 +15,12 @@ from typing import Any
 from freehold.core import messages as m
 from freehold.core.client import RETRY
 from freehold.core.executor import Output, Run
-from freehold.core.ids import CONTEXT_BYTES, Context, ref_id
+from freehold.core.ids import CONTEXT_BYTES, Context
 from freehold.core.machine import NEVER, Peer
 from freehold.core.messages import FAILED, INLINE
 from freehold.core.process import Process
 from freehold.core.rows import CONSTRUCTOR, Row
+from freehold.sim import checks
 from freehold.sim.daemon import NODE_ADDRESS
 from freehold.sim.hosts import Host
 from freehold.sim.ledger import Failure, Ledger
@@ -214,6 +215,10 @@ class ProcessHost(Host):
         while self.drops:
             self.owner.drop(self.drops.popleft())
 
+    def check(self) -> None:
+        super().check()
+        checks.watch(self)
+
     def crash(self, code: int) -> None:
         if not self.alive:
             return
@@ -261,11 +266,3 @@ class ProcessHost(Host):
         """The outputs of a run that raised."""
         state = RETRY if retry else FAILED
         return [(state, data, []) for _ in range(max(run.outputs, 1))]
-
-    def output(
-        self, run: Run, index: int, data: bytes, rows: list[Row]
-    ) -> Generator[Wait, None, Output]:
-        """One output; its references have been counted once more by the caller."""
-        id = ref_id(run.id, index)
-        state, place = yield from self.place(id, run.peer.id, data)
-        return state, place, rows

@@ -69,7 +69,7 @@ class Reader:
     def _messages(body: memoryview) -> list[Any]:
         try:
             messages = _decode(body)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError, TypeError, ValueError, OverflowError) as error:
             raise ProtocolError(f"a frame is not msgpack: {error}") from None
         if not isinstance(messages, list):
             raise ProtocolError("a frame is not an array of messages")

@@ -22,10 +22,7 @@ import struct
 import sys
 import types
 from _thread import get_ident as _get_ident
-from collections.abc import Callable
 from typing import Any, NamedTuple
-
-import cloudpickle
 
 from freehold.errors import SerializationError
 
@@ -101,7 +98,7 @@ class _Pickler(pickle.Pickler):
                 return NotImplemented  # importable: the name is enough
         if type(value) is types.ModuleType:
             return importlib.import_module, (value.__name__,)
-        return cloudpickle.loads, (cloudpickle.dumps(value),)
+        return loads_code, (dumps_code(value),)
 
 
 _CODE = frozenset({types.ModuleType, classmethod, staticmethod, property})
@@ -201,8 +198,18 @@ def has_views(data: Buffer) -> bool:
     return bool(data) and data[0] == CONTAINER
 
 
+def loads_code(code: bytes) -> Any:
+    """What ``dumps_code`` has serialized."""
+    return loads_plain(code)
+
+
 def dumps_code(value: Any) -> bytes:
-    """A function or a class, by value."""
+    """A function or a class, by value.
+
+    Raises SerializationError, naming it.
+    """
+    import cloudpickle  # here, since it takes longer to import than all of this package
+
     try:
         code: bytes = cloudpickle.dumps(value)
     except Exception as error:

@@ -91,6 +91,8 @@ ROWS = (
     Row("sleep_1ms", "1 ms sleeps on 2 workers", goals=(_value(1700),)),
     Row("put_small", "put of 100 bytes", goals=(_ray(150),)),
     Row("get_small", "get of 100 bytes", goals=(_ray(40),)),
+    Row("put_dict", "put of a small dict", probe="put_small"),
+    Row("get_dict", "get of a small dict", probe="get_small"),
     Row("put_warm", "put of 100 MB numpy, warm pages", "GB/s", (_floor(0.9),)),
     Row("put_first", "put of 100 MB numpy, first touch", "GB/s", (_ray(2),)),
     Row("arg_value", "1 MB numpy argument by value", goals=(_ray(10),)),

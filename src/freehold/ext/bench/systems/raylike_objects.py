@@ -15,6 +15,7 @@ from .processes import mine, pss
 from .raylike import CALLS, Handles
 
 SMALL = b"x" * 100
+RECORD = {"id": 7, "name": "x" * 64, "scores": [1.5, 2.5]}
 BURST = 100
 LARGE_IN_FLIGHT = 50
 MANY = 10_000
@@ -23,26 +24,33 @@ WARM_PUTS = 100
 
 
 def put_small(h: Handles, plan: Plan) -> Reading:
-    """Puts of 100 bytes, each reference dropped at once."""
+    """Puts per second of small values, each reference dropped at once."""
     put = h.api.put
 
-    def op() -> None:
-        for _ in range(BURST):
-            put(SMALL)
+    def rate(value: object) -> float:
+        def op() -> None:
+            for _ in range(BURST):
+                put(value)
 
-    return plan.rate(op, BURST)
+        return plan.rate(op, BURST)
+
+    return {"put_small": rate(SMALL), "put_dict": rate(RECORD)}
 
 
 def get_small(h: Handles, plan: Plan) -> Reading:
-    """Gets of 100 bytes, over 100 objects in turn."""
+    """Gets per second of small values, over 100 objects in turn."""
     get = h.api.get
-    refs = [h.api.put(SMALL) for _ in range(BURST)]
 
-    def op() -> None:
-        for ref in refs:
-            get(ref)
+    def rate(value: object) -> float:
+        refs = [h.api.put(value) for _ in range(BURST)]
 
-    return plan.rate(op, BURST)
+        def op() -> None:
+            for ref in refs:
+                get(ref)
+
+        return plan.rate(op, BURST)
+
+    return {"get_small": rate(SMALL), "get_dict": rate(RECORD)}
 
 
 def _hundred_megabytes() -> Any:

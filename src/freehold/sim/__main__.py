@@ -1,0 +1,92 @@
+"""``python -m freehold.sim``: replay one seed, or run many."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+
+from freehold.sim.run import Outcome, Simulation
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what the command line asks for; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m freehold.sim", description=__doc__)
+    parser.add_argument("--seed", type=int, help="replay this seed")
+    parser.add_argument("--seeds", type=int, metavar="COUNT", help="run that many seeds")
+    parser.add_argument("--start", type=int, default=0, help="the first of them")
+    parser.add_argument("-k", "--keep-going", action="store_true", help="go on after a failure")
+    parser.add_argument("-v", "--verbose", action="store_true", help="print every frame")
+    given = parser.parse_args(arguments)
+    if given.seed is not None:
+        outcome = attempt(given.seed, given.verbose)
+        if outcome is not None:
+            print(describe(outcome))
+        return outcome is None
+    return many(given.start, given.seeds or 200, given.keep_going)
+
+
+def attempt(seed: int, show: bool = False) -> Outcome | None:
+    """Run one seed; None if it failed, with a report."""
+    simulation = Simulation(seed, show=show)
+    try:
+        return simulation.run()
+    except Exception as error:
+        trace = traceback.format_exc().splitlines()
+        print("\n".join(trace[-20:]), file=sys.stderr)
+        world = simulation.world
+        print(
+            f"\nseed {seed} failed at {world.now:.6f} s, after {world.events} events: "
+            f"{type(error).__name__}\nreplay: python -m freehold.sim --seed {seed} -v",
+            file=sys.stderr,
+        )
+        return None
+
+
+def many(start: int, count: int, keep_going: bool) -> int:
+    """Run seeds until one fails; the exit status."""
+    events = tasks = values = done = 0
+    faults: dict[str, int] = {}
+    errors: dict[str, int] = {}
+    failed = []
+    for seed in range(start, start + count):
+        outcome = attempt(seed)
+        if outcome is None:
+            failed.append(seed)
+            if keep_going:
+                continue
+            break
+        done += 1
+        events += outcome.events
+        tasks += outcome.tasks
+        values += outcome.values
+        for total, part in ((faults, outcome.faults), (errors, outcome.errors)):
+            for name, number in part.items():
+                total[name] = total.get(name, 0) + number
+        if done % 100 == 0:
+            print(f"{done} seeds, {events:,} events", flush=True)
+    print(
+        f"{done} seeds, {events:,} events, {tasks:,} tasks, {values:,} values read; "
+        f"faults: {listed(faults)}; errors met: {listed(errors)}"
+    )
+    if failed:
+        print(f"failed: {' '.join(map(str, failed))}")
+    return bool(failed)
+
+
+def describe(outcome: Outcome) -> str:
+    """One line about a run."""
+    return (
+        f"seed {outcome.seed}: {outcome.events:,} events, {outcome.tasks} tasks, "
+        f"{outcome.values} values read; faults: {listed(outcome.faults)}; "
+        f"errors met: {listed(outcome.errors)}; trace {outcome.trace_hash}"
+    )
+
+
+def listed(counts: dict[str, int]) -> str:
+    """Names with their counts."""
+    return ", ".join(f"{number:,} {name}" for name, number in sorted(counts.items())) or "none"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

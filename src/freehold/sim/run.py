@@ -1,0 +1,144 @@
+"""One run: faults first, then heal, then everything must end, and nothing may be left."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from freehold.core.machine import Peer
+from freehold.sim import checks, programs
+from freehold.sim.daemon import NodeHost
+from freehold.sim.ledger import Ledger
+from freehold.sim.process import ProcessHost
+from freehold.sim.setup import Setup
+from freehold.sim.values import Violation
+from freehold.sim.world import End, World
+
+PATIENCE = 60.0  # virtual seconds after the last fault in which everything must have ended
+REST = 20.0  # virtual seconds in which leases, workers and memory must have come back
+EVENTS_MAX = 400_000
+
+
+class Outcome(NamedTuple):
+    """What a run was."""
+
+    seed: int
+    events: int
+    frames: int
+    tasks: int
+    values: int
+    faults: dict[str, int]
+    errors: dict[str, int]
+    trace_hash: str
+
+
+class Simulation:
+    """A driver, a node and its workers."""
+
+    def __init__(self, seed: int, setup: Setup | None = None, show: bool = False) -> None:
+        self.world = World(seed, setup, show)
+        self.ledger = Ledger()
+        self.workers: list[ProcessHost] = []
+        self.node = NodeHost(self.world, self._make_worker)
+        self.driver = ProcessHost(self.world, self.ledger, "driver", 0, programs.driver)
+
+    def _make_worker(self, slot: int) -> ProcessHost:
+        worker = ProcessHost(self.world, self.ledger, "worker", slot, programs.task)
+        worker.on_exit = self.node.spawner.exited
+        self.workers.append(worker)
+        return worker
+
+    @property
+    def living(self) -> list[ProcessHost]:
+        """The processes that run."""
+        self.workers = [worker for worker in self.workers if worker.alive]
+        return [host for host in (self.driver, *self.workers) if host.alive]
+
+    def run(self) -> Outcome:
+        """Run to the end.  Raises Violation, or whatever a machine raises."""
+        world = self.world
+        world.note(f"{world.setup}")
+        self.node.start()
+        self.driver.begin()
+        self._plan_faults()
+        world.at(world.setup.fault_time, self._heal)
+        self._until(lambda: world.healed and self._idle(), world.setup.fault_time + PATIENCE)
+        if not self._idle():
+            raise Violation("hang:\n" + "\n".join(checks.stuck(host) for host in self.living))
+        self._let_go()
+        self._until(lambda: not self._left(), world.now + REST)
+        left = self._left()
+        if left:
+            raise Violation("left over:\n  " + "\n  ".join(left))
+        return self._outcome()
+
+    def _outcome(self) -> Outcome:
+        world, ledger = self.world, self.ledger
+        return Outcome(
+            world.seed, world.events, world.frames, len(ledger.tries), ledger.values,
+            world.faults, ledger.errors, world.trace_hash,
+        )  # fmt: skip
+
+    def _until(self, done: object, limit: float) -> None:
+        """Step until ``done()``, looked at now and then, or the time is over."""
+        assert callable(done)
+        world = self.world
+        count = 0
+        while world.next_time is not None and world.next_time <= limit:
+            world.step()
+            count += 1
+            if count % 64 == 0 and done():
+                return
+            if world.events > EVENTS_MAX:
+                raise Violation(f"no end after {EVENTS_MAX} events")
+
+    def _idle(self) -> bool:
+        """Whether no program runs or waits to run."""
+        return not any(host.executions or host.executor.queue for host in self.living)
+
+    def _let_go(self) -> None:
+        for host in self.living:
+            for ref in host.kept:
+                host.drops.append(ref.row)
+            host.kept.clear()
+            host.finish()
+
+    def _left(self) -> list[str]:
+        for host in self.living:
+            if host.kept:
+                self._let_go()
+        return checks.at_rest(self.node.node, self.living)
+
+    # -- faults -----------------------------------------------------------------------------------
+    def _plan_faults(self) -> None:
+        world, setup = self.world, self.world.setup
+        for _ in range(setup.crashes):
+            world.at(world.rng.random() * setup.fault_time, self._crash_one)
+        for _ in range(setup.cuts):
+            world.at(world.rng.random() * setup.fault_time, self._cut_one)
+
+    def _heal(self) -> None:
+        self.world.note("healed")
+        self.world.healed = True
+
+    def _crash_one(self) -> None:
+        victims = [worker for worker in self.living if worker is not self.driver]
+        if not victims:
+            return
+        busy = [worker for worker in victims if worker.executions]
+        victim = self.world.rng.choice(busy or victims)
+        self.world.fault("crash")
+        victim.crash(-9)
+
+    def _cut_one(self) -> None:
+        """Cut a link between two living processes; the driver's to its node is the session's end."""
+        ends: list[End] = []
+        for host in self.living:
+            ends += [end for end in host.ends if self._may_cut(host, end.other.host, end.peer)]
+        if ends:
+            self.world.fault("cut link")
+            self.world.rng.choice(ends).cut()
+
+    def _may_cut(self, one: ProcessHost, other: object, peer: Peer | None) -> bool:
+        if self.node in (one, other):
+            return self.driver not in (one, other)
+        return peer is not None
