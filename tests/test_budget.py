@@ -1,7 +1,7 @@
 """What a no-op task costs, in Python frames, C calls and bytecodes, so that it cannot creep up.
 
-The counts repeat exactly, unlike times.  A driver's and a worker's runtime are joined in one process,
-with frames going through the codec as they do on a socket; the sockets themselves are left out.
+The counts repeat exactly, unlike times.  A driver's and a worker's runtime are joined in one
+process, with frames going through the codec as they do on a socket; the sockets are left out.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 
 import freehold as fh
-
 from freehold.core import messages as m
 from freehold.core.leases import Limits
 from freehold.core.machine import Peer
 from freehold.proc import host as host_module
 from freehold.proc import links as links_module
 from freehold.proc import runtime as runtime_module
+from freehold.proc import session
 from freehold.proc import worker as worker_module
 from freehold.proc.runtime import Runtime
 from freehold.proc.worker import Worker
@@ -83,12 +83,12 @@ def loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
     stopped = itertools.repeat(0.0).__next__  # a clock in C, as the real one, that stands still
     for module in (host_module, links_module, runtime_module, remote_module, worker_module):
         monkeypatch.setattr(module, "now", stopped)
-    before = runtime_module.current_runtime
+    before = session.current_runtime
     made = Loop()
-    runtime_module.set_current(made.driver)
+    session.set_current(made.driver)
     yield made
-    runtime_module.set_current(before)
-    host_module.drops.clear()
+    session.set_current(before)
+    session.drops.clear()
     made.driver.close()
     made.worker.close()
 

@@ -9,15 +9,18 @@ process.
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from freehold import options as opts
-from freehold.proc import calls, driver, runtime
-from freehold.proc.calls import Line, now
-from freehold.proc.runtime import task_context
+from freehold.proc import session
+from freehold.proc.session import now, task_context
 from freehold.ref import Ref
 from freehold.remote import wrap
 from freehold.wire import serial
+
+if TYPE_CHECKING:
+    from freehold.proc.calls import Line
+    from freehold.proc.runtime import Runtime
 
 T = TypeVar("T")
 
@@ -52,7 +55,9 @@ class ActorClass(Generic[T]):
         What ``__init__`` raises is raised by every call to the actor, as the cause of
         ``ActorDied``.
         """
-        here = driver.ensure()
+        from freehold.proc import calls  # here, so that `import freehold` is fast
+
+        here = session.ensure()
         here.check_alive()
         if not self._code:
             self._code = serial.dumps_code(self._class)
@@ -82,7 +87,7 @@ class ActorHandle:
         self._ref = ref
         self._name = name
         self._methods = methods
-        self._session: runtime.Runtime | None = None
+        self._session: Runtime | None = None
         self._line: Line | None = None
 
     def __getattr__(self, name: str) -> ActorMethod:
@@ -93,9 +98,9 @@ class ActorHandle:
         self.__dict__[name] = method
         return method
 
-    def _bound(self) -> tuple[runtime.Runtime, Line]:
+    def _bound(self) -> tuple[Runtime, Line]:
         """The session and the line of calls to the actor."""
-        here = driver.ensure()
+        here = session.ensure()
         here.check_alive()
         if self._line is None or self._session is not here:
             with here.lock:
@@ -127,7 +132,7 @@ class ActorMethod:
         self._handle = (handle._ref, handle._name, handle._methods)
         self._name = name
         self._outputs = outputs
-        self._session: runtime.Runtime | None = None
+        self._session: Runtime | None = None
         self._line: Any = None
         self._spec: Any = None
 
@@ -148,7 +153,7 @@ class ActorMethod:
     def remote(self, *args: Any, **kwargs: Any) -> Any:
         """Call the method; the reference to its result, at once."""
         here = self._session
-        if here is None or here is not runtime.current_runtime:
+        if here is None or here is not session.current_runtime:
             here = self._bind()
         spec = self._spec
         packed: Any = b""
@@ -167,11 +172,15 @@ class ActorMethod:
             here.submitted()
         return Ref(row)
 
-    def _submit(self, here: runtime.Runtime, args: Any, kwargs: Any) -> Any:
+    def _submit(self, here: Runtime, args: Any, kwargs: Any) -> Any:
+        from freehold.proc import calls  # here, so that `import freehold` is fast
+
         rows = calls.submit(here, self._spec, args, kwargs, Ref, self._line)
         return wrap(rows, self._outputs)
 
-    def _bind(self) -> runtime.Runtime:
+    def _bind(self) -> Runtime:
+        from freehold.proc import calls  # here, so that `import freehold` is fast
+
         handle = ActorHandle(*self._handle)
         here, self._line = handle._bound()
         self._spec = calls.method_spec(handle._name, self._name, self._outputs)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from freehold.actor import ActorClass, ActorHandle
 from freehold.errors import GetTimeoutError
-from freehold.proc import driver, runtime
-from freehold.proc.calls import now
+from freehold.proc import session
+from freehold.proc.session import now
 from freehold.ref import Ref
 from freehold.remote import RemoteFunction
 from freehold.wire import serial
+
+if TYPE_CHECKING:
+    from freehold.proc.runtime import Runtime
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,17 +37,22 @@ def init(**options: Any) -> None:
         ValueError: an unknown option, or an impossible value.
         NodeDied: the node daemon could not be started.
     """
+    from freehold.proc import driver  # here, so that `import freehold` is fast
+
     driver.init(options)
 
 
 def shutdown() -> None:
     """End the session: its workers, its node, its shared memory.  Nothing happens without one."""
-    driver.shutdown()
+    if session.current() is not None:
+        from freehold.proc import driver  # here, so that `import freehold` is fast
+
+        driver.shutdown()
 
 
 def is_initialized() -> bool:
     """Whether this process has a session."""
-    return runtime.current() is not None
+    return session.current() is not None
 
 
 @overload
@@ -113,9 +121,9 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
         ValueError: ``refs`` is neither a reference nor a list.
         TypeError: the list holds something that is not a reference.
     """
-    here = runtime.current_runtime
+    here = session.current_runtime
     if here is None:
-        here = driver.ensure()
+        here = session.ensure()
     if refs.__class__ is Ref:
         row = refs._row
         if row.state == 0 and not here.wait_row(row, _until(timeout)):
@@ -126,7 +134,7 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
     return _get_list(here, refs, timeout)
 
 
-def _get_list(here: runtime.Runtime, refs: list[Any], timeout: float | None) -> list[Any]:
+def _get_list(here: Runtime, refs: list[Any], timeout: float | None) -> list[Any]:
     _check_refs("get", refs)
     rows = [ref._row for ref in refs]
     if not here.wait_rows(rows, _until(timeout)):
@@ -169,9 +177,9 @@ def put(value: T) -> Ref[T]:
         SerializationError: the value cannot be pickled; the text names the path to the culprit.
         ObjectStoreFull: the arena has no room for it.
     """
-    here = runtime.current_runtime
+    here = session.current_runtime
     if here is None:
-        here = driver.ensure()
+        here = session.ensure()
     if value.__class__ is Ref:
         raise TypeError("put() takes a value, and this is a reference already")
     packed = serial.dumps(value)
@@ -183,7 +191,7 @@ def put(value: T) -> Ref[T]:
     return ref
 
 
-def _put_large(here: runtime.Runtime, packed: Any) -> Any:
+def _put_large(here: Runtime, packed: Any) -> Any:
     here.check_alive()
     inner = [] if isinstance(packed, bytes) else [ref._row for ref in packed.refs]
     row = here.put(packed, inner)
@@ -207,7 +215,7 @@ def wait(
         TypeError: ``refs`` is not a list of references.
         ValueError: a duplicate, an impossible ``num_returns`` or a negative timeout.
     """
-    here = driver.ensure()
+    here = session.ensure()
     if not isinstance(refs, list):
         raise TypeError(f"wait() takes a list of references, not {type(refs)!r}")
     _check_refs("wait", refs)
@@ -244,4 +252,4 @@ def kill(actor: ActorHandle) -> None:
 
 def status() -> dict[str, Any]:
     """The node's tables: resources, processes, objects (bytes), leases, queue lengths, deaths."""
-    return driver.ensure().status()
+    return session.ensure().status()

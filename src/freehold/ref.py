@@ -7,14 +7,16 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from freehold.errors import InvalidReference, TaskError
-from freehold.proc import driver, runtime
-from freehold.proc.calls import Row
-from freehold.proc.host import drops
+from freehold.proc import session
+from freehold.proc.session import drops
 from freehold.wire import serial
 
 if TYPE_CHECKING:
     import asyncio
     import concurrent.futures
+
+    from freehold.proc.calls import Row
+    from freehold.proc.runtime import Runtime
 
 T = TypeVar("T", covariant=True)
 _drop = drops.append
@@ -51,7 +53,7 @@ class Ref(Generic[T]):
 
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
         row = self._row
-        here = driver.ensure()
+        here = session.ensure()
 
         def ready() -> None:
             if future.set_running_or_notify_cancel():
@@ -68,7 +70,7 @@ class Ref(Generic[T]):
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         row = self._row
-        here = driver.ensure()
+        here = session.ensure()
 
         def settle() -> None:
             if not future.done():
@@ -106,7 +108,7 @@ class Ref(Generic[T]):
         return _load, _export(self._row)
 
 
-def _settle(future: Any, here: runtime.Runtime, row: Row) -> None:
+def _settle(future: Any, here: Runtime, row: Row) -> None:
     try:
         value = _value(here, row)
     except BaseException as error:
@@ -115,7 +117,7 @@ def _settle(future: Any, here: runtime.Runtime, row: Row) -> None:
         future.set_result(value)
 
 
-def _value(here: runtime.Runtime, row: Row) -> Any:
+def _value(here: Runtime, row: Row) -> Any:
     """The value; an error that means something to futures and generators is not raised as such."""
     try:
         return here.value(row)
@@ -128,7 +130,7 @@ def _value(here: runtime.Runtime, row: Row) -> Any:
 
 def _export(row: Row) -> tuple[bytes, bytes, str]:
     """Name, owner and the owner's address: what travels of a reference."""
-    here = driver.ensure()
+    here = session.ensure()
     if here.owner.rows.get(row.id) is not row:
         raise InvalidReference(
             f"reference {row.id.hex()} belongs to another session, or its value was freed"
@@ -141,7 +143,7 @@ def _export(row: Row) -> tuple[bytes, bytes, str]:
 
 def _load(id: bytes, owner: bytes, address: str) -> Ref[Any]:
     """A reference that has arrived; the runtime counts it."""
-    here = runtime.current()
+    here = session.current()
     if here is None:
         raise InvalidReference(
             f"reference {id.hex()} was unpickled in a process that is not part of a session"

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from freehold import options as opts
-from freehold.proc import calls, driver, runtime
-from freehold.proc.calls import now
-from freehold.proc.runtime import task_context
+from freehold.proc import session
+from freehold.proc.session import now, task_context
 from freehold.ref import Ref
 from freehold.wire import serial
+
+if TYPE_CHECKING:
+    from freehold.proc.runtime import Runtime
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,7 +29,7 @@ class RemoteFunction(Generic[P, R]):
         self._options = opts.merge(opts.TASK_DEFAULTS, given, "a remote function")
         self._wire = opts.wire_options(self._options)
         self._spec: Any = None
-        self._session: runtime.Runtime | None = None
+        self._session: Runtime | None = None
         self._code = b""
         functools.update_wrapper(self, function)
 
@@ -53,7 +55,7 @@ class RemoteFunction(Generic[P, R]):
         raised by ``get``.
         """
         here = self._session
-        if here is None or here is not runtime.current_runtime:
+        if here is None or here is not session.current_runtime:
             here = self._bind()
         spec = self._spec
         if args or kwargs or spec.outputs != 1:
@@ -65,7 +67,9 @@ class RemoteFunction(Generic[P, R]):
         ref._row = row
         return ref
 
-    def _submit(self, here: runtime.Runtime, args: Any, kwargs: Any) -> Any:
+    def _submit(self, here: Runtime, args: Any, kwargs: Any) -> Any:
+        from freehold.proc import calls  # here, so that `import freehold` is fast
+
         spec = self._spec
         if spec.outputs == 1:
             for value in args:
@@ -83,9 +87,11 @@ class RemoteFunction(Generic[P, R]):
         rows = calls.submit(here, spec, args, kwargs, Ref)
         return wrap(rows, spec.outputs)
 
-    def _bind(self) -> runtime.Runtime:
+    def _bind(self) -> Runtime:
         """Bind to the current session; the code is serialized once."""
-        here = driver.ensure()
+        from freehold.proc import calls  # here, so that `import freehold` is fast
+
+        here = session.ensure()
         here.check_alive()
         if not self._code:
             self._code = serial.dumps_code(self._function)

@@ -34,7 +34,7 @@ class Client:
     def __init__(self, machine: Machine, owner: Owner, limits: Limits) -> None:
         self.machine = machine
         self.owner = owner
-        self.leases = Leases(machine, owner, self.push, limits)
+        self.leases = Leases(machine, owner, self.push, self.fail, limits)
         self.actors = Actors(machine, owner, self.leases, self.push, self.finish)
         self.retried = 0  # tasks run again because a worker died
         self.lost = ""  # why there is no node any more
@@ -357,3 +357,6 @@ class Client:
                     self.fail(row.task, "NodeDied", reason)
                 else:
                     self.owner.fail(row, "NodeDied", reason)
+        self.leases.node_died(reason)
+        for line in list(self.actors.lines.values()):
+            self.actors.died(line, ["NodeDied", reason])

@@ -22,6 +22,7 @@ from freehold.core.owner import Owner
 from freehold.core.rows import Lease, Pool, Shape, Spec, Task
 
 Push = Callable[[Task, Lease, float], None]
+Fail = Callable[[Task, str, str], None]
 
 
 class Limits(NamedTuple):
@@ -37,14 +38,18 @@ class Limits(NamedTuple):
 class Leases:
     """The part of a process that turns ready tasks into TASK messages on leased workers."""
 
-    def __init__(self, machine: Machine, owner: Owner, push: Push, limits: Limits) -> None:
+    def __init__(
+        self, machine: Machine, owner: Owner, push: Push, fail: Fail, limits: Limits
+    ) -> None:
         self.machine = machine
         self.owner = owner
         self.push = push
+        self.fail = fail
         self.limits = limits
         self.pools: dict[Shape, Pool] = {}
         self.requests: dict[int, Pool | Task] = {}  # a Task: an actor's constructor
         self.cpus = 1.0  # of the node
+        self.lost = ""  # why there is no node any more
         self.lone = False  # a task was sent to a worker that had none: do not keep it waiting
         self._requests = 0
         machine.on(
@@ -169,6 +174,10 @@ class Leases:
     # -- asking for leases ------------------------------------------------------------------------
     def want(self, pool: Pool) -> None:
         """Request leases for what is queued."""
+        if self.lost:
+            while pool.queue:
+                self.fail(pool.queue.popleft(), "NodeDied", self.lost)
+            return
         working = sum(1 for lease in pool.leases if lease.usable)
         asked = len(pool.requests)
         while asked < len(pool.queue) and asked + working < pool.most:
@@ -216,6 +225,15 @@ class Leases:
             pool.idle.remove(lease)
         if lease.peer is not None and lease.peer.lease is lease:
             lease.peer.lease = None
+
+    def node_died(self, reason: str) -> None:
+        """There is nobody to run anything: what is placed from now on fails."""
+        self.lost = reason
+        for pool in self.pools.values():
+            for lease in list(pool.leases):
+                self.forget(lease)
+            pool.requests.clear()
+            self.want(pool)
 
     # -- what workers and the node say ------------------------------------------------------------
     def on_returned(self, peer: Peer, now: float, tasks: list[bytes], blocked: bool) -> None:

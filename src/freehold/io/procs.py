@@ -190,4 +190,30 @@ def close(fd: int) -> None:
 
 def has_output(fd: int) -> bool:
     """Whether something can be read now, the end included."""
-    return bool(select.select([fd], [], [], 0)[0])
+    return bool(_poll(fd, select.POLLIN).poll(0))
+
+
+def wait_writable(fd: int) -> None:
+    """Wait until the descriptor takes output."""
+    _poll(fd, select.POLLOUT).poll()
+
+
+def _poll(fd: int, mask: int) -> select.poll:
+    """Unlike ``select()``, it takes descriptors above 1024."""
+    poll = select.poll()
+    poll.register(fd, mask)
+    return poll
+
+
+def open_standard_files() -> None:
+    """Make sure that descriptors 0, 1 and 2 are open, so that no socket ever becomes one of them."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+
+
+def allow_many_files() -> None:
+    """Raise the limit of open files as far as it may be: each worker takes a few."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -21,10 +21,10 @@ from freehold.core.messages import PENDING
 from freehold.errors import AlreadyInitialized, NodeDied, NotInitialized
 from freehold.io import clock, net, procs
 from freehold.io.shm import Arena
-from freehold.proc import runtime
-from freehold.proc.host import drops, now
+from freehold.proc import session
 from freehold.proc.logs import LogView
-from freehold.proc.runtime import Runtime, set_current
+from freehold.proc.runtime import Runtime
+from freehold.proc.session import drops, now, set_current
 from freehold.wire.auth import SECRET_BYTES
 
 START_TIMEOUT = 30.0  # seconds
@@ -160,7 +160,7 @@ class Driver(Runtime):
 def init(options: dict[str, Any]) -> Driver:
     """Start a session.  Raises AlreadyInitialized if there is one."""
     global _ended_here
-    existing = runtime.current()
+    existing = session.current()
     if existing is not None:
         raise AlreadyInitialized(
             "freehold is running already; call freehold.shutdown() before another init()"
@@ -182,7 +182,7 @@ def init(options: dict[str, Any]) -> Driver:
 def shutdown() -> None:
     """End the session, if there is one."""
     global _ended_here
-    driver = runtime.current()
+    driver = session.current()
     if isinstance(driver, Driver) and driver.pid == clock.pid():
         set_current(None)
         _ended_here = True
@@ -191,7 +191,7 @@ def shutdown() -> None:
 
 def ensure() -> Runtime:
     """The process's runtime; started now if this is the first use."""
-    existing = runtime.current()
+    existing = session.current()
     if existing is not None:
         return existing
     if _forked:
@@ -210,7 +210,7 @@ _forked = False
 def _after_fork() -> None:
     """The child of a driver is no driver: it shares sockets that it must not touch."""
     global _forked
-    if isinstance(runtime.current(), Driver):
+    if isinstance(session.current(), Driver):
         set_current(None)
         drops.clear()
         _forked = True

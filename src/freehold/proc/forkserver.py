@@ -72,7 +72,7 @@ class ForkServer:
             try:
                 self.link.send(encode(self.out))
                 while not self.link.drain():
-                    select.select([], [self.link.fd], [])
+                    procs.wait_writable(self.link.fd)
             except OSError:
                 self.over = True
             self.out = []

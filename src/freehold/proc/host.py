@@ -14,19 +14,16 @@ from collections import deque
 from collections.abc import Callable
 
 from freehold.core.machine import NEVER, Machine
-from freehold.core.rows import Row
 from freehold.io import clock
 from freehold.io.wake import Waker
 from freehold.proc.links import Links
+from freehold.proc.session import drops, now
 
 SPIN_MAX = 100e-6  # seconds
 SPIN_MIN = 2e-6
 TAKE_OVER = 1e-3  # seconds without a pump after which the background thread takes over
 REST = 0.02  # seconds: how long a dropped reference may wait when nothing else happens
 BURST = 64  # submissions between two flushes
-
-drops: deque[Row] = deque()  # rows whose handle or view has died; appended to by any thread
-now = clock.now
 
 
 class Host(Links):

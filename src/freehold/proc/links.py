@@ -8,9 +8,9 @@ over the one that it had first, so that order is kept.
 from __future__ import annotations
 
 import contextlib
-from collections import deque
 import select
 import socket
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -185,7 +185,10 @@ class Links:
             handlers[message[0]](peer, when, *message[1:])
 
     def _on_hello(self, port: Port, hello: list[Any], when: float) -> Peer:
-        if tuple(type(field) for field in hello[1:]) != HELLO_TYPES or len(hello[1]) != PROC_ID_BYTES:
+        if (
+            tuple(type(field) for field in hello[1:]) != HELLO_TYPES
+            or len(hello[1]) != PROC_ID_BYTES
+        ):
             raise ProtocolError("a peer sent a malformed HELLO")
         _, proc, kind, pid, address, info = hello
         peer = port.peer

@@ -19,7 +19,8 @@ from freehold.core.node import Node
 from freehold.io import clock, net, procs
 from freehold.io.shm import Arena
 from freehold.proc import forkserver
-from freehold.proc.host import Host, now
+from freehold.proc.host import Host
+from freehold.proc.session import now
 
 RESERVE_STEP = 8 * 1024 * 1024
 
@@ -38,6 +39,7 @@ class NodeHost(Host):
             workers_max=config["workers_max"],
         )
         super().__init__(self.node, config["secret"], "node", config["node"])
+        self.forgiving = True
         self.arena = arena
         self.store = self.node.store
         self.reserve_ahead = min(config["reserve"], arena.size)
@@ -92,6 +94,8 @@ class NodeHost(Host):
 
 def main() -> None:
     """The node daemon's life; its configuration comes on standard input."""
+    procs.open_standard_files()
+    procs.allow_many_files()
     config = msgspec.msgpack.decode(procs.read_config())
     sys.path[:] = config["path"]
     procs.set_name("freehold-node")

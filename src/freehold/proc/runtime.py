@@ -5,7 +5,6 @@ The public API is a thin face of this file.  ``current()`` is the process's runt
 
 from __future__ import annotations
 
-import contextvars
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,27 +26,12 @@ from freehold.errors import (
 )
 from freehold.io import clock
 from freehold.io.shm import Arena
-from freehold.proc.host import BURST, Host, drops, now
+from freehold.proc.host import BURST, Host
+from freehold.proc.session import drops, now, task_context
 from freehold.wire import serial
 from freehold.wire.serial import Packed
 
 LEND_AFTER = 1e-3  # seconds in `get` after which a worker lends its CPUs
-
-current_runtime: Runtime | None = None
-task_context: contextvars.ContextVar[Context | None] = contextvars.ContextVar(
-    "freehold_task", default=None
-)
-
-
-def current() -> Runtime | None:
-    """The runtime of this process, if there is one."""
-    return current_runtime
-
-
-def set_current(runtime: Runtime | None) -> None:
-    """Make it the runtime of this process."""
-    global current_runtime
-    current_runtime = runtime
 
 
 class Runtime(Host):

@@ -14,7 +14,8 @@ from freehold.core import messages as m
 from freehold.core.machine import Machine, Peer
 from freehold.errors import FreeholdError, NodeDied
 from freehold.io import clock, net
-from freehold.proc.host import Host, now
+from freehold.proc.host import Host
+from freehold.proc.session import now
 
 PROTOCOL = m.VERSION
 TIMEOUT = 3.0  # seconds that a node has for its answer

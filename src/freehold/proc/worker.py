@@ -30,8 +30,8 @@ from freehold.core.rows import CONSTRUCTOR, METHOD
 from freehold.errors import ObjectStoreFull, SerializationError, TaskError
 from freehold.io import clock, procs
 from freehold.io.shm import Arena
-from freehold.proc.host import drops, now
-from freehold.proc.runtime import Runtime, set_current, task_context
+from freehold.proc.runtime import Runtime
+from freehold.proc.session import drops, now, set_current, task_context
 from freehold.wire import serial
 
 FLUSH_EVERY = 4e-4  # seconds between flushes while short tasks run

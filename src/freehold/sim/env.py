@@ -189,8 +189,6 @@ class Env:
                 digest, name, b"code", kind=kind, cpus=cpus, outputs=outputs, retries=retries,
                 options=wire,
             )  # fmt: skip
-            if wire.get("retry"):
-                spec.retry_exceptions = True
         return spec
 
     def submit(
@@ -260,16 +258,22 @@ class Env:
             raise Violation(f"{self.host}: a task came before its function")
         data = run.args
         if not isinstance(data, bytes):
-            _, offset, size = run.guards[0].data
+            assert run.full is not None
+            _, offset, size = run.full.guards[0].data
             data = self.world.memory.read(offset, size)
-        value, refs = self.load(data, run.refs)
+        met: list[Row] = []
+        value, refs = self.load(data, met)
         if value.token != run.id:
             raise Violation(f"{self.host}: a task got the arguments of {value.token.hex()[-8:]}")
-        for _, row, state, place in run.deps:
-            refs += self._dependency(row, state, place)
+        for _, row, state, place in run.full.deps if run.full is not None else ():
+            refs += self._dependency(row, state, place, met)
+        if met:
+            run.refs = met
         return value, refs
 
-    def _dependency(self, row: Row | None, state: int, data: Any) -> list[Ref]:
+    def _dependency(
+        self, row: Row | None, state: int, data: Any, met: list[Row]
+    ) -> list[Ref]:
         if state == SHARED:
             assert row is not None
             _, offset, size = row.data
@@ -279,11 +283,9 @@ class Env:
                 self.views.append(View(row, data))
         elif state != INLINE:
             raise Violation(f"{self.host}: a dependency in state {state} came with a task")
-        run = self.execution.run
-        assert run is not None
         if not data:
             return []
-        value, refs = self.load(data, run.refs)
+        value, refs = self.load(data, met)
         if row is not None and value.token != row.id:
             raise Violation(f"{self.host}: dependency {row!r} is {value.token.hex()[-8:]}")
         return refs

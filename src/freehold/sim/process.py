@@ -56,7 +56,6 @@ class Execution:
         self.wait: Wait | None = None
         self.lend_at = NEVER
         self.lent = False
-        self.met: list[Row] = []  # references that loading has brought
 
 
 Body = Callable[["ProcessHost", Execution], Program]

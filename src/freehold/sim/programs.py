@@ -171,11 +171,8 @@ def driver(host: ProcessHost, execution: Execution) -> Program:
     yield Wait(lambda: host.owner.node is not None)
     author = Author(env, random.Random(f"{host.world.seed} driver"), host.world.setup.depth + 1)
     yield from author.run(host.world.setup.steps)
-    for ref in env.refs + env.actors:
-        try:
-            yield from env.get(ref) if not ref.actor else env.wait([ref], 1, 1e9)
-        except Failure:
-            continue
+    yield from env.wait(env.actors, len(env.actors), 1e9)
+    yield from author.get_list()
     env.let_go()
 
 

@@ -165,11 +165,18 @@ class End:
 
 
 def connect(dialler: Host, peer: Peer, acceptor: Host) -> End:
-    """A new link; each end is told of by HELLO."""
+    """A new link; each side says HELLO.
+
+    The handshake makes a process hear the node before the node hears it; so nobody can be granted a
+    worker that does not know its node yet.
+    """
     ours, theirs = End(dialler, peer), End(acceptor, None)
     ours.other, theirs.other = theirs, ours
     dialler.ends.append(ours)
     acceptor.ends.append(theirs)
-    ours.send(dialler.hello())
     theirs.send(acceptor.hello())
+    if acceptor.kind == "node":
+        dialler.world.at(ours.arrival, ours.send, dialler.hello())
+    else:
+        ours.send(dialler.hello())
     return ours

@@ -1,0 +1,43 @@
+"""The little that ``import freehold`` needs of the machinery: whether there is a runtime here.
+
+Everything else is imported when the first session begins, so that importing the library costs a
+program that does not use it next to nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from freehold.io import clock
+
+if TYPE_CHECKING:
+    from freehold.core.ids import Context
+    from freehold.core.rows import Row
+    from freehold.proc.runtime import Runtime
+
+now = clock.now
+drops: deque[Row] = deque()  # rows whose handle or view has died; appended to by any thread
+task_context: ContextVar[Context | None] = ContextVar("freehold_task", default=None)
+current_runtime: Runtime | None = None
+
+
+def current() -> Runtime | None:
+    """The runtime of this process, if there is one."""
+    return current_runtime
+
+
+def set_current(runtime: Any) -> None:
+    """Make it the runtime of this process."""
+    global current_runtime
+    current_runtime = runtime
+
+
+def ensure() -> Runtime:
+    """The runtime of this process; the first use starts an embedded node."""
+    if current_runtime is not None:
+        return current_runtime
+    from freehold.proc import driver
+
+    return driver.ensure()
