@@ -231,7 +231,7 @@ _WIRE = {
     kind.__name__: kind
     for kind in (
         SerializationError, Unschedulable, WorkerDied, NodeDied, ActorDied,
-        ActorUnavailable, ObjectLost, OwnerDied, ObjectFreed, ObjectStoreFull, OutOfMemory,
+        ActorUnavailable, ObjectLost, OwnerDied, ObjectFreed, NotInitialized, ObjectStoreFull, OutOfMemory,
         InvalidReference, ProtocolError,
     )
 }  # fmt: skip

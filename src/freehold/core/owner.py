@@ -159,6 +159,8 @@ class Owner(References):
             row = self._row(id, owner, address)
             if row.owner is not None:
                 row.extend().mine.append(ticket)
+            elif row.more is not None:
+                row.more.tickets.pop(ticket, None)  # a worker that leased itself handed it on
             rows.append(row)
         return rows
 

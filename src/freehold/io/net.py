@@ -9,19 +9,28 @@ import stat
 import tempfile
 
 PREFIX = "freehold-"
+PATH_MAX = 75  # bytes of a session directory's parent: a socket's whole path may have 107
 
 
 def make_session_dir() -> str:
     """A new directory, mode 0700, named after the user, so that two users do not collide."""
-    return tempfile.mkdtemp(prefix=f"{PREFIX}{os.getuid()}-")
+    return tempfile.mkdtemp(prefix=f"{PREFIX}{os.getuid()}-", dir=_parent())
+
+
+def _parent() -> str:
+    parent = tempfile.gettempdir()
+    return parent if len(os.fsencode(parent)) <= PATH_MAX else "/tmp"
 
 
 def session_dirs() -> list[str]:
     """This user's session directories, the newest first; anybody else's are ignored."""
     found = []
-    for entry in os.scandir(tempfile.gettempdir()):
+    for entry in os.scandir(_parent()):
         if entry.name.startswith(f"{PREFIX}{os.getuid()}-"):
-            status = entry.stat(follow_symlinks=False)
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:  # its session has just ended
+                continue
             private = stat.S_IMODE(status.st_mode) == 0o700 and status.st_uid == os.getuid()
             if private and stat.S_ISDIR(status.st_mode):
                 found.append((status.st_mtime, entry.path))

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
@@ -43,7 +43,7 @@ def start_python(code: str, config: bytes) -> subprocess.Popen[bytes]:
     that the starter has died.
     """
     process = subprocess.Popen(
-        [sys.executable, "-c", code],
+        [sys.executable, "-P", "-c", code],  # -P: no module of the working directory's
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,
@@ -67,19 +67,23 @@ def read_config() -> bytes:
     return data
 
 
-def fork(child: Callable[[], None], close: tuple[int, ...] = ()) -> int:
-    """Fork a process that runs ``child`` and exits; returns its pid."""
+def fork(child: Callable[[], None], close: tuple[int, ...] = (), *, tied: bool = True) -> int:
+    """Fork a process that runs ``child`` and exits; returns its pid.
+
+    It is killed when this process dies, unless it is not ``tied``: then it must notice for itself.
+    """
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _run_child(child, parent, close)
+        _run_child(child, parent if tied else 0, close)
     return pid
 
 
 def _run_child(child: Callable[[], None], parent: int, close: tuple[int, ...]) -> NoReturn:
     code = 1
     try:
-        die_with_parent(parent)
+        if parent:
+            die_with_parent(parent)
         for fd in close:
             os.close(fd)
         child()
@@ -109,8 +113,14 @@ def capture_output(out: int, err: int) -> None:
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 (for the life of the process)
-    sys.stdout = open(1, "w", buffering=1, closefd=False, errors="backslashreplace")  # noqa: SIM115
-    sys.stderr = open(2, "w", buffering=1, closefd=False, errors="backslashreplace")  # noqa: SIM115
+    sys.stdout = _text(1)
+    sys.stderr = _text(2)
+
+
+def _text(fd: int) -> TextIO:
+    return open(  # for the life of the process
+        fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
+    )
 
 
 def read_output(fd: int) -> bytes | None:

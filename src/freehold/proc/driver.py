@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import os
 import signal
@@ -28,7 +29,17 @@ from freehold.proc.session import drops, now, set_current
 from freehold.wire.auth import SECRET_BYTES
 
 START_TIMEOUT = 30.0  # seconds
-NODE_CODE = "from freehold.proc.node import main; main()"
+INTERRUPT_AGAIN = 2e-3  # seconds between two tries to raise KeyboardInterrupt outside the library
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+LIBRARY = tuple(  # the files in which Ctrl-C waits
+    os.path.join(PACKAGE, part)
+    for part in ("api.py", "actor.py", "ref.py", "remote.py", "proc", "core", "wire", "io")
+)
+# The package may be where only this program looks for it.
+NODE_CODE = (
+    f"import sys; sys.path.append({os.path.dirname(PACKAGE)!r}); "
+    "from freehold.proc.node import main; main()"
+)
 _ended_here = False  # this process had a runtime and shut it down
 
 
@@ -52,6 +63,7 @@ class Driver(Runtime):
     # -- start ------------------------------------------------------------------------------------
     def start(self) -> None:
         """Start the embedded node and connect to it."""
+        procs.open_standard_files()
         net.write_private(os.path.join(self.dir, "secret"), self.secret)
         node_address = os.path.join(self.dir, "node.sock")
         self.node_process = procs.start_python(NODE_CODE, self._node_config(node_address))
@@ -95,23 +107,37 @@ class Driver(Runtime):
                 "depth_max": config.depth_max,
                 "lease_idle": config.lease_idle_ms / 1000,
                 "inline_max": config.inline_bytes_max,
-                "path": [path or os.getcwd() for path in sys.path],
+                "path": _search_path(),
             }
         )
 
     def _take_interrupts(self) -> None:
-        """Ctrl-C must not strike while the tables are being changed."""
+        """Ctrl-C must not strike while the tables are being changed.
+
+        In the user's own code it does what it always did.  Inside the library it is kept until a wait
+        notices it, or until the library has returned, whichever comes first.
+        """
         if threading.current_thread() is not threading.main_thread():
             return
         previous = signal.getsignal(signal.SIGINT)
         if not callable(previous):
             return
 
+        def again() -> None:
+            clock.sleep(INTERRUPT_AGAIN)
+            if self.interrupted:
+                signal.pthread_kill(main_thread, signal.SIGINT)
+
         def on_interrupt(number: int, frame: FrameType | None) -> None:
-            if self.lock._is_owned():  # type: ignore[attr-defined]
-                self.interrupted = True  # raised as soon as the lock is released
+            if _in_library(frame):
+                self.interrupted = True
+                self.waker.wake()
+                _thread.start_new_thread(again, ())  # unlike Thread.start, it takes no lock
             else:
+                self.interrupted = False
                 previous(number, frame)
+
+        main_thread = threading.get_ident()
 
         self._sigint = (on_interrupt, previous)
         signal.signal(signal.SIGINT, on_interrupt)
@@ -127,6 +153,7 @@ class Driver(Runtime):
                     row.state = 3
                     row.data = ["InvalidReference", "it belongs to a session that was shut down"]
             self._after()
+        self.run_late()
         self.close()
         self._end_node()
         self.log_view.close()
@@ -149,9 +176,38 @@ class Driver(Runtime):
             process.wait()
         process.stdout.close()
 
+    def abandon_node(self) -> None:
+        """In a forked child: the node is the parent's to end, or to see die with it."""
+        process = self.node_process
+        if process is not None:
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    pipe.close()
+            process.returncode = 0  # it is no child of this process: nothing is to be waited for
+
     def show_logs(self, logs: list[tuple[int, str, str, list[str]]]) -> None:
         if self.config.log_to_driver:
             self.log_view.show(logs)
+
+
+def _search_path() -> list[str]:
+    """Where the program finds its modules; workers look there too."""
+    paths = []
+    for path in sys.path:
+        try:
+            paths.append(os.fsdecode(path or os.getcwd()))
+        except (OSError, TypeError):  # the working directory is gone, or it is no path
+            continue
+    return paths
+
+
+def _in_library(frame: FrameType | None) -> bool:
+    """Whether the library is at work in any frame of the stack."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(LIBRARY):
+            return True
+        frame = frame.f_back
+    return False
 
 
 # -- the process's one driver --------------------------------------------------------------------
@@ -159,7 +215,7 @@ class Driver(Runtime):
 
 def init(options: dict[str, Any]) -> Driver:
     """Start a session.  Raises AlreadyInitialized if there is one."""
-    global _ended_here
+    global _ended_here, _forked
     existing = session.current()
     if existing is not None:
         raise AlreadyInitialized(
@@ -175,7 +231,7 @@ def init(options: dict[str, Any]) -> Driver:
         net.remove_session_dir(driver.dir)
         raise
     set_current(driver)
-    _ended_here = False
+    _ended_here = _forked = False
     return driver
 
 
@@ -208,12 +264,16 @@ _forked = False
 
 
 def _after_fork() -> None:
-    """The child of a driver is no driver: it shares sockets that it must not touch."""
+    """The child of a driver is no driver: it shares sockets that it must not touch, nor keep open."""
     global _forked
-    if isinstance(session.current(), Driver):
+    inherited = session.current()
+    if inherited is not None:
         set_current(None)
         drops.clear()
         _forked = True
+        inherited.abandon()
+        if isinstance(inherited, Driver):
+            inherited.abandon_node()
 
 
 procs.at_fork(_after_fork)

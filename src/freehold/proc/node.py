@@ -110,7 +110,7 @@ def main() -> None:
         ours.close()
         forkserver.main(theirs, config, arena)
 
-    procs.fork(serve_forks)
+    procs.fork(serve_forks, tied=False)  # it cleans up behind a node that was killed
     theirs.close()
     procs.reset_signals()
     host = NodeHost(config, arena, ours)

@@ -347,6 +347,16 @@ class Runtime(Host):
     def restless(self) -> bool:
         return bool(self.owner.rows)
 
+    def abandon(self) -> None:
+        """In a forked child: give up what is the parent's, without a word to anybody."""
+        self.closed = True
+        for port in list(self._open_ports):
+            port.link.close()
+        if self._listener is not None:
+            self._listener.close()
+        self.epoll.close()
+        self.waker.close()
+
     def _lost(self) -> bool:
         return bool(self.client.lost) or self.closed
 

@@ -80,8 +80,6 @@ def status(path: str, timeout: float = TIMEOUT) -> dict[str, Any]:
             host.pump(until)
     finally:
         host.close()
-        if node.port is not None:  # it has not said hello, so that the host does not know it
-            node.port.link.close()
     if tool.status is not None:
         return {"pid": node.pid, **tool.status}
     if host.errors:

@@ -66,6 +66,7 @@ class Worker(Runtime):
         self._label = ""
         self._label_at = 0.0
         self._flush_planned = False
+        self._active: dict[bytes, asyncio.Task[None]] = {}  # the loop itself keeps no task alive
         self._start_runs: Callable[[], None] = int  # of an async actor
         self._memory_limit = 0  # of an actor, in bytes
 
@@ -136,9 +137,6 @@ class Worker(Runtime):
         self.pumping = True  # the loop pumps; the background thread stays out of its way
         self.pumps += 1
         stop = loop.create_future()
-        slots = asyncio.Semaphore(self.concurrency)
-        running: set[asyncio.Task[None]] = set()
-
         def on_ready() -> None:
             self.poll_once()
             start_runs()
@@ -146,14 +144,12 @@ class Worker(Runtime):
         def start_runs() -> None:
             if self._over() and not stop.done():
                 stop.set_result(None)
-            while True:
+            queue, active = self.executor.queue, self._active
+            while queue and len(active) < self.concurrency:
                 with self.lock:
                     run = self.executor.next()
-                if run is None:
-                    break
-                task = loop.create_task(self._run_async(run, slots))
-                running.add(task)
-                task.add_done_callback(running.discard)
+                if run is not None:
+                    active[run.id] = loop.create_task(self._run_async(run))
 
         self._start_runs = start_runs
         loop.add_reader(self.epoll.fileno(), on_ready)
@@ -166,27 +162,35 @@ class Worker(Runtime):
         self._flush_async()
         loop.call_later(0.1, self._plan_timer, loop)
 
-    async def _run_async(self, run: Run, slots: asyncio.Semaphore) -> None:
-        async with slots:
-            task_context.set(Context(b"", run.id))
-            outputs: list[Output]
-            try:
-                function = self._function(run)
+    async def _run_async(self, run: Run) -> None:
+        task_context.set(Context(b"", run.id))
+        outputs: list[Output] | None = None
+        try:
+            function = self.functions.get(run.key) or self._function(run)
+            if run.args or run.full is not None:
                 args, kwargs = self._arguments(run)
                 result = function(*args, **kwargs)
-                if inspect.isawaitable(result):
-                    result = await result
-                args = kwargs = function = None  # type: ignore[assignment]
+                del args, kwargs
+            else:
+                result = function()
+            if inspect.isawaitable(result):
+                result = await result
+            if result is None and run.full is None and run.refs is None:
+                with self.lock:
+                    self.executor.finish_plain(run, serial.NONE)
+            else:
                 outputs = self._results(run, result)
-            except SystemExit:
-                raise
-            except BaseException as error:
-                outputs = self._failure(run, error)
+        except SystemExit:
+            raise
+        except BaseException as error:
+            outputs = self._failure(run, error)
+        if outputs is not None:
             self._complete(run, outputs)
-            if not self._flush_planned:
-                self._flush_planned = True
-                assert self.loop is not None
-                self.loop.call_soon(self._flush_async)
+        del self._active[run.id]
+        if not self._flush_planned:
+            self._flush_planned = True
+            assert self.loop is not None
+            self.loop.call_soon(self._flush_async)
 
     def _flush_async(self) -> None:
         self._flush_planned = False

@@ -51,6 +51,9 @@ class Host:
             return
         world = self.world
         world.frame(end.other.host.name, self.name, data)
+        if end.greeting:
+            greeting, end.greeting = end.greeting, bytearray()
+            end.send(greeting)
         messages = end.reader.feed(memoryview(bytes(data)))
         if messages[0][0] == m.HELLO:
             self._on_hello(end, messages.pop(0))

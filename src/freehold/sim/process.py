@@ -121,16 +121,16 @@ class ProcessHost(Host):
         self.owner.woken = []
         if self._looking:
             return
+        if self.kind == "worker" and self.client.lost:
+            self.crash(1)  # without its node a worker's answers would be wrong
+            return
         self._looking = True
         while self.alive and self._go_on():
             pass
         self._looking = False
-        if self.alive and self.kind == "worker" and not self.executions and self._over():
+        if self.alive and self.process.exiting and not self.executions:
             self.flush()
             self.crash(0)
-
-    def _over(self) -> bool:
-        return self.process.exiting or bool(self.client.lost)
 
     def _go_on(self) -> bool:
         """Resume what can go on, start what can start; whether there was anything."""
@@ -145,8 +145,11 @@ class ProcessHost(Host):
                 execution.lend_at, execution.lent = NEVER, True
                 self.executor.block(execution.run)
                 self.flush()
+                if not self.alive:
+                    return False
             self.plan(min(wait.until, execution.lend_at))
-        if self.kind == "worker" and not self._over() and len(self.executions) < self.concurrency:
+        idle = self.kind == "worker" and len(self.executions) < self.concurrency
+        if idle and not self.process.exiting:
             run = self.executor.next()
             if run is not None:
                 self._start(run)
@@ -170,6 +173,8 @@ class ProcessHost(Host):
             execution.lent = False
             self.executor.unblock()
             self.flush()
+            if not self.alive:
+                return
         execution.lend_at = NEVER
         try:
             wait = next(execution.program)
@@ -222,8 +227,7 @@ class ProcessHost(Host):
         if not self.alive:
             return
         super().crash(code)
-        in_order = code == 0 and not self.client.lost
-        self.ledger.died(self.machine.id, f"{self.name} ended with {code}", in_order)
+        self.ledger.died(self.machine.id, f"{self.name} ended with {code}", code == 0)
         self.executions.clear()
         self.on_exit(self, code)
 

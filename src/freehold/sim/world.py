@@ -128,7 +128,7 @@ def brief(value: Any) -> str:
 class End:
     """One end of a link."""
 
-    __slots__ = ("arrival", "host", "open", "other", "peer", "reader")
+    __slots__ = ("arrival", "greeting", "host", "open", "other", "peer", "reader")
 
     def __init__(self, host: Host, peer: Peer | None) -> None:
         self.host = host
@@ -136,6 +136,7 @@ class End:
         self.reader = Reader()
         self.open = True
         self.arrival = 0.0  # of the last frame that was sent here
+        self.greeting = bytearray()  # to be sent when the other side has said hello
         self.other: End = self
 
     def send(self, data: bytes | bytearray) -> None:
@@ -176,7 +177,7 @@ def connect(dialler: Host, peer: Peer, acceptor: Host) -> End:
     acceptor.ends.append(theirs)
     theirs.send(acceptor.hello())
     if acceptor.kind == "node":
-        dialler.world.at(ours.arrival, ours.send, dialler.hello())
+        ours.greeting = dialler.hello()
     else:
         ours.send(dialler.hello())
     return ours
