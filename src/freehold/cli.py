@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Status = dict[str, Any]  # of one node; see proc/tool.py
 NOBODY = "no freehold node of this user is running on this machine"
 INDENT = "  "
+EVERY = "Seconds between two looks (1)."
 
 
 def _demo() -> click.Command:
@@ -84,7 +85,7 @@ def version() -> None:
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="The tables as JSON, one line.")
 @click.option("--watch", is_flag=True, help="Look again and again, until Ctrl-C.")
-@click.option("--every", default=1.0, show_default=True, type=click.FloatRange(0.1), metavar="S")
+@click.option("--every", default=1.0, type=click.FloatRange(0.1), metavar="S", help=EVERY)
 def status(as_json: bool, watch: bool, every: float) -> None:
     """Show the nodes that run here: processes, objects, queues.
 
@@ -219,7 +220,7 @@ def _state(process: Status) -> str:
 def size(count: int) -> str:
     """A number of bytes for people: decimal units, three digits."""
     amount, unit = float(count), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
+    for larger in ("kB", "MB", "GB", "TB", "PB"):
         if amount < 999.5:
             break
         amount, unit = amount / 1000, larger

@@ -231,8 +231,8 @@ _WIRE = {
     kind.__name__: kind
     for kind in (
         SerializationError, Unschedulable, WorkerDied, NodeDied, ActorDied,
-        ActorUnavailable, ObjectLost, OwnerDied, ObjectFreed, NotInitialized, ObjectStoreFull, OutOfMemory,
-        InvalidReference, ProtocolError,
+        ActorUnavailable, ObjectLost, OwnerDied, ObjectFreed, ObjectStoreFull, OutOfMemory,
+        InvalidReference, NotInitialized, ProtocolError,
     )
 }  # fmt: skip
 

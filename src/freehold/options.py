@@ -42,8 +42,8 @@ def _check(name: str, value: Any) -> None:
             raise ValueError(f"{name} must be an integer, not None")
         return
     if name in ("num_cpus", "memory"):
-        good = isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
-        need = "a number that is not negative"
+        good = _is_amount(value)
+        need = "a finite number that is not negative"
     elif name in ("num_returns", "max_concurrency"):
         least = 0 if name == "num_returns" else 1
         good = isinstance(value, int) and not isinstance(value, bool) and least <= value <= 65_535
@@ -59,14 +59,19 @@ def _check(name: str, value: Any) -> None:
         need = "True, False or a list of exception classes"
     elif name == "resources":
         good = isinstance(value, dict) and all(
-            isinstance(key, str) and isinstance(amount, (int, float)) and amount >= 0
+            isinstance(key, str) and key not in ("", "CPU") and _is_amount(amount)
             for key, amount in value.items()
         )
-        need = "a dictionary from names to amounts"
+        need = "a dictionary from names (other than CPU, which is num_cpus) to amounts"
     else:
         good, need = isinstance(value, str) and bool(value), "a string that is not empty"
     if not good:
         raise ValueError(f"{name} must be {need}, but is {value!r}")
+
+
+def _is_amount(value: Any) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and 0 <= value < float("inf")
 
 
 def wire_options(options: dict[str, Any]) -> dict[str, Any]:

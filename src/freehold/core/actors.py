@@ -51,6 +51,7 @@ class Actors:
         self.push = push
         self.finish = finish
         self.lines: dict[bytes, Line] = {}
+        self._doomed: dict[bytes, list[Task]] = {}  # calls to killed processes that may still run
 
     def line(self, row: Row) -> Line:
         """The line to the actor whose reference that is."""
@@ -152,7 +153,20 @@ class Actors:
         if line.peer is not None and node is not None:
             why = "it was killed by freehold.kill()"
             self.machine.send(node, m.KILL, line.peer.id, why, False)
+            for task in line.inflight.values():  # it may still run until it is really dead
+                task.pin()
+                self._doomed.setdefault(line.peer.id, []).append(task)
             self.lost(line, why)
+
+    def on_death(self, peer: Peer, reason: str) -> None:
+        """A process is dead: so are the actors that lived there, killed or not."""
+        for task in self._doomed.pop(peer.id, ()):
+            self.owner.lost_outputs(task, peer)
+            self.owner.unpin(task)
+        if isinstance(peer.lease, Line):
+            for task in peer.lease.inflight.values():
+                self.owner.lost_outputs(task, peer)
+            self.lost(peer.lease, f"the actor's process died: {reason}")
 
     def end(self, row: Row) -> None:
         """Nobody here refers to the actor: forget it; if it is ours, its process ends."""

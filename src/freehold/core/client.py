@@ -326,8 +326,7 @@ class Client:
         peer.outbox.clear()
         if isinstance(place, Lease):
             self._lease_died(place, now, reason, started)
-        elif isinstance(place, Line):
-            self.actors.lost(place, f"the actor's process died: {reason}")
+        self.actors.on_death(peer, reason)
 
     def _lease_died(self, lease: Lease, now: float, reason: str, started: bytes) -> None:
         self.leases.forget(lease)
@@ -340,6 +339,8 @@ class Client:
             lease.pool.queue.appendleft(task)
         for task in tasks[:first_unstarted]:
             task.place = None
+            assert lease.peer is not None
+            self.owner.lost_outputs(task, lease.peer)
             if task.tries == 0:
                 self.fail(task, "WorkerDied", f"{task.spec.name}: {reason}")
             else:

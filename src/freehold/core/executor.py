@@ -77,7 +77,8 @@ class Executor:
         self.code: dict[bytes, tuple[str, bytes]] = {}
         self.started = b""
         self.blocked = 0
-        self.callers: dict[bytes, Peer] = {}
+        self.callers: dict[bytes, Peer] = {}  # whom UNBLOCKED is owed; empty while nothing waits
+        self.is_actor = False  # its runs are calls, which are never given back
         machine.on(
             {
                 m.FUNCTION: self.on_function,
@@ -93,6 +94,8 @@ class Executor:
 
     def on_task(self, peer: Peer, now: float, id: bytes, key: bytes, args: bytes) -> None:
         self.queue.append(Run(peer, id, key, args, None))
+        if self.callers:
+            self._turn_back(peer)
 
     def on_task_full(
         self,
@@ -115,6 +118,10 @@ class Executor:
             row = self._guard(full, ref, owner, address, data) if state == SHARED else None
             full.deps.append([position, row, state, data])
         self.queue.append(run)
+        if kind == CONSTRUCTOR:
+            self.is_actor = True
+        if self.callers:
+            self._turn_back(peer)
 
     def _guard(self, full: Full, id: bytes, owner: bytes, address: str, data: Any) -> Row:
         """Hold the row of a shared object while the run may read it."""
@@ -127,13 +134,18 @@ class Executor:
         return row
 
     def on_recall(self, peer: Peer, now: float, count: int) -> None:
-        back = [run for run in self.queue if run.peer is peer and run.kind == FUNCTION_TASK]
+        back = [run for run in self.queue if run.peer is peer and not self.is_actor]
         self._return(peer, back[len(back) - min(count, len(back)) :], False)
+
+    def _turn_back(self, peer: Peer) -> None:
+        """The running task waits in ``get``, perhaps for what has just come: return that too."""
+        self._return(peer, [self.queue[-1]], True)
+        self.callers[peer.id] = peer
 
     def _return(self, peer: Peer, runs: list[Run], blocked: bool) -> None:
         for run in runs:
             self.queue.remove(run)
-            self._let_go(run)
+            self._abandon(run)
         self.machine.send(peer, m.RETURNED, [run.id for run in runs], blocked)
 
     # -- runs -------------------------------------------------------------------------------------
@@ -151,7 +163,7 @@ class Executor:
         if self.blocked > 1 or self.owner.node is None:
             return
         self.machine.send(self.owner.node, m.BLOCKED, True)
-        if run is None or run.kind != FUNCTION_TASK:
+        if run is None or self.is_actor:
             return
         stuck: dict[bytes, tuple[Peer, list[Run]]] = {run.peer.id: (run.peer, [])}
         for other in self.queue:
@@ -218,9 +230,15 @@ class Executor:
                 self.owner.settle(row)
         return kept
 
+    def _abandon(self, run: Run) -> None:
+        """The run will not start: nobody is told what is kept, so nothing may be."""
+        if run.full is not None:
+            for row in run.full.guards:
+                self.owner.unhold(row)
+
     def on_death(self, peer: Peer) -> None:
         """A caller died: nobody waits for its runs."""
         for run in [run for run in self.queue if run.peer is peer]:
             self.queue.remove(run)
-            self._let_go(run)
+            self._abandon(run)
         self.callers.pop(peer.id, None)

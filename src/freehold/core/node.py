@@ -11,7 +11,7 @@ from typing import Any
 from freehold.core import messages as m
 from freehold.core.machine import NEVER, Machine, Peer
 from freehold.core.store import Store
-from freehold.core.workers import Workers
+from freehold.core.workers import ENDING, SUSPECT_GRACE, Worker, Workers
 
 STATUS_WAIT = 0.5  # seconds for the processes to answer
 
@@ -104,7 +104,11 @@ class Node(Machine):
         elif peer.kind == "worker":
             worker = self.workers.by_proc.get(peer.id)
             if worker is not None and worker.peer is peer:
-                self.workers.suspect(worker, now, "it closed its connection to the node")
+                worker.closed = True
+                if worker.exit is not None:
+                    self._ended(worker, now)
+                else:
+                    self.workers.suspect(worker, now, "it closed its connection to the node")
         else:
             self.peers.pop(peer.id, None)
 
@@ -114,9 +118,20 @@ class Node(Machine):
     def on_exited(
         self, peer: Peer, now: float, slot: int, code: int, tail: str, started: bytes
     ) -> None:
+        """The process is gone, but what it sent before may still be on the way: hear it out."""
         worker = self.workers.workers.get(slot)
         if worker is None:
             return
+        worker.exit = (code, tail, started)
+        if worker.peer is None or worker.closed:
+            self._ended(worker, now)
+        else:
+            worker.phase = ENDING
+            worker.kill_at = now + SUSPECT_GRACE
+
+    def _ended(self, worker: Worker, now: float) -> None:
+        assert worker.exit is not None
+        code, tail, started = worker.exit
         reason = _death(worker.pid, code, worker.why, tail)
         if not worker.why:
             self.deaths += 1
@@ -229,6 +244,9 @@ class Node(Machine):
         return min([soonest, *(inquiry.until for inquiry in self._inquiries)], default=NEVER)
 
     def on_timer(self, now: float) -> None:
+        for worker in list(self.workers.workers.values()):
+            if worker.exit is not None and now >= worker.kill_at:
+                self._ended(worker, now)  # another process keeps its connection open
         self.workers.on_timer(now)
         self.store.on_timer(now)
         self._answer_inquiries(now)

@@ -145,6 +145,8 @@ class Owner(References):
     ) -> None:
         owner = row.owner
         assert owner is not None
+        if owner.down:
+            return  # nobody will confirm it; whoever gets the reference asks the node
         row.holds += 1
         if task is not None:
             assert task.links is not None

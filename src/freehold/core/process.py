@@ -16,7 +16,7 @@ from freehold.core.leases import Limits
 from freehold.core.machine import Machine, Peer
 from freehold.core.messages import FAILED, PENDING, SHARED, STATES
 from freehold.core.owner import Owner
-from freehold.core.rows import Lease, Line
+from freehold.core.rows import Lease
 
 HEAP_RESERVE = 256 * 1024 * 1024  # bytes of empty extents that a process keeps warm for itself
 
@@ -69,7 +69,7 @@ class Process(Machine):
         if peer is node:
             peer.down = True
             self.client.node_died("the node daemon is gone, and with it every worker and object")
-        elif not peer.down and node is not None and isinstance(peer.lease, (Lease, Line)):
+        elif not peer.down and node is not None:
             if isinstance(peer.lease, Lease):
                 peer.lease.broken = True
             self.send(node, m.KILL, peer.id, "its connection was lost", True)
@@ -142,6 +142,9 @@ class Process(Machine):
         held = self.owner.on_death(dead)
         if orphans:
             self.send(peer, m.HELD, proc, held)
+        else:  # the node had asked before this process came to hold anything of the dead one's
+            for id, ticket in held:
+                self.send(peer, m.REGISTER, id, self.id, ticket)
         self.executor.on_death(dead)
         self.client.on_death(dead, now, reason, started)
         del self.peers[proc]

@@ -107,6 +107,19 @@ class References:
             for row in links.rows():
                 self.unhold(row)
 
+    def unpin(self, task: Task) -> None:
+        """One reason to keep the references of a task that is over is gone."""
+        links = task.links
+        if links is not None:
+            links.settling -= 1
+            if links.settling == 0:
+                self.let_go(task)
+
+    def lost_outputs(self, task: Task, worker: Peer) -> None:
+        """The worker died before it could say where it had put the task's results."""
+        for row in task.rows:
+            self.freed.append((row.id, [worker.id, 0, 0]))
+
     def resolve(self, row: Row, state: int, data: Any) -> None:
         """The row's value, place or error is known; tell everybody who waits for it."""
         row.state = state

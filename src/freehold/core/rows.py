@@ -178,6 +178,12 @@ class Task:
         """The task's id, which is the first result's too."""
         return self.rows[0].id
 
+    def pin(self) -> None:
+        """Keep its references after its end, until ``unpin``."""
+        if self.links is None:
+            self.links = Links()
+        self.links.settling += 1
+
     @property
     def deps(self) -> Sequence[tuple[int | str, Row]]:
         """Its top-level references."""

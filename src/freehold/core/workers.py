@@ -28,8 +28,8 @@ class Worker:
     """One worker process, from its spawning to its end."""
 
     __slots__ = (
-        "actor", "kill_at", "label", "lease", "lent", "peer", "phase", "pid", "since", "slot",
-        "suspicion", "why",
+        "actor", "closed", "exit", "kill_at", "label", "lease", "lent", "peer", "phase", "pid",
+        "since", "slot", "suspicion", "why",
     )  # fmt: skip
 
     def __init__(self, slot: int, now: float) -> None:
@@ -45,6 +45,8 @@ class Worker:
         self.lent = False  # its CPUs are lent on while its task waits
         self.why = ""  # why it was told to end
         self.suspicion = ""  # why it will be, unless it has died by itself
+        self.closed = False  # its connection to the node has ended
+        self.exit: tuple[int, str, bytes] | None = None  # code, tail, started: it has exited
 
 
 class Grant:
@@ -326,6 +328,8 @@ class Workers:
             self.match(now)
         pool = sum(1 for worker in self.workers.values() if not worker.actor)
         for worker in list(self.workers.values()):
+            if worker.exit is not None:
+                continue
             if now >= worker.kill_at:
                 worker.kill_at = NEVER
                 self.kill(worker, worker.why or worker.suspicion)

@@ -10,6 +10,7 @@ plain copy into the mapping.
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import os
 from collections import deque
@@ -17,6 +18,7 @@ from collections.abc import Iterable
 from typing import Any
 
 Buffer = bytes | bytearray | memoryview
+MADV_POPULATE_WRITE = 23  # not in the mmap module yet
 
 
 class Arena:
@@ -41,9 +43,19 @@ class Arena:
         """Allocate the pages.  Raises OSError when the machine has no memory for them."""
         os.posix_fallocate(self.fd, offset, size)
 
-    def release(self, offset: int, size: int) -> None:
-        """Give the pages back to the machine."""
-        self.map.madvise(mmap.MADV_REMOVE, offset, size)
+    def prepare(self, offset: int, size: int) -> None:
+        """Allocate the pages and clear them too, which makes the first write to them fast.
+
+        They are not kept mapped here.  Raises OSError when the machine has no memory for them.
+        """
+        try:
+            self.map.madvise(MADV_POPULATE_WRITE, offset, size)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # a kernel before 5.14
+                raise
+            self.reserve(offset, size)
+        else:
+            self.map.madvise(mmap.MADV_DONTNEED, offset, size)
 
     def write(self, offset: int, parts: Iterable[tuple[int, Buffer]], warm: bool) -> None:
         """Write the parts at their offsets from ``offset``."""

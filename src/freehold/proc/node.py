@@ -22,7 +22,8 @@ from freehold.proc import forkserver
 from freehold.proc.host import Host
 from freehold.proc.session import now
 
-RESERVE_STEP = 8 * 1024 * 1024
+RESERVE_STEP = 4 * 1024 * 1024
+PREPARE_AFTER = 0.3  # seconds from the start, which is left to the workers
 
 
 class NodeHost(Host):
@@ -74,7 +75,7 @@ class NodeHost(Host):
         if step <= 0:
             return False
         try:
-            self.arena.reserve(start, step)
+            self.arena.prepare(start, step)
         except OSError:
             self.reserve_goal = start
             return False
@@ -85,8 +86,11 @@ class NodeHost(Host):
         """Until the driver is gone, or the fork server is."""
         self.node.start(now())
         self._finish(now())
+        prepare_at = now() + PREPARE_AFTER
         while not self.node.finished and self.node.spawner.port is not None:
-            if self.reserve_some():
+            if now() < prepare_at:
+                self.pump(prepare_at)
+            elif self.reserve_some():
                 self.poll_once()
             else:
                 self.pump(NEVER)

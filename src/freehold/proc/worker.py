@@ -416,7 +416,7 @@ def _pickled_failure(name: str, error: BaseException) -> bytes:
     own = error.__traceback__
     shown = own.tb_next if own is not None and own.tb_next is not None else own
     text = "".join(traceback.format_exception(type(error), error, shown))
-    error.__traceback__ = None
+    BaseException.with_traceback(error, None)  # whatever the class makes of assignment
     for cause in (error, None):
         try:
             data = serial.dumps(TaskError(name, text, cause, clock.pid()))

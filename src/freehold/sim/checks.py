@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from freehold.core.messages import FAILED, PENDING, SHARED
 from freehold.core.node import Node
-from freehold.sim.values import Violation
+from freehold.sim.values import Violation, brief
 
 if TYPE_CHECKING:
     from freehold.sim.hosts import Host
@@ -92,7 +92,7 @@ def _node_rest(node: Node, hosts: list[ProcessHost]) -> list[str]:
         if start not in held.get(who, {})
     ]
     found: dict[str, Any] = {
-        "objects": [stored.id.hex()[-8:] for stored in store.objects.values()],
+        "objects": [brief(stored.id) for stored in store.objects.values()],
         "adopted": list(store.adopted),
         "early frees": sorted(store.early),
         "questions": store.asked,
@@ -122,9 +122,9 @@ def stuck(host: ProcessHost) -> str:
         (pool.shape, len(pool.queue), len(pool.leases), sorted(pool.requests))
         for pool in host.client.leases.pools.values()
     ]
-    runs = [execution.run and execution.run.id.hex()[-8:] for execution in host.executions]
+    runs = [execution.run and brief(execution.run.id) for execution in host.executions]
     shared = sum(row.state == SHARED for row in host.owner.rows.values())
-    queue = [run.id.hex()[-8:] for run in host.executor.queue]
+    queue = [brief(run.id) for run in host.executor.queue]
     return (
         f"{host}: runs {runs}, queue {queue}, pools {pools}, {shared} shared, pending:\n    "
         + "\n    ".join(pending)

@@ -16,7 +16,7 @@ from freehold.core.messages import FAILED, INLINE, PENDING, SHARED
 from freehold.core.rows import CONSTRUCTOR, FUNCTION_TASK, METHOD, Row, Spec, Waiter
 from freehold.sim.ledger import Failure
 from freehold.sim.process import Execution, ProcessHost, Wait
-from freehold.sim.values import Value, Violation, dump, load
+from freehold.sim.values import Value, Violation, brief, dump, load
 
 
 class Ref:
@@ -123,7 +123,7 @@ class Env:
             return Value(row.id, [], [], 0), []
         value, refs = self.load(data)
         if value.token != row.id:
-            raise Violation(f"{self.host}: {row!r} reads the value of {value.token.hex()[-8:]}")
+            raise Violation(f"{self.host}: {row!r} reads the value of {brief(value.token)}")
         self.ledger.values += 1
         return value, refs
 
@@ -210,6 +210,8 @@ class Env:
         id = self.execution.context.next_id()
         data = dump(Value(id, [submission, spec.retries, *meta], refs, padding))
         self.ledger.owns(id, host.machine.id)
+        if actor is not None:
+            self.ledger.actor_of[id] = actor.row.id
         for output in range(1, spec.outputs):
             self.ledger.owns(ref_id(id, output), host.machine.id)
         small = len(data) <= self.world.setup.inline_max
@@ -246,7 +248,7 @@ class Env:
                 self.host.owner.want(row)
             yield Wait(lambda: row.state != PENDING)
         if row.state == INLINE:
-            self.ledger.kills += 1
+            self.ledger.failed_actors.add(row.id)
             self.host.client.actors.kill(line)
 
     # -- a run's two ends -------------------------------------------------------------------------
@@ -264,7 +266,7 @@ class Env:
         met: list[Row] = []
         value, refs = self.load(data, met)
         if value.token != run.id:
-            raise Violation(f"{self.host}: a task got the arguments of {value.token.hex()[-8:]}")
+            raise Violation(f"{self.host}: a task got the arguments of {brief(value.token)}")
         for _, row, state, place in run.full.deps if run.full is not None else ():
             refs += self._dependency(row, state, place, met)
         if met:
@@ -287,7 +289,7 @@ class Env:
             return []
         value, refs = self.load(data, met)
         if row is not None and value.token != row.id:
-            raise Violation(f"{self.host}: dependency {row!r} is {value.token.hex()[-8:]}")
+            raise Violation(f"{self.host}: dependency {row!r} is {brief(value.token)}")
         return refs
 
     def results(
@@ -296,7 +298,7 @@ class Env:
         """The outputs of the run; the first carries the references."""
         run = self.execution.run
         assert run is not None
-        if run.outputs == 0:
+        if run.outputs == 0 or run.kind == CONSTRUCTOR:
             return [(INLINE, b"", [])]
         outputs: list[Output] = []
         rows: list[Row] = []

@@ -7,7 +7,8 @@ The machines promise what they can keep when processes die.  An error is excused
 * ``ObjectFreed``: a process that had held the reference has died.  Whoever hands a reference on keeps
   its hold until the owner has confirmed the new holder; if it dies before, the hand-over was never
   made, and the object may go with the last confirmed holder.  Nobody else's death excuses it.
-* ``ActorDied``: the actor was killed, its constructor failed, or a worker died.
+* ``ActorDied``: the actor was killed, its constructor failed, or the process that it lived in did not
+  end in good order.  In particular a call whose handle is dropped while it is pending must be answered.
 * ``ObjectStoreFull``: the arena was asked for room.  ``Unschedulable``: more was asked for than the
   node has, or workers could not be started.
 """
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from freehold.sim.values import Violation
+from freehold.sim.values import Violation, brief
 
 Proc = bytes
 
@@ -35,10 +36,12 @@ class Ledger:
     def __init__(self) -> None:
         self.owners: dict[bytes, list[Proc]] = {}
         self.holders: dict[bytes, list[Proc]] = {}
-        self.dead: dict[Proc, str] = {}
+        self.dead: dict[Proc, int] = {}  # exit codes
+        self.actor_of: dict[bytes, bytes] = {}  # a call's first result -> the actor's reference
+        self.homes: dict[bytes, list[Proc]] = {}  # actor -> processes that have begun to make it
+        self.failed_actors: set[bytes] = set()  # killed, or their constructor raised
         self.raised: dict[bytes, int] = {}  # task ids of runs that raised
         self.deaths = 0  # of processes that did not end in good order
-        self.kills = 0  # of actors, by user code
         self.greedy = 0  # requests for more than the node has
         self.failed_spawns = 0
         self.node_dead = False
@@ -57,10 +60,10 @@ class Ledger:
         if proc not in holders:
             holders.append(proc)
 
-    def died(self, proc: Proc, how: str, in_order: bool) -> None:
+    def died(self, proc: Proc, code: int) -> None:
         """The process has ended."""
-        self.dead[proc] = how
-        self.deaths += not in_order
+        self.dead[proc] = code
+        self.deaths += code != 0
 
     def submission(self, retries: int) -> int:
         """A task is submitted; the number to send along."""
@@ -73,7 +76,7 @@ class Ledger:
         entry[0] += 1
         if entry[0] > entry[1]:
             raise Violation(
-                f"task {task.hex()[-8:]} starts for the {entry[0]}th time, of {entry[1]} allowed"
+                f"task {brief(task)} starts for the {entry[0]}th time, of {entry[1]} allowed"
             )
         return entry[0]
 
@@ -91,13 +94,22 @@ class Ledger:
             "WorkerDied": self.deaths > 0,
             "OwnerDied": any(proc in self.dead for proc in self._named(text, self.owners)),
             "ObjectFreed": any(proc in self.dead for proc in self._named(text, self.holders)),
-            "ActorDied": self.kills > 0 or self.deaths > 0 or self.failed_spawns > 0,
+            "ActorDied": self._may_be_dead(id),
             "ObjectStoreFull": True,
             "Unschedulable": self.greedy > 0 or self.failed_spawns > 0,
             "NodeDied": self.node_dead,
         }.get(kind, False)
         if not excused:
-            raise Violation(f"nothing excuses {kind} at {id.hex()[-8:]}: {text}")
+            raise Violation(f"nothing excuses {kind} at {brief(id)}: {text}")
+
+    def _may_be_dead(self, call: bytes) -> bool:
+        actor = self.actor_of.get(call[:16])
+        if actor is None:  # an error that came by way of a dependency
+            return bool(self.failed_actors) or self.deaths > 0
+        homes = self.homes.get(actor, [])
+        if actor in self.failed_actors or any(self.dead.get(home) for home in homes):
+            return True
+        return not homes and self.deaths > 0
 
     def _judge_user_error(self, data: bytes) -> None:
         self.errors["TaskError"] = self.errors.get("TaskError", 0) + 1

@@ -24,7 +24,7 @@ from freehold.sim import checks
 from freehold.sim.daemon import NODE_ADDRESS
 from freehold.sim.hosts import Host
 from freehold.sim.ledger import Failure, Ledger
-from freehold.sim.values import PoisonHeap
+from freehold.sim.values import PoisonHeap, brief
 from freehold.sim.world import World, connect
 
 FLUSH_LATE = 3e-4  # seconds that results may wait for company
@@ -157,13 +157,14 @@ class ProcessHost(Host):
         return False
 
     def _start(self, run: Run) -> None:
-        self.world.note(f"{self.name} starts {run.id.hex()[-8:]}")
+        self.world.note(f"{self.name} starts {brief(run.id)}")
         if self.world.chance(self.world.setup.crash_at_start):
             self.world.fault("crash at start")
             self.crash(-11)
             return
         if run.kind == CONSTRUCTOR:
             self.is_actor = True
+            self.ledger.homes.setdefault(run.id, []).append(self.machine.id)
             self.concurrency = run.options.get("max_concurrency") or 1
         self._launch(Execution(run, Context(b"", run.id)))
 
@@ -227,7 +228,7 @@ class ProcessHost(Host):
         if not self.alive:
             return
         super().crash(code)
-        self.ledger.died(self.machine.id, f"{self.name} ended with {code}", code == 0)
+        self.ledger.died(self.machine.id, code)
         self.executions.clear()
         self.on_exit(self, code)
 
@@ -267,5 +268,7 @@ class ProcessHost(Host):
 
     def failure(self, run: Run, data: Any, retry: bool) -> list[Output]:
         """The outputs of a run that raised."""
+        if run.kind == CONSTRUCTOR:
+            self.ledger.failed_actors.add(run.id)
         state = RETRY if retry else FAILED
         return [(state, data, []) for _ in range(max(run.outputs, 1))]

@@ -46,6 +46,31 @@ def load(data: bytes) -> Value:
     return Value(token, meta, refs, len(padding))
 
 
+def brief(value: Any) -> str:
+    """A field, short enough to read."""
+    if isinstance(value, bytes):
+        return _brief_bytes(value)
+    if isinstance(value, list):
+        return "[" + " ".join(brief(part) for part in value) + "]"
+    if isinstance(value, dict):
+        return "{" + " ".join(f"{key}={brief(part)}" for key, part in value.items()) + "}"
+    return str(value)
+
+
+def _brief_bytes(value: bytes) -> str:
+    """An id as the beginning of its first part and a number; what is no id as its length."""
+    text = value.hex()
+    if len(value) == 8:  # a process
+        return text[:6]
+    if len(value) == 12:  # a ticket
+        return f"{text[:6]}#{int(text[16:], 16):x}"
+    if len(value) == 16:  # a task, and its first output
+        return f"{text[:6]}.{int(text[24:], 16):x}"
+    if len(value) == 18:
+        return f"{text[:6]}.{int(text[24:32], 16):x}/{int(text[32:], 16):x}"
+    return f"<{len(value)} bytes>" if value else "-"
+
+
 class Memory:
     """The arena's bytes."""
 

@@ -85,7 +85,7 @@ class _Pickler(pickle.Pickler):
         if kind is types.FunctionType or issubclass(kind, type) or kind in _CODE:
             return self._code(value)
         if kind is memoryview:
-            return _as_view, (pickle.PickleBuffer(value),)
+            return _as_view, (pickle.PickleBuffer(value), value.format, value.shape)
         return NotImplemented
 
     def _code(self, value: Any) -> Any:
@@ -94,7 +94,7 @@ class _Pickler(pickle.Pickler):
             found: Any = module
             for name in getattr(value, "__qualname__", "").split("."):
                 found = getattr(found, name, None)
-            if found is value:
+            if found is value and not _by_value(module.__name__):
                 return NotImplemented  # importable: the name is enough
         if type(value) is types.ModuleType:
             return importlib.import_module, (value.__name__,)
@@ -104,8 +104,20 @@ class _Pickler(pickle.Pickler):
 _CODE = frozenset({types.ModuleType, classmethod, staticmethod, property})
 
 
-def _as_view(buffer: Any) -> memoryview:
-    return memoryview(buffer).toreadonly()
+def _by_value(name: str) -> bool:
+    """Whether the user wants that module's code sent, importable or not."""
+    pickler = sys.modules.get("cloudpickle")  # where it has not been imported, nobody has asked
+    if pickler is None:
+        return False
+    return any(
+        name == module or name.startswith(module + ".")
+        for module in pickler.list_registry_pickle_by_value()
+    )
+
+
+def _as_view(buffer: Any, format: str = "B", shape: tuple[int, ...] = ()) -> memoryview:
+    view = memoryview(buffer).toreadonly().cast("B")
+    return view if format == "B" and len(shape) < 2 else view.cast(format, shape)  # type: ignore[call-overload]
 
 
 def dumps(value: Any) -> bytes | Packed:

@@ -27,7 +27,7 @@ from .venvs import InstallError, PeerVenv
 
 SOURCE = str(Path(__file__).resolve().parents[3])
 VENV = Path(".bench-venv")
-FULL, QUICK = (0.4, 3), (0.1, 1)  # seconds a sample, repetitions
+FULL, QUICK = (0.3, 3), (0.1, 1)  # seconds a sample, repetitions
 
 
 def _names(_context: click.Context, _option: click.Parameter, value: str) -> list[str]:
@@ -117,8 +117,17 @@ def _command(context: click.Context) -> str:
 @click.option("--probes", default="", callback=_probes, help="Only these probes.")
 @click.option("--quick", is_flag=True, help="One repetition of short samples.")
 @click.option("--reps", type=click.IntRange(1), help="Repetitions (3; 1 with --quick).")
-@click.option("--seconds", type=click.FloatRange(0.01), help="Length of a sample (0.4)")
-@click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path))
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0.01),
+    help="Length of a sample, in seconds (0.3; 0.1 with --quick).",
+)
+@click.option(
+    "--out",
+    default="benchmarks/results",
+    type=click.Path(path_type=Path),
+    help="Folder of the two files.",
+)
 @click.option("--name", default="", help="Name of the two files (bench; quick with --quick).")
 @click.option("--check", is_flag=True, help="Exit with 1 when a goal is missed.")
 def bench(

@@ -17,7 +17,7 @@ class Goal:
         """The goal in words."""
         if self.against == "value":
             return f"{'≥' if row.higher else '≤'} {self.bound:,g} {row.unit}"
-        return f"≥ {self.bound:g}x {self.against}"
+        return f"≥ {self.bound:g}x {'Ray' if self.against == 'ray' else 'floor'}"
 
 
 @dataclass(frozen=True)

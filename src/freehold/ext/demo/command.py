@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from freehold.errors import FreeholdError
 from freehold.ext.demo.plain import PlainIndex
-from freehold.ext.demo.program import Outcome, Plan, run
+from freehold.ext.demo.program import Outcome, Plan, run, steps
 from freehold.ext.demo.report import show, verdict
 from freehold.ext.demo.tree import Tree, scan, standard_library
 
@@ -77,7 +77,6 @@ def run_with_bar(tree: Tree, plan: Plan, console: Console) -> Outcome:
         console=console,
         transient=True,
     )
-    total = len(tree.groups(plan.batch_bytes)) + plan.partitions
     with bar:
-        task = bar.add_task("map", total=total)
+        task = bar.add_task("map", total=steps(tree, plan))
         return run(tree, plan, lambda phase: bar.update(task, advance=1, description=phase))

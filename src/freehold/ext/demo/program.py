@@ -28,7 +28,7 @@ from freehold.ext.demo.index import Batch, Hit, Index, Mapped, Postings, Statist
 from freehold.ext.demo.tree import Tree
 
 Progress = Callable[[str], None]
-"""Called with the phase's name after each finished task."""
+"""Called with the phase's name after each finished step of it; see ``steps``."""
 
 INLINE_BYTES_MAX = 100 * 1024
 SETTLE_S = 5.0
@@ -131,6 +131,11 @@ def reduce_parts(*parts: Postings) -> tuple[Postings, int]:
 # --- what runs in the driver ----------------------------------------------------------------------
 
 
+def steps(tree: Tree, plan: Plan) -> int:
+    """Return how often progress will be told: each map and reduce task, the index, the queries."""
+    return len(tree.groups(plan.batch_bytes)) + plan.partitions + 2
+
+
 def run(tree: Tree, plan: Plan, progress: Progress) -> Outcome:
     """Build and question the index on a node of its own; leave nothing behind.
 
@@ -161,7 +166,9 @@ def work(tree: Tree, plan: Plan, progress: Progress, outcome: Outcome) -> None:
     fh.get([index.add.remote(shard) for shard in shards], timeout=plan.timeout_s)
     del shards
     outcome.build_s = time.perf_counter() - started
+    progress("index")
     question(index, plan, outcome)
+    progress("query")
 
 
 def map_tree(

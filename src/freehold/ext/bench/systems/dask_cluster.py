@@ -12,7 +12,7 @@ from .plan import CPUS, IN_FLIGHT, Plan, Probe, System, doze, increment, nap, no
 from .raylike import Counter, die_once
 
 BURST = 20  # a scheduler round trip takes milliseconds
-NAPS = 400
+NAPS = 100
 LINKS = 100
 LARGE_IN_FLIGHT = 50
 SMALL = b"x" * 100
@@ -89,17 +89,6 @@ def actor_sync(c: _Cluster, plan: Plan) -> float:
             actor.add(1).result()
 
     return plan.rate(op, BURST)
-
-
-def actor_1000(c: _Cluster, plan: Plan) -> float:
-    """Actor calls, 1,000 in flight."""
-    actor = c.client.submit(Counter, actor=True).result()
-
-    def op() -> None:
-        for future in [actor.add(1) for _ in range(IN_FLIGHT)]:
-            future.result()
-
-    return plan.rate(op, IN_FLIGHT)
 
 
 def actor_create(c: _Cluster, plan: Plan) -> float:
@@ -191,7 +180,6 @@ DASK_PROBES: tuple[Callable[[_Cluster, Plan], float], ...] = (
     task_sync,
     task_1000,
     actor_sync,
-    actor_1000,
     actor_create,
     chain_1000,
     sleep_1ms,

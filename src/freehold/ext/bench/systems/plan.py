@@ -10,7 +10,7 @@ from typing import Any
 
 CPUS = 2  # every system gets two workers
 IN_FLIGHT = 1000
-LONG = 2.0  # seconds
+LONG = 1.5  # seconds
 CHUNKS = 5  # a sample is the median of this many consecutive parts
 
 

@@ -74,7 +74,7 @@ def put_first(h: Handles, plan: Plan) -> Reading:
 def put_warm(h: Handles, plan: Plan) -> Reading:
     """GB/s of putting 100 MB and dropping it, after many such puts."""
     array = _hundred_megabytes()
-    end = time.perf_counter() + (1.5 if plan.quick else 3.0)
+    end = time.perf_counter() + (1.0 if plan.quick else 2.0)
     for _ in range(WARM_PUTS):
         h.api.put(array)
         if time.perf_counter() > end:
@@ -156,8 +156,8 @@ def _growth(make: Callable[[int], list[Any]], plan: Plan) -> tuple[float, float,
     begin = time.perf_counter()
     make(trial)
     seconds = (time.perf_counter() - begin) / trial
-    wanted = (1.0 if plan.quick else 2.0) / seconds
-    least, most = (1500, 20_000) if plan.quick else (3000, 100_000)
+    wanted = (0.8 if plan.quick else 1.5) / seconds
+    least, most = (1500, 20_000) if plan.quick else (2500, 100_000)
     number = int(min(most, max(least, wanted)))
     gc.collect()
     time.sleep(0.3)
