@@ -67,3 +67,29 @@ class Context:
         count = self.count
         self.count = count + 1
         return base + pack_index(count)
+
+
+CONTEXTS_MAX = 100_000
+
+
+class Contexts:
+    """The contexts that have been used in this process.
+
+    A task may run twice in one process: after it raised, or because the task that had submitted it
+    ran again.  What the first run has made may still be referred to, so the second must not make
+    the same ids: two objects of one owner would have one name.
+    """
+
+    __slots__ = ("_runs",)
+
+    def __init__(self) -> None:
+        self._runs: dict[bytes, int] = {}
+
+    def base(self, task_id: bytes) -> bytes:
+        """The context in which this run of the task submits."""
+        runs = self._runs
+        before = runs.get(task_id, 0)
+        runs[task_id] = before + 1
+        if len(runs) > CONTEXTS_MAX:
+            del runs[next(iter(runs))]
+        return context_of(task_id + pack_index(before) if before else task_id)

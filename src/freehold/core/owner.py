@@ -159,7 +159,10 @@ class Owner(References):
         rows = []
         for id, owner, address, ticket in refs:
             row = self._row(id, owner, address)
-            if row.owner is not None:
+            whose = self.machine.id if row.owner is None else row.owner.id
+            if whose != owner:  # a re-run has made the id again: this process has the other one
+                self.machine.send(self.machine.peer(owner, address), m.RELEASE, [[id, ticket]])
+            elif row.owner is not None:
                 row.extend().mine.append(ticket)
             elif row.more is not None:
                 row.more.tickets.pop(ticket, None)  # a worker that leased itself handed it on

@@ -67,8 +67,10 @@ class Process(Machine):
         """A connection is cut.  Only the node says who is dead; until then, nothing is decided."""
         node = self.owner.node
         if peer is node:
-            peer.down = True
             self.client.node_died("the node daemon is gone, and with it every worker and object")
+            for other in [peer, *self.peers.values()]:  # what a lone process says would be wrong
+                other.down = True
+                other.outbox.clear()
         elif not peer.down and node is not None:
             if isinstance(peer.lease, Lease):
                 peer.lease.broken = True

@@ -18,7 +18,7 @@ from freehold.core.arena import Extents
 from freehold.core.machine import Machine, Peer
 from freehold.core.messages import FAILED, SHARED
 
-Key = tuple[bytes, bytes]  # RefId, holder: a retried task may have made the same id twice
+Key = tuple[bytes, bytes, bytes]  # RefId, holder, owner: re-runs may make the same id again
 
 
 class Stored:
@@ -151,7 +151,8 @@ class Store:
         self, peer: Peer, now: float, id: bytes, owner: bytes, offset: int, size: int
     ) -> None:
         stored = Stored(id, peer.id, owner, offset, size)
-        key = (id, peer.id)
+        key = (id, peer.id, owner)
+        assert key not in self.objects, f"{id.hex()} is sealed twice by {peer!r}"
         self.objects[key] = stored
         self.by_holder.setdefault(peer.id, {})[key] = stored
         self.by_owner.setdefault(owner, {})[key] = stored
@@ -165,14 +166,21 @@ class Store:
 
     def on_free(self, peer: Peer, now: float, objects: list[list[bytes]]) -> None:
         for id, holder in objects:
-            stored = self.objects.get((id, holder))
+            key = (id, holder, peer.id)
+            stored = self.objects.get(key)
             if stored is not None:
                 self._free(stored, peer)
+            elif holder == peer.id:  # it takes back what it has made for another
+                for stored in [own for own in self._held_by(holder) if own.id == id][-1:]:
+                    self._free(stored, peer)
             elif holder not in self.gone:
-                self.early.add((id, holder))
+                self.early.add(key)
+
+    def _held_by(self, holder: bytes) -> list[Stored]:
+        return list(self.by_holder.get(holder, {}).values())
 
     def _free(self, stored: Stored, by: Peer | None = None) -> None:
-        key = (stored.id, stored.holder)
+        key = (stored.id, stored.holder, stored.owner)
         del self.objects[key]
         _discard(self.by_holder, stored.holder, key)
         _discard(self.by_owner, stored.owner, key)

@@ -19,6 +19,7 @@ STARTING, IDLE, LEASED, ENDING = range(4)
 PHASES = ("starting", "idle", "leased", "ending")
 SPAWN_TRIES = 5
 SPAWN_BACKOFF = 0.05  # seconds, doubled at each failure
+ACTOR_SPARE = 2  # workers kept ready while actors are being made: the next one need not wait
 SUSPECT_GRACE = 0.1  # seconds for an exit to be reported after a connection broke
 END_GRACE = 1.0  # seconds from EXIT to SIGKILL
 EPSILON = 1e-9
@@ -95,6 +96,7 @@ class Workers:
         self._slots = self._leases = 0
         self._failures = 0
         self._spawn_at = 0.0
+        self._spare_until = 0.0
         self.respawn = NEVER
 
     # -- requests ---------------------------------------------------------------------------------
@@ -159,6 +161,8 @@ class Workers:
         grant.worker = worker
         worker.phase, worker.lease, worker.since = LEASED, grant, now
         worker.actor = grant.actor
+        if grant.actor:
+            self._spare_until = now + self.idle_seconds
         for name, amount in self._needs(grant):
             self.free[name] -= amount
         self.leases[grant.id] = grant
@@ -187,11 +191,13 @@ class Workers:
         if now < self._spawn_at:
             self.respawn = self._spawn_at
             return
-        starting = pool = 0
+        starting = idle = pool = 0
         for worker in self.workers.values():
             starting += worker.phase == STARTING
+            idle += worker.phase == IDLE
             pool += worker.phase != ENDING and not worker.actor
-        wanted = max(short - starting, self.prestart - pool)
+        spare = ACTOR_SPARE if now < self._spare_until else 0
+        wanted = max(short - starting, self.prestart - pool, short + spare - starting - idle)
         for _ in range(min(wanted, self.workers_max - len(self.workers))):
             self._slots += 1
             self.workers[self._slots] = Worker(self._slots, now)
@@ -251,15 +257,16 @@ class Workers:
                 grant.holder, m.DENIED, grant.request, f"no worker could be started: {reason}"
             )
 
-    def on_worker(self, peer: Peer, now: float, slot: int) -> None:
-        """A worker has connected."""
+    def on_worker(self, peer: Peer, now: float, slot: int) -> bool:
+        """A worker has connected; False if there is none of that number any more."""
         worker = self.workers.get(slot)
         if worker is None:
-            return
+            return False
         worker.peer = peer
         worker.phase, worker.since = IDLE, now
         self.by_proc[peer.id] = worker
         self.match(now)
+        return True
 
     def on_stay(self, peer: Peer, now: float) -> None:
         worker = self.by_proc.get(peer.id)

@@ -22,6 +22,7 @@ from freehold.proc.session import drops, now
 SPIN_MAX = 100e-6  # seconds
 SPIN_MIN = 2e-6
 TAKE_OVER = 1e-3  # seconds without a pump after which the background thread takes over
+TAKE_OVER_MAX = 4e-3  # the same, after a while of steady pumping
 REST = 0.02  # seconds: how long a dropped reference may wait when nothing else happens
 BURST = 64  # submissions between two flushes
 
@@ -143,21 +144,23 @@ class Host(Links):
 
     def _look_after(self) -> None:
         seen = -1
+        nap = TAKE_OVER
         while not self.closed:
-            if self.pumping:
-                if seen == self.pumps:  # the same pump as a moment ago: it will take a while
-                    self._park.clear()
-                    self._parked = True
-                    if self.still_pumping(seen):
-                        self._park.wait(1.0)
-                    self._parked = False
+            if seen != self.pumps:  # somebody pumps all the time: look less often
                 seen = self.pumps
-                clock.sleep(TAKE_OVER)
-            elif seen != self.pumps:
-                seen = self.pumps
-                clock.sleep(TAKE_OVER)
-            else:
+                clock.sleep(nap)
+                nap = min(nap * 1.5, TAKE_OVER_MAX)
+                continue
+            nap = TAKE_OVER
+            if not self.pumping:
                 self._take_over()
+                continue
+            self._park.clear()  # the same pump as a moment ago: it will take a while
+            self._parked = True
+            if self.still_pumping(seen):
+                self._park.wait(1.0)
+            self._parked = False
+            clock.sleep(TAKE_OVER)
 
     def _take_over(self) -> None:
         with self.lock:

@@ -210,7 +210,7 @@ class Env:
         id = self.execution.context.next_id()
         data = dump(Value(id, [submission, spec.retries, *meta], refs, padding))
         self.ledger.owns(id, host.machine.id)
-        if actor is not None:
+        if actor is not None and not deps:
             self.ledger.actor_of[id] = actor.row.id
         for output in range(1, spec.outputs):
             self.ledger.owns(ref_id(id, output), host.machine.id)

@@ -104,7 +104,7 @@ class Ledger:
 
     def _may_be_dead(self, call: bytes) -> bool:
         actor = self.actor_of.get(call[:16])
-        if actor is None:  # an error that came by way of a dependency
+        if actor is None:  # no call, or one with dependencies: the error may be one of theirs
             return bool(self.failed_actors) or self.deaths > 0
         homes = self.homes.get(actor, [])
         if actor in self.failed_actors or any(self.dead.get(home) for home in homes):
@@ -120,6 +120,6 @@ class Ledger:
     def _named(text: str, table: dict[bytes, list[Proc]]) -> list[Proc]:
         """The processes in ``table`` for the object that the error's text names."""
         words = text.replace(":", " ").replace(",", " ").split()
-        if "object" not in words:
+        if words[:1] != ["object"]:
             return []
-        return table.get(bytes.fromhex(words[words.index("object") + 1]), [])
+        return table.get(bytes.fromhex(words[1]), [])

@@ -15,7 +15,7 @@ from typing import Any
 from freehold.core import messages as m
 from freehold.core.client import RETRY
 from freehold.core.executor import Output, Run
-from freehold.core.ids import CONTEXT_BYTES, Context
+from freehold.core.ids import CONTEXT_BYTES, Context, Contexts
 from freehold.core.machine import NEVER, Peer
 from freehold.core.messages import FAILED, INLINE
 from freehold.core.process import Process
@@ -89,6 +89,7 @@ class ProcessHost(Host):
         self.executions: list[Execution] = []
         self.kept: list[Any] = []  # references in the actor's fields, or in a module's globals
         self.specs: dict[Any, Any] = {}
+        self.contexts = Contexts()
         self.is_actor = False
         self.concurrency = 1
         self.on_exit: Callable[[ProcessHost, int], None] = lambda host, code: None
@@ -166,7 +167,7 @@ class ProcessHost(Host):
             self.is_actor = True
             self.ledger.homes.setdefault(run.id, []).append(self.machine.id)
             self.concurrency = run.options.get("max_concurrency") or 1
-        self._launch(Execution(run, Context(b"", run.id)))
+        self._launch(Execution(run, Context(self.contexts.base(run.id), run.id)))
 
     def _resume(self, execution: Execution) -> None:
         """Run user code until it waits for something that is not there yet, or ends."""
