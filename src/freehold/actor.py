@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from freehold import options as opts
-from freehold.proc import session
+from freehold.proc import session, start
 from freehold.proc.session import now, task_context
 from freehold.ref import Ref
 from freehold.remote import wrap
@@ -57,7 +57,7 @@ class ActorClass(Generic[T]):
         """
         from freehold.proc import calls  # here, so that `import freehold` is fast
 
-        here = session.ensure()
+        here = start.ensure()
         here.check_alive()
         if not self._code:
             self._code = serial.dumps_code(self._class)
@@ -100,7 +100,7 @@ class ActorHandle:
 
     def _bound(self) -> tuple[Runtime, Line]:
         """The session and the line of calls to the actor."""
-        here = session.ensure()
+        here = start.ensure()
         here.check_alive()
         if self._line is None or self._session is not here:
             with here.lock:

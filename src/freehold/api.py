@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from freehold.actor import ActorClass, ActorHandle
 from freehold.errors import GetTimeoutError
-from freehold.proc import session
+from freehold.proc import session, start
 from freehold.proc.session import now
 from freehold.ref import Ref
 from freehold.remote import RemoteFunction
@@ -44,7 +44,7 @@ def init(**options: Any) -> None:
 
 def shutdown() -> None:
     """End the session: its workers, its node, its shared memory.  Nothing happens without one."""
-    if session.current() is not None:
+    if start.current() is not None:
         from freehold.proc import driver  # here, so that `import freehold` is fast
 
         driver.shutdown()
@@ -52,7 +52,7 @@ def shutdown() -> None:
 
 def is_initialized() -> bool:
     """Whether this process has a session."""
-    return session.current() is not None
+    return start.current() is not None
 
 
 @overload
@@ -123,7 +123,7 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
     """
     here = session.current_runtime
     if here is None:
-        here = session.ensure()
+        here = start.ensure()
     if refs.__class__ is Ref:
         row = refs._row
         if row.state == 0 and not here.wait_row(row, _until(timeout)):
@@ -179,7 +179,7 @@ def put(value: T) -> Ref[T]:
     """
     here = session.current_runtime
     if here is None:
-        here = session.ensure()
+        here = start.ensure()
     if value.__class__ is Ref:
         raise TypeError("put() takes a value, and this is a reference already")
     packed = serial.dumps(value)
@@ -215,7 +215,7 @@ def wait(
         TypeError: ``refs`` is not a list of references.
         ValueError: a duplicate, an impossible ``num_returns`` or a negative timeout.
     """
-    here = session.ensure()
+    here = start.ensure()
     if not isinstance(refs, list):
         raise TypeError(f"wait() takes a list of references, not {type(refs)!r}")
     _check_refs("wait", refs)
@@ -252,4 +252,4 @@ def kill(actor: ActorHandle) -> None:
 
 def status() -> dict[str, Any]:
     """The node's tables: resources, processes, objects (bytes), leases, queue lengths, deaths."""
-    return session.ensure().status()
+    return start.ensure().status()

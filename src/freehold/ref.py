@@ -7,7 +7,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from freehold.errors import InvalidReference, TaskError
-from freehold.proc import session
+from freehold.proc import start
 from freehold.proc.session import drops
 from freehold.wire import serial
 
@@ -53,7 +53,7 @@ class Ref(Generic[T]):
 
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
         row = self._row
-        here = session.ensure()
+        here = start.ensure()
 
         def ready() -> None:
             if future.set_running_or_notify_cancel():
@@ -70,7 +70,7 @@ class Ref(Generic[T]):
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         row = self._row
-        here = session.ensure()
+        here = start.ensure()
 
         def settle() -> None:
             if not future.done():
@@ -130,7 +130,7 @@ def _value(here: Runtime, row: Row) -> Any:
 
 def _export(row: Row) -> tuple[bytes, bytes, str]:
     """Name, owner and the owner's address: what travels of a reference."""
-    here = session.ensure()
+    here = start.ensure()
     if here.owner.rows.get(row.id) is not row:
         raise InvalidReference(
             f"reference {row.id.hex()} belongs to another session, or its value was freed"
@@ -143,7 +143,7 @@ def _export(row: Row) -> tuple[bytes, bytes, str]:
 
 def _load(id: bytes, owner: bytes, address: str) -> Ref[Any]:
     """A reference that has arrived; the runtime counts it."""
-    here = session.current()
+    here = start.current()
     if here is None:
         raise InvalidReference(
             f"reference {id.hex()} was unpickled in a process that is not part of a session"

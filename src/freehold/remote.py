@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from freehold import options as opts
-from freehold.proc import session
+from freehold.proc import session, start
 from freehold.proc.session import now, task_context
 from freehold.ref import Ref
 from freehold.wire import serial
@@ -91,7 +91,7 @@ class RemoteFunction(Generic[P, R]):
         """Bind to the current session; the code is serialized once."""
         from freehold.proc import calls  # here, so that `import freehold` is fast
 
-        here = session.ensure()
+        here = start.ensure()
         here.check_alive()
         if not self._code:
             self._code = serial.dumps_code(self._function)

@@ -182,7 +182,7 @@ class Owner(References):
         for id, owner, address, ticket in kept:
             row = self._row(id, owner, address)
             if row.owner is None:
-                if not worker.down and row.state != FAILED:
+                if not worker.down and self.rows.get(id) is row:
                     self._add_ticket(row, worker.id, ticket)
             elif row.owner is worker:
                 pass  # it owns the object itself

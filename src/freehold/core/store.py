@@ -237,7 +237,9 @@ class Store:
             return
         del self.asked[owner]
         for stored in list(self.by_owner.get(owner, {}).values()):
-            if self.adopted.get(stored.id, (None,))[0] is not stored:
+            if self.adopted.get(stored.id, (None,))[0] is stored:
+                self._settle(stored.id)  # its holder may have gone meanwhile
+            else:
                 self._free(stored)
 
     # -- as the owner of what it has adopted ------------------------------------------------------

@@ -270,8 +270,8 @@ class Workers:
 
     def on_stay(self, peer: Peer, now: float) -> None:
         worker = self.by_proc.get(peer.id)
-        if worker is not None and worker.phase == ENDING:
-            worker.phase, worker.since, worker.kill_at = IDLE, now, NEVER
+        if worker is not None and worker.phase == ENDING and worker.exit is None:
+            worker.phase, worker.since, worker.why = IDLE, now, ""
             self.match(now)
 
     def end(self, worker: Worker, now: float, why: str, idle: bool = False) -> None:

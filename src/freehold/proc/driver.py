@@ -245,11 +245,8 @@ def shutdown() -> None:
         driver.stop()
 
 
-def ensure() -> Runtime:
-    """The process's runtime; started now if this is the first use."""
-    existing = session.current()
-    if existing is not None:
-        return existing
+def first_use() -> Runtime:
+    """There is no runtime: start one, unless there was one and it has ended."""
     if _forked:
         raise NotInitialized(
             "this process was forked from a freehold driver and has no connection of its own; "

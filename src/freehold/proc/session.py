@@ -15,15 +15,14 @@ from freehold.io import clock
 if TYPE_CHECKING:
     from freehold.core.ids import Context
     from freehold.core.rows import Row
-    from freehold.proc.runtime import Runtime
 
 now = clock.now
 drops: deque[Row] = deque()  # rows whose handle or view has died; appended to by any thread
 task_context: ContextVar[Context | None] = ContextVar("freehold_task", default=None)
-current_runtime: Runtime | None = None
+current_runtime: Any = None  # a proc.runtime.Runtime, which imports this file
 
 
-def current() -> Runtime | None:
+def current() -> Any:
     """The runtime of this process, if there is one."""
     return current_runtime
 
@@ -32,12 +31,3 @@ def set_current(runtime: Any) -> None:
     """Make it the runtime of this process."""
     global current_runtime
     current_runtime = runtime
-
-
-def ensure() -> Runtime:
-    """The runtime of this process; the first use starts an embedded node."""
-    if current_runtime is not None:
-        return current_runtime
-    from freehold.proc import driver
-
-    return driver.ensure()

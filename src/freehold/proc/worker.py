@@ -67,7 +67,7 @@ class Worker(Runtime):
         self._label_at = 0.0
         self._flush_planned = False
         self._active: dict[bytes, asyncio.Task[None]] = {}  # the loop itself keeps no task alive
-        self._start_runs: Callable[[], None] = int  # of an async actor
+        self._start_runs: Callable[[], object] = int  # of an async actor; until then, nothing
         self._memory_limit = 0  # of an actor, in bytes
 
     # -- the main thread --------------------------------------------------------------------------
