@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from freehold import errors
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 PAGES += sorted((ROOT / "docs").rglob("*.md"))
@@ -68,6 +70,13 @@ def test_the_tour_s_picture_names_what_the_files_have() -> None:
     assert len(pairs) == 17
     for path, name in pairs:
         assert unknown(name, ROOT / "src" / "freehold" / path) == []
+
+
+def test_every_error_is_on_its_page() -> None:
+    text = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    names = {kind.__name__ for kind in kinds if issubclass(kind, errors.FreeholdError)}
+    assert not {name for name in names if f"`{name}`" not in text and f".{name}`" not in text}
 
 
 def test_the_readme_s_example_prints_what_it_says() -> None:

@@ -244,10 +244,12 @@ def kill(actor: ActorHandle) -> None:
         raise TypeError(f"kill() takes an actor's handle, not {actor!r}")
     here, line = actor._bound()
     row = actor._ref._row
-    if here.wait_row(row) and row.state == 1:
-        with here.lock:
-            here.client.actors.kill(line)
-            here.flush()
+    if row.owner is not None:  # another process has made it, and knows where it is
+        here.wait_row(row)
+    with here.lock:
+        here.client.actors.kill(line)
+        here.machine.settle(now())
+        here.flush()
 
 
 def status() -> dict[str, Any]:

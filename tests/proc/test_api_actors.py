@@ -343,7 +343,7 @@ def test_an_actor_may_occupy_a_cpu() -> None:
     counter = Counter.options(num_cpus=1).remote()
     fh.get(counter.add.remote())
     assert fh.status()["resources"]["CPU"]["free"] == 1
-    with pytest.raises(fh.ActorError):
+    with pytest.raises(fh.Unschedulable, match=r"3 CPU \(the node has 2\)"):
         fh.get(Counter.options(num_cpus=3).remote().add.remote(), timeout=5)
 
 

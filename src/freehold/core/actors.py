@@ -16,7 +16,7 @@ from freehold.core import messages as m
 from freehold.core.ids import PROC_ID_BYTES
 from freehold.core.leases import Leases
 from freehold.core.machine import Machine, Peer
-from freehold.core.messages import FAILED, INLINE
+from freehold.core.messages import FAILED, INLINE, PENDING
 from freehold.core.owner import Owner
 from freehold.core.rows import Line, Place, Row, Task
 
@@ -83,7 +83,7 @@ class Actors:
     def call(self, line: Line, task: Task, now: float) -> None:
         """Send the call now, or when its turn comes."""
         if line.error is not None:
-            self.finish(task, FAILED, line.error)
+            self.finish(task, FAILED, _for_call(task, line.error))
             return
         if not line.outstanding:
             line.row.holds += 1
@@ -114,7 +114,7 @@ class Actors:
         line.queue.clear()
         for task in tasks:
             task.place = None
-            self.finish(task, FAILED, error)
+            self.finish(task, FAILED, _for_call(task, error))
         if tasks:
             self.owner.unhold(line.row)
 
@@ -148,10 +148,19 @@ class Actors:
         return state, data
 
     def kill(self, line: Line) -> None:
-        """End the actor's process now; its death fails what is pending."""
-        node = self.owner.node
-        if line.peer is not None and node is not None:
-            why = "it was killed by freehold.kill()"
+        """End the actor's process now, or never begin it; what is pending fails."""
+        node, why = self.owner.node, "it was killed by freehold.kill()"
+        row, building = line.row, line.building
+        if node is None:
+            return
+        if building is not None and building.place is not None:
+            assert building.place.peer is not None
+            self.machine.send(node, m.KILL, building.place.peer.id, why, False)
+            self.lost(line, why)
+        elif row.state == PENDING and row.task is not None:
+            self.leases.cancel(row.task)
+            self.finish(row.task, FAILED, ["ActorDied", why])
+        elif line.peer is not None:
             self.machine.send(node, m.KILL, line.peer.id, why, False)
             for task in line.inflight.values():  # it may still run until it is really dead
                 task.pin()
@@ -177,6 +186,11 @@ class Actors:
         if row.owner is None and line.lease and line.error is None:
             line.error = ["ActorDied", "its last handle is gone"]
             self.leases.end(line.lease)
+
+
+def _for_call(task: Task, error: list[Any]) -> list[Any]:
+    """The error of a call to a dead actor, which names what was called."""
+    return [error[0], f"{task.spec.name}: {error[1]}", *error[2:]]
 
 
 def _as_death(data: Any) -> list[Any]:

@@ -194,6 +194,14 @@ class Leases:
         self.machine.send(self.owner.node, m.LEASE, number, cpus, actor, dict(resources))
         return number
 
+    def cancel(self, task: Task) -> None:
+        """The actor that the task is to construct is not wanted any more."""
+        assert self.owner.node is not None
+        for number, wanted in list(self.requests.items()):
+            if wanted is task:
+                del self.requests[number]
+                self.machine.send(self.owner.node, m.LEASE_CANCEL, number)
+
     def granted(self, pool: Pool, request: int, id: int, peer: Peer, now: float) -> None:
         """The node granted a request of ``pool``."""
         pool.requests.discard(request)

@@ -9,10 +9,8 @@ daemon is asked.  The rules of this file:
    dictionary entry.  So no message can overtake the count, and a crash between two messages leaves
    at worst a ticket that dies with its holder.
 3. References inside the arguments of a running task need no registration: the caller holds them
-until
-   the task is done, and then takes over what the worker says it kept (``take_kept``).
-4. When a process dies its tickets go, and nobody registers it again: process ids never return.
-When
+   until the task is done, and then takes over what the worker says it kept (``take_kept``).
+4. When a process dies its tickets go, and nobody registers it again: process ids never return.  When
    an *owner* dies, its node adopts what other processes hold in shared memory; every other borrowed
    row of it fails at once with ``OwnerDied``.
 """

@@ -62,6 +62,8 @@ class Process(Machine):
             self.owner.node = peer
             self.node_info = info
             self.client.leases.cpus = float(info.get("cpus", 1.0))
+        elif isinstance(peer.lease, Lease) and peer.lease.broken:
+            peer.lease.lossy = True
 
     def on_down(self, peer: Peer, now: float) -> None:
         """A connection is cut.  Only the node says who is dead; until then, nothing is decided."""
@@ -108,8 +110,13 @@ class Process(Machine):
 
     def seal(self, id: bytes, owner: bytes, offset: int, size: int) -> list[Any]:
         """An object is complete in this process's heap; returns its place."""
-        assert self.owner.node is not None
-        self.send(self.owner.node, m.SEAL, id, owner, offset, size)
+        node = self.owner.node
+        assert node is not None
+        self.send(node, m.SEAL, id, owner, offset, size)
+        dirty = self.dirty
+        if dirty and dirty[0] is not node and node in dirty:
+            dirty.remove(node)  # a crash amid the next flush must not leave a place, but no object
+            dirty.insert(0, node)
         return [self.id, offset, size]
 
     def _release_memory(self) -> None:

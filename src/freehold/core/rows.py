@@ -206,7 +206,7 @@ Queue = deque[Task]
 class Lease(Place):
     """One leased worker."""
 
-    __slots__ = ("blocked", "broken", "draining", "id", "last", "low", "pool", "recalled")
+    __slots__ = ("blocked", "broken", "draining", "id", "last", "lossy", "low", "pool", "recalled")
 
     def __init__(self, id: int, peer: Peer, pool: Pool, now: float) -> None:
         super().__init__(peer)
@@ -216,6 +216,7 @@ class Lease(Place):
         self.low = 0  # topped up when no more than that many tasks are in flight
         self.blocked = False  # its task waits in `get`; it takes no more
         self.broken = False  # the connection is cut; the node will say what happened
+        self.lossy = False  # it was cut and came back: results may be missing
         self.draining = False  # reclaimed: returned when its last task is done
         self.recalled = False  # a RECALL is under way
 

@@ -22,11 +22,12 @@ from freehold.sim.values import Value, Violation, brief, dump, load
 class Ref:
     """One handle of a reference."""
 
-    __slots__ = ("actor", "row")
+    __slots__ = ("actor", "risky", "row")
 
-    def __init__(self, row: Row, actor: bool = False) -> None:
+    def __init__(self, row: Row, actor: bool = False, risky: bool = False) -> None:
         self.row = row
         self.actor = actor
+        self.risky = risky  # user code that waited for it might wait for itself
 
 
 class View:
@@ -68,7 +69,7 @@ class Env:
             whose = [self.host.machine.id, self.host.address] if owner is None else []
             if owner is not None:
                 whose = [owner.id, owner.address]
-            fields.append([row.id, *whose, ref.actor])
+            fields.append([row.id, *whose, ref.actor, ref.risky])
         return fields
 
     def _check_detached(self, row: Row) -> None:
@@ -85,10 +86,10 @@ class Env:
         """Deserialize: the value, and a handle for each reference inside."""
         value = load(data)
         refs = []
-        for id, owner, address, actor in value.refs:
+        for id, owner, address, actor, risky in value.refs:
             row = self.host.owner.hold(id, owner, address)
             self.ledger.holds(id, self.host.machine.id)
-            refs.append(Ref(row, actor))
+            refs.append(Ref(row, actor, risky))
             if met is not None:
                 met.append(row)
         return value, refs
@@ -163,11 +164,20 @@ class Env:
             lambda: False, self.now + self.world.rng.expovariate(1.0) * mean, computing=True
         )
 
+    def acyclic(self, id: bytes, refs: Sequence[Ref]) -> list[Ref]:
+        """Those of the references that may be put into value ``id``.
+
+        Counting cannot free a value that, by way of others, contains itself; user code that makes one
+        leaks it, so the programs do not.
+        """
+        return [ref for ref in refs if self.ledger.may_contain(id, ref.row.id)]
+
     # -- making things ----------------------------------------------------------------------------
     def put(self, padding: int, inside: Sequence[Ref]) -> Generator[Wait, None, Ref]:
         """A new object.  Raises Failure when the arena is full."""
         host = self.host
         id = self.execution.context.next_id()
+        inside = self.acyclic(id, inside)
         data = dump(Value(id, [], self.export(inside), padding))
         host.check_alive()
         self.ledger.owns(id, host.machine.id)
@@ -304,8 +314,8 @@ class Env:
         rows: list[Row] = []
         try:
             for index in range(run.outputs):
-                own = inside if index == 0 else ()
                 id = ref_id(run.id, index)
+                own = self.acyclic(id, inside) if index == 0 else []
                 data = dump(Value(id, [], self.export(own), padding))
                 rows = [ref.row for ref in own]
                 for row in rows:

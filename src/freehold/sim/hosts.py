@@ -97,8 +97,9 @@ class Host:
         self.ends.remove(end)
         end.open = False
         peer = end.peer
-        if peer is not None and peer.port is end:
-            peer.port = None
+        if peer is not None:
+            if peer.port is end:
+                peer.port = None
             self.machine.on_down(peer, self.world.now)
         self.finish()
 

@@ -33,9 +33,11 @@ class Failure(Exception):
 class Ledger:
     """Who owned and held what, who has died, what was run how often."""
 
-    def __init__(self) -> None:
+    def __init__(self, faults: dict[str, int]) -> None:
+        self.faults = faults
         self.owners: dict[bytes, list[Proc]] = {}
         self.holders: dict[bytes, list[Proc]] = {}
+        self.contents: dict[bytes, list[bytes]] = {}  # value -> values that it has referred to
         self.dead: dict[Proc, int] = {}  # exit codes
         self.actor_of: dict[bytes, bytes] = {}  # a call's first result -> the actor's reference
         self.homes: dict[bytes, list[Proc]] = {}  # actor -> processes that have begun to make it
@@ -43,7 +45,6 @@ class Ledger:
         self.raised: dict[bytes, int] = {}  # task ids of runs that raised
         self.deaths = 0  # of processes that did not end in good order
         self.greedy = 0  # requests for more than the node has
-        self.failed_spawns = 0
         self.node_dead = False
         self.tries: list[list[int]] = []  # submission -> runs started, runs allowed
         self.errors: dict[str, int] = {}
@@ -64,6 +65,20 @@ class Ledger:
         """The process has ended."""
         self.dead[proc] = code
         self.deaths += code != 0
+
+    def may_contain(self, outer: bytes, inner: bytes) -> bool:
+        """Record that a value refers to another, unless that would close a circle."""
+        reached, ahead = {inner}, [inner]
+        while ahead:
+            id = ahead.pop()
+            if id == outer:
+                return False
+            for other in self.contents.get(id, ()):
+                if other not in reached:
+                    reached.add(other)
+                    ahead.append(other)
+        self.contents.setdefault(outer, []).append(inner)
+        return True
 
     def submission(self, retries: int) -> int:
         """A task is submitted; the number to send along."""
@@ -96,7 +111,7 @@ class Ledger:
             "ObjectFreed": any(proc in self.dead for proc in self._named(text, self.holders)),
             "ActorDied": self._may_be_dead(id),
             "ObjectStoreFull": True,
-            "Unschedulable": self.greedy > 0 or self.failed_spawns > 0,
+            "Unschedulable": self.greedy > 0 or "failed spawn" in self.faults,
             "NodeDied": self.node_dead,
         }.get(kind, False)
         if not excused:

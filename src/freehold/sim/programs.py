@@ -2,6 +2,10 @@
 
 A program is a function of the run's seed and of its own task id, so that a task that is run again does the
 same as far as the outcomes of what it waits for allow.  It mixes everything that the API offers.
+
+Programs must not deadlock by themselves, so some references are *risky*: those that an earlier run has
+kept (one may be the result of the very run that finds it) and results of calls that a task or method
+makes (the actor may be waiting for that task).  Nobody waits for such a reference without a time limit.
 """
 
 from __future__ import annotations
@@ -76,7 +80,7 @@ class Author:
             self.env.ledger.greedy += 1
         wire: dict[str, Any] = {"retry": True} if rng.random() < 0.1 else {}
         spec = self.env.spec(FUNCTION_TASK, outputs, cpus, rng.choice([0, 1, 3]), wire)
-        plain = [ref for ref in self.env.refs if not ref.actor]
+        plain = [ref for ref in self.env.refs if not ref.risky]
         deps = rng.sample(plain, min(rng.choice([0, 0, 1, 2]), len(plain)))
         nested = self.some(2) if rng.random() < 0.5 else []
         meta = [self.depth - 1]
@@ -101,17 +105,22 @@ class Author:
         outputs = rng.choice([0, 1, 1, 1, 2])
         spec = self.env.spec(METHOD, outputs, 0.0, 0, {})
         actor = rng.choice(self.env.actors)
-        plain = [ref for ref in self.env.refs if not ref.actor]
+        plain = [ref for ref in self.env.refs if not ref.risky]
         deps = rng.sample(plain, min(rng.choice([0, 0, 0, 1]), len(plain)))
         nested = self.some(2) if rng.random() < 0.4 else []
         for _ in range(rng.choice([1, 1, 1, 5])):
-            self.env.refs += yield from self.env.submit(
+            refs = yield from self.env.submit(
                 spec, [min(self.depth - 1, 1)], rng.choice(PADDINGS), deps, nested, actor
             )
+            for ref in refs:
+                ref.risky = self.env.execution.run is not None
+            self.env.refs += refs
 
     def get(self) -> Step:
         ref = self.rng.choice(self.env.refs)
         timeout = self.rng.choice([0.0, 0.001, 0.02, 1e9, 1e9])
+        if ref.risky and self.env.execution.run is not None:
+            timeout = 0.02
         found = yield from self.env.get(ref, timeout, self.rng.random() < 0.2)
         if found is not None:
             self.take(found[1])
@@ -119,11 +128,12 @@ class Author:
     def get_list(self) -> Step:
         for ref in list(self.env.refs):
             try:
-                found = yield from self.env.get(ref)
+                limit = 0.02 if ref.risky and self.env.execution.run is not None else 1e9
+                found = yield from self.env.get(ref, limit)
             except Failure:
                 continue
-            assert found is not None
-            self.take(found[1])
+            if found is not None:
+                self.take(found[1])
 
     def take(self, refs: list[Ref]) -> None:
         """References that a value has brought."""
@@ -153,6 +163,7 @@ class Author:
         """A reference that an earlier run has stored is used again, or forgotten."""
         kept = self.env.host.kept
         ref = kept.pop(self.rng.randrange(len(kept)))
+        ref.risky = True
         self.take([ref])
         return
         yield

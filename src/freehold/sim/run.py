@@ -36,7 +36,7 @@ class Simulation:
 
     def __init__(self, seed: int, setup: Setup | None = None, show: bool = False) -> None:
         self.world = World(seed, setup, show)
-        self.ledger = Ledger()
+        self.ledger = Ledger(self.world.faults)
         self.workers: list[ProcessHost] = []
         self.node = NodeHost(self.world, self._make_worker)
         self.driver = ProcessHost(self.world, self.ledger, "driver", 0, programs.driver)

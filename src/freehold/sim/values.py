@@ -20,7 +20,7 @@ class Violation(AssertionError):
 
 
 class Value(NamedTuple):
-    """A value: whose it is, numbers, references as ``[id, owner, address]``, bytes of padding."""
+    """A value: whose it is, numbers, references with their owners, bytes of padding."""
 
     token: bytes
     meta: list[Any]
