@@ -32,7 +32,7 @@ def _demo() -> click.Command:
 
 
 def _bench() -> click.Command:
-    from freehold.ext.bench import bench
+    from freehold.ext.bench.cli import bench
 
     return bench
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 from typing import Any, NamedTuple
 
-from freehold.errors import FreeholdError
-
 KIB, MIB = 1024, 1024 * 1024
+INLINE_LIMIT = 64 * MIB  # bytes; larger values must not travel inside messages
 
 
 class Config(NamedTuple):
@@ -65,18 +64,43 @@ class Config(NamedTuple):
 
     def _check(self) -> None:
         for name, value in self._asdict().items():
-            if isinstance(value, (int, float)) and value < 0:
-                raise ValueError(f"{name} must not be negative, but is {value!r}")
-        if self.num_cpus is not None and not isinstance(self.num_cpus, (int, float)):
-            raise ValueError(f"num_cpus must be a number, but is {self.num_cpus!r}")
+            given = self.__annotations__[name]
+            kind = str(getattr(given, "__forward_arg__", given)).removesuffix(" | None")
+            if value is not None and not _is_a(kind, value):
+                raise ValueError(f"{name} must be {_KINDS[kind]}, but is {value!r}")
+        if self.inline_bytes_max > INLINE_LIMIT:
+            raise ValueError(f"inline_bytes_max must be at most {INLINE_LIMIT}")
         if self.arena_bytes_max is not None and self.arena_bytes_max < MIB:
             raise ValueError(f"arena_bytes_max must be at least {MIB}")
         if self.depth_max < 1 or self.workers_max < 1:
             raise ValueError("depth_max and workers_max must be at least 1")
 
 
+_KINDS = {
+    "bool": "True or False",
+    "int": "a whole number that is not negative",
+    "float": "a finite number that is not negative",
+    "dict[str, float]": "a dictionary from names (other than CPU) to amounts",
+}
+
+
+def _is_a(kind: str, value: Any) -> bool:
+    """Whether the value is what a field of that type may be."""
+    if kind == "bool":
+        return value in (True, False)
+    if kind == "dict[str, float]":
+        return isinstance(value, dict) and all(
+            isinstance(name, str) and name not in ("", "CPU") and _is_a("float", amount)
+            for name, amount in value.items()
+        )
+    numbers = int if kind == "int" else (int, float)
+    return (
+        isinstance(value, numbers) and not isinstance(value, bool) and 0 <= value < float("inf")
+    )
+
+
 def _number(name: str, text: str) -> Any:
     try:
         return float(text) if "." in text else int(text)
     except ValueError:
-        raise FreeholdError(f"FREEHOLD_{name.upper()} must be a number, but is {text!r}") from None
+        raise ValueError(f"FREEHOLD_{name.upper()} must be a number, but is {text!r}") from None

@@ -299,6 +299,14 @@ RESERVED = _message(
     "reason: str — '' if it is done",
 )  # fmt: skip
 SIGNAL = _message("SIGNAL", "node", "spawner", "Send it a signal.", "slot: int", "signal: int")
+DRAIN = _message(
+    "DRAIN", "driver, node", "node, spawner",
+    "Forward what workers have printed until now, then answer.",
+    "request: int",
+)  # fmt: skip
+DRAINED = _message(
+    "DRAINED", "spawner, node", "node, driver", "Every LOG until then has been sent.", "request: int"
+)
 
 OPCODES = len(MESSAGES)
 NAMES = tuple(message.name for message in MESSAGES)

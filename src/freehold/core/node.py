@@ -6,6 +6,7 @@ itself.  It is on the path of no task once a lease is held, and it never sees in
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from freehold.core import messages as m
@@ -58,6 +59,7 @@ class Node(Machine):
         self.finished = False  # the driver that it serves has gone
         self.deaths = 0  # workers that died without being told to
         self._inquiries: list[Inquiry] = []
+        self._draining: deque[tuple[Peer, int]] = deque()
         workers = self.workers
         self.on(
             {
@@ -73,6 +75,8 @@ class Node(Machine):
                 m.KILL: self.on_kill,
                 m.LABEL: self.on_label,
                 m.LOG: self.on_log,
+                m.DRAIN: self.on_drain,
+                m.DRAINED: self.on_drained,
                 m.STATUS: self.on_status,
                 m.STATUS_REPLY: self.on_status_reply,
             }
@@ -173,10 +177,18 @@ class Node(Machine):
         """A worker printed something: tell the drivers."""
         for worker in self.workers.workers.values():
             if worker.pid == pid:
-                name = worker.label
+                name = name or worker.label
         for driver in self.processes():
             if driver.kind == "driver":
                 self.send(driver, m.LOG, pid, name, stream, lines)
+
+    def on_drain(self, peer: Peer, now: float, request: int) -> None:
+        self._draining.append((peer, request))
+        self.send(self.spawner, m.DRAIN, request)
+
+    def on_drained(self, peer: Peer, now: float, request: int) -> None:
+        asker, number = self._draining.popleft()  # the spawner answers in order
+        self.send(asker, m.DRAINED, number)
 
     # -- people -----------------------------------------------------------------------------------
     def on_status(self, peer: Peer, now: float, request: int) -> None:

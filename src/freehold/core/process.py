@@ -43,6 +43,7 @@ class Process(Machine):
         self.logs: list[tuple[int, str, str, list[str]]] = []  # lines to show to the user
         self.exiting = False
         self._requests = 0
+        self.drained = 0
         self.on(
             {
                 m.EXTENT_GRANT: self.on_extent_grant,
@@ -52,6 +53,7 @@ class Process(Machine):
                 m.STATUS: self.on_status,
                 m.STATUS_REPLY: self.on_status_reply,
                 m.LOG: self.on_log,
+                m.DRAINED: self.on_drained,
                 m.EXIT: self.on_exit,
             }
         )
@@ -169,6 +171,16 @@ class Process(Machine):
         self, peer: Peer, now: float, pid: int, name: str, stream: str, lines: list[str]
     ) -> None:
         self.logs.append((pid, name, stream, lines))
+
+    def request_logs(self) -> int:
+        """Ask for everything that was printed until now; it has come when ``drained`` says so."""
+        assert self.owner.node is not None
+        self._requests += 1
+        self.send(self.owner.node, m.DRAIN, self._requests)
+        return self._requests
+
+    def on_drained(self, peer: Peer, now: float, request: int) -> None:
+        self.drained = request
 
     def request_status(self) -> int:
         """Ask the node for its tables; see ``statuses`` for the answer."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import io
 import os
 import resource
 import select
@@ -15,13 +16,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 
 OUTPUT_CHUNK = 65_536
+NAME_MARK = b"\0\0freehold:"  # at a line's start: the name of what prints the lines after it
 
 
 def die_with_parent(parent: int) -> None:
@@ -106,21 +108,35 @@ def output_pipe() -> tuple[int, int]:
     return read, write
 
 
-def capture_output(out: int, err: int) -> None:
+def capture_output(out: int, err: int, name: Callable[[], str]) -> None:
     """Make the pipes this process's standard output and error, line by line."""
     os.dup2(out, 1)
     os.dup2(err, 2)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 (for the life of the process)
-    sys.stdout = _text(1)
-    sys.stderr = _text(2)
+    sys.stdout = _Output(1, name)
+    sys.stderr = _Output(2, name)
 
 
-def _text(fd: int) -> TextIO:
-    return open(  # for the life of the process
-        fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
-    )
+class _Output(io.TextIOWrapper):
+    """A stream that tells, in lines of its own, who printed those that follow."""
+
+    def __init__(self, fd: int, name: Callable[[], str]) -> None:
+        raw = open(fd, "wb", closefd=False)  # noqa: SIM115 (for the life of the process)
+        super().__init__(raw, "utf-8", "backslashreplace", line_buffering=True)
+        self._name = name
+        self._told = ""
+        self._inside = False  # a line has begun
+
+    def write(self, text: str) -> int:
+        if not text:
+            return 0
+        if not self._inside and (name := self._name()) != self._told:
+            self._told = name
+            super().write(NAME_MARK.decode() + name + "\n")
+        self._inside = not text.endswith("\n")
+        return super().write(text)
 
 
 def read_output(fd: int) -> bytes | None:

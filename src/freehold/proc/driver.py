@@ -29,6 +29,7 @@ from freehold.proc.session import drops, now, set_current
 from freehold.wire.auth import SECRET_BYTES
 
 START_TIMEOUT = 30.0  # seconds
+LOGS_WAIT = 1.0  # seconds, at the session's end
 INTERRUPT_AGAIN = 2e-3  # seconds between two tries to raise KeyboardInterrupt outside the library
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LIBRARY = tuple(  # the files in which Ctrl-C waits
@@ -145,6 +146,7 @@ class Driver(Runtime):
     # -- end --------------------------------------------------------------------------------------
     def stop(self) -> None:
         """End the session: workers, node, files.  References of it raise from now on."""
+        self._last_logs()
         with self.lock:
             for row in list(self.owner.rows.values()):
                 if row.state == PENDING:
@@ -161,6 +163,15 @@ class Driver(Runtime):
         if self._sigint and signal.getsignal(signal.SIGINT) is self._sigint[0]:
             signal.signal(signal.SIGINT, self._sigint[1])
         self.owner.rows.clear()
+
+    def _last_logs(self) -> None:
+        """Show what tasks have printed, however recently."""
+        if self.owner.node is None or self.client.lost or not self.config.log_to_driver:
+            return
+        with self.lock:
+            request = self.process.request_logs()
+            self.flush()
+        self.wait_until(lambda: self.process.drained == request or self._lost(), now() + LOGS_WAIT)
 
     def _end_node(self) -> None:
         process = self.node_process

@@ -32,6 +32,7 @@ class Child:
         self.pid = pid
         self.tail: list[str] = []
         self.partial: dict[int, bytes] = {}
+        self.names = {"out": "", "err": ""}  # of what prints there now
 
 
 class ForkServer:
@@ -90,6 +91,11 @@ class ForkServer:
         for op, *fields in self.reader.feed(data):
             if op == m.SPAWN:
                 self._spawn(fields[0])
+            elif op == m.DRAIN:
+                for fd in list(self.pipes):
+                    while fd in self.pipes and procs.has_output(fd):
+                        self._on_output(fd)
+                self.out.append((m.DRAINED, fields[0]))
             elif op == m.SIGNAL:
                 for child in self.children.values():
                     if child.slot == fields[0]:
@@ -114,7 +120,7 @@ class ForkServer:
         from freehold.proc import worker
 
         procs.reset_signals()
-        procs.capture_output(out, err)
+        procs.capture_output(out, err, worker.printing)
         self.poll.close()
         self.link.close()
         for fd in (*self.pipes, self.signals, out, err):
@@ -136,10 +142,20 @@ class ForkServer:
             child.partial[fd] = rest
         elif rest:
             lines.append(rest)
+        shown: list[str] = []
+        for line in lines:
+            if line.startswith(procs.NAME_MARK):
+                self._show(child, stream, shown)
+                shown = []
+                child.names[stream] = line.removeprefix(procs.NAME_MARK).decode()
+            else:
+                shown.append(line.decode(errors="backslashreplace"))
+        self._show(child, stream, shown)
+
+    def _show(self, child: Child, stream: str, lines: list[str]) -> None:
         if lines:
-            shown = [line.decode(errors="backslashreplace") for line in lines]
-            child.tail = (child.tail + shown)[-TAIL_LINES:]
-            self.out.append((m.LOG, child.pid, "", stream, shown))
+            child.tail = (child.tail + lines)[-TAIL_LINES:]
+            self.out.append((m.LOG, child.pid, child.names[stream], stream, lines))
 
     def _on_exits(self) -> None:
         procs.read_output(self.signals)

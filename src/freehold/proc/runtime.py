@@ -234,7 +234,12 @@ class Runtime(Host):
             if self.late:
                 self.run_late()
             while not done():
-                self.pump(min(until, lend_at))
+                try:
+                    self.pump(min(until, lend_at))
+                except (OSError, ValueError):
+                    if not self.closed:  # by another thread, meanwhile
+                        raise
+                    return done()
                 if self.interrupted:
                     self.interrupted = False
                     raise KeyboardInterrupt

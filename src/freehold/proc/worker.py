@@ -30,6 +30,7 @@ from freehold.core.rows import CONSTRUCTOR, METHOD
 from freehold.errors import ObjectStoreFull, SerializationError, TaskError
 from freehold.io import clock, procs
 from freehold.io.shm import Arena
+from freehold.proc import session
 from freehold.proc.runtime import Runtime
 from freehold.proc.session import drops, now, set_current, task_context
 from freehold.wire import serial
@@ -403,6 +404,11 @@ class Worker(Runtime):
             state = RETRY
         return [(state, data, []) for _ in range(max(run.outputs, 1))]
 
+    def printing(self) -> str:
+        """The name of what runs now, or has run last."""
+        run = self.running
+        return self._label if run is None or self.actor is not None else self._name(run)
+
     def _name(self, run: Run) -> str:
         if run.key in self.names:
             return self.names[run.key]
@@ -426,6 +432,12 @@ def _pickled_failure(name: str, error: BaseException) -> bytes:
             continue
         return data
     raise SerializationError(f"the error of {name} cannot be pickled")
+
+
+def printing() -> str:
+    """The name of what runs in this worker now, for its output."""
+    here = session.current()
+    return here.printing() if isinstance(here, Worker) else ""
 
 
 def leave_process(code: object) -> NoReturn:

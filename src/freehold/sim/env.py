@@ -13,7 +13,7 @@ from freehold.core.executor import Output
 from freehold.core.ids import ref_id
 from freehold.core.machine import NEVER
 from freehold.core.messages import FAILED, INLINE, PENDING, SHARED
-from freehold.core.rows import CONSTRUCTOR, FUNCTION_TASK, METHOD, Row, Spec, Waiter
+from freehold.core.rows import CONSTRUCTOR, METHOD, Row, Spec, Waiter
 from freehold.sim.ledger import Failure
 from freehold.sim.process import Execution, ProcessHost, Wait
 from freehold.sim.values import Value, Violation, brief, dump, load
@@ -141,9 +141,7 @@ class Env:
                 return None
         return self.value(ref, keep_view)
 
-    def wait(
-        self, refs: Sequence[Ref], count: int, timeout: float
-    ) -> Generator[Wait, None, int]:
+    def wait(self, refs: Sequence[Ref], count: int, timeout: float) -> Generator[Wait, None, int]:
         """Wait until ``count`` are ready; how many are."""
         pending = [ref.row for ref in refs if ref.row.state == PENDING]
         waiter = Waiter(count - (len(refs) - len(pending)))
@@ -160,9 +158,7 @@ class Env:
 
     def compute(self, mean: float) -> Generator[Wait, None, None]:
         """User code runs for a while."""
-        yield Wait(
-            lambda: False, self.now + self.world.rng.expovariate(1.0) * mean, computing=True
-        )
+        yield Wait(lambda: False, self.now + self.world.rng.expovariate(1.0) * mean, computing=True)
 
     def acyclic(self, id: bytes, refs: Sequence[Ref]) -> list[Ref]:
         """Those of the references that may be put into value ``id``.
@@ -233,7 +229,7 @@ class Env:
             return [Ref(row)]
         args_row = None
         if not small:
-            args_row = (yield from self._place_arguments(data))
+            args_row = yield from self._place_arguments(data)
             data = b""
         rows = host.client.submit_full(
             spec, id, data, self.now, args_row=args_row,
@@ -283,9 +279,7 @@ class Env:
             run.refs = met
         return value, refs
 
-    def _dependency(
-        self, row: Row | None, state: int, data: Any, met: list[Row]
-    ) -> list[Ref]:
+    def _dependency(self, row: Row | None, state: int, data: Any, met: list[Row]) -> list[Ref]:
         if state == SHARED:
             assert row is not None
             _, offset, size = row.data
@@ -302,9 +296,7 @@ class Env:
             raise Violation(f"{self.host}: dependency {row!r} is {brief(value.token)}")
         return refs
 
-    def results(
-        self, padding: int, inside: Sequence[Ref]
-    ) -> Generator[Wait, None, list[Output]]:
+    def results(self, padding: int, inside: Sequence[Ref]) -> Generator[Wait, None, list[Output]]:
         """The outputs of the run; the first carries the references."""
         run = self.execution.run
         assert run is not None

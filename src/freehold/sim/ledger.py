@@ -15,11 +15,13 @@ The machines promise what they can keep when processes die.  An error is excused
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from freehold.sim.values import Violation, brief
 
 Proc = bytes
+_OBJECT = re.compile(r"\bobject ((?:[0-9a-f]{2})+)")
 
 
 class Failure(Exception):
@@ -134,7 +136,5 @@ class Ledger:
     @staticmethod
     def _named(text: str, table: dict[bytes, list[Proc]]) -> list[Proc]:
         """The processes in ``table`` for the object that the error's text names."""
-        words = text.replace(":", " ").replace(",", " ").split()
-        if words[:1] != ["object"]:
-            return []
-        return table.get(bytes.fromhex(words[1]), [])
+        named = _OBJECT.search(text)
+        return table.get(bytes.fromhex(named[1]), []) if named is not None else []

@@ -66,9 +66,7 @@ class ProcessHost(Host):
 
     process: Process
 
-    def __init__(
-        self, world: World, ledger: Ledger, kind: str, slot: int, body: Body
-    ) -> None:
+    def __init__(self, world: World, ledger: Ledger, kind: str, slot: int, body: Body) -> None:
         setup = world.setup
         name = f"w{slot}" if kind == "worker" else kind
         address = f"{name}.sock"
@@ -234,9 +232,7 @@ class ProcessHost(Host):
         self.on_exit(self, code)
 
     # -- values -----------------------------------------------------------------------------------
-    def place(
-        self, id: bytes, owner: bytes, data: bytes
-    ) -> Generator[Wait, None, tuple[int, Any]]:
+    def place(self, id: bytes, owner: bytes, data: bytes) -> Generator[Wait, None, tuple[int, Any]]:
         """Where a serialized value lives: inline if it is small, else in the arena."""
         setup = self.world.setup
         if len(data) <= setup.inline_max:

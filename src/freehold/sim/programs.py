@@ -18,7 +18,7 @@ from freehold.core.executor import Output
 from freehold.core.rows import CONSTRUCTOR, FUNCTION_TASK, METHOD
 from freehold.sim.env import Env, Ref
 from freehold.sim.ledger import Failure
-from freehold.sim.process import Execution, Program, ProcessHost, Wait
+from freehold.sim.process import Execution, ProcessHost, Program, Wait
 from freehold.sim.values import Value, dump
 
 Step = Generator[Wait, None, None]
@@ -98,7 +98,9 @@ class Author:
         if rng.random() < 0.3:
             wire["max_concurrency"] = 3
         spec = self.env.spec(CONSTRUCTOR, 1, 0.0, 0, wire)
-        self.env.actors += yield from self.env.submit(spec, [0], rng.choice(PADDINGS), (), self.some(1))
+        self.env.actors += yield from self.env.submit(
+            spec, [0], rng.choice(PADDINGS), (), self.some(1)
+        )
 
     def call(self) -> Step:
         rng = self.rng

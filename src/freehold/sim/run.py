@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from freehold.core.machine import Peer
@@ -64,8 +65,10 @@ class Simulation:
         self._until(lambda: world.healed and self._idle(), world.setup.fault_time + PATIENCE)
         if not self._idle():
             raise Violation("hang:\n" + "\n".join(checks.stuck(host) for host in self.living))
+        limit = world.now + REST
         self._let_go()
-        self._until(lambda: not self._left(), world.now + REST)
+        while not self._until(lambda: not self._left(), limit) and self._let_go():
+            pass  # a program that was still to run has kept something
         left = self._left()
         if left:
             raise Violation("left over:\n  " + "\n  ".join(left))
@@ -78,34 +81,37 @@ class Simulation:
             world.faults, ledger.errors, world.trace_hash,
         )  # fmt: skip
 
-    def _until(self, done: object, limit: float) -> None:
-        """Step until ``done()``, looked at now and then, or the time is over."""
-        assert callable(done)
+    def _until(self, done: Callable[[], bool], limit: float) -> bool:
+        """Step until ``done()``, looked at now and then; False if the time, or all, is over."""
         world = self.world
         count = 0
         while world.next_time is not None and world.next_time <= limit:
             world.step()
             count += 1
             if count % 64 == 0 and done():
-                return
+                return True
             if world.events > EVENTS_MAX:
                 raise Violation(f"no end after {EVENTS_MAX} events")
+        return False
 
     def _idle(self) -> bool:
         """Whether no program runs or waits to run."""
         return not any(host.executions or host.executor.queue for host in self.living)
 
-    def _let_go(self) -> None:
+    def _let_go(self) -> bool:
+        """Drop what programs have kept; whether there was anything."""
+        found = False
         for host in self.living:
+            found = found or bool(host.kept)
             for ref in host.kept:
                 host.drops.append(ref.row)
             host.kept.clear()
             host.finish()
+        return found
 
     def _left(self) -> list[str]:
-        for host in self.living:
-            if host.kept:
-                self._let_go()
+        if any(host.kept for host in self.living):
+            return ["kept references"]
         return checks.at_rest(self.node.node, self.living)
 
     # -- faults -----------------------------------------------------------------------------------
@@ -134,9 +140,14 @@ class Simulation:
         ends: list[End] = []
         for host in self.living:
             ends += [end for end in host.ends if self._may_cut(host, end.other.host, end.peer)]
-        if ends:
-            self.world.fault("cut link")
-            self.world.rng.choice(ends).cut()
+        if not ends:
+            return
+        self.world.fault("cut link")
+        end = self.world.rng.choice(ends)
+        if end.other.host is self.node:  # a local socket: nothing that was sent is lost
+            self.world.after(self.world.latency(), end.shut)
+        else:
+            end.cut()
 
     def _may_cut(self, one: ProcessHost, other: object, peer: Peer | None) -> bool:
         if self.node in (one, other):

@@ -145,6 +145,11 @@ class End:
                 world = end.host.world
                 world.after(world.latency(), end.host.on_end, end)
 
+    def shut(self) -> None:
+        """This end hears that the link is gone; what it has sent arrives all the same."""
+        self.close()
+        self.host.on_end(self)
+
     def _deliver(self, call: Callable[..., None], *args: Any) -> None:
         world = self.host.world
         other = self.other

@@ -24,7 +24,7 @@ import types
 from _thread import get_ident as _get_ident
 from typing import Any, NamedTuple
 
-from freehold.errors import SerializationError
+from freehold.errors import InvalidReference, SerializationError
 
 PLAIN, CONTAINER, RAW = 0x80, 0x01, 0x02
 ALIGN = 64
@@ -156,7 +156,7 @@ def _pack(value: Any) -> bytes | Packed:
     try:
         _Pickler(stream, 5, buffer_callback=keep_inside).dump(value)
     except Exception as error:
-        if isinstance(error, SerializationError):
+        if isinstance(error, InvalidReference):
             raise
         raise SerializationError(_explain(value, error)) from error
     finally:
@@ -226,13 +226,16 @@ def dumps_code(value: Any) -> bytes:
         code: bytes = cloudpickle.dumps(value)
     except Exception as error:
         name = getattr(value, "__qualname__", repr(value))
-        raise SerializationError(f"{name} cannot be sent to workers: {error}") from error
+        raise SerializationError(f"{_explain(value, error, name)}") from error
     return code
 
 
-def _explain(value: Any, error: Exception) -> str:
-    path = find_culprit(value, "value")
-    return f"cannot pickle {path}: {type(error).__name__}: {error}"
+def _explain(value: Any, error: Exception, name: str = "value") -> str:
+    try:
+        name = find_culprit(value, name)
+    except Exception:  # the user's own __repr__, __dict__ ... may do anything
+        name = f"{name} (a {type(value).__qualname__})"
+    return f"cannot pickle {name}: {type(error).__name__}: {error}"
 
 
 def find_culprit(value: Any, path: str, depth: int = 8) -> str:
@@ -250,10 +253,12 @@ def _parts(value: Any) -> list[tuple[str, Any]]:
         return [(f"[{index}]", part) for index, part in enumerate(value)]
     if isinstance(value, (set, frozenset)):
         return [(f"{{{part!r}}}", part) for part in value]
-    if isinstance(value, types.FunctionType) and value.__closure__:
-        names = value.__code__.co_freevars
-        cells = [(n, c) for n, c in zip(names, value.__closure__, strict=False)]
-        return [(f".{name} (captured)", cell.cell_contents) for name, cell in cells]
+    if isinstance(value, types.FunctionType):
+        cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=False)
+        parts = [(f".{name} (captured)", cell.cell_contents) for name, cell in cells]
+        known = value.__globals__
+        names = [name for name in value.__code__.co_names if name in known]
+        return parts + [(f".{name} (a global)", known[name]) for name in names]
     state: Any = getattr(value, "__dict__", None)
     if isinstance(state, dict):
         return [(f".{name}", part) for name, part in state.items()]

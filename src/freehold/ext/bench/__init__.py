@@ -11,10 +11,6 @@ runner    one system, in one process: start it, read its results, clean up after
 results   medians, spreads, ratios, goals; JSON
 table     the printed table
 plot      the picture
-cli       the command
+cli       the command; nothing is imported here, since workers that run probes import this package
 peer      the file that the peers' interpreters run; systems/ has an adapter for each of them
 """
-
-from .cli import bench, main
-
-__all__ = ["bench", "main"]

@@ -76,7 +76,10 @@ class _Peer:
         self.selector.register(self.child.stdout, selectors.EVENT_READ)
 
     def _environment(self, job: Job) -> dict[str, str]:
-        dropped = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "RAY_ADDRESS", "PYTHONWARNINGS")
+        dropped = (
+            "PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "PYTHONWARNINGS",
+            "RAY_ADDRESS", "VIRTUAL_ENV",
+        )  # fmt: skip
         kept = {name: value for name, value in os.environ.items() if name not in dropped}
         return kept | {
             "PYTHONPATH": os.pathsep.join((str(HERE), *job.search)),
