@@ -110,6 +110,8 @@ class Executor:
         kind: int,
         options: dict[str, Any],
     ) -> None:
+        if peer.down:
+            return  # it died, and what it says to be in the arena may be gone
         full = Full(outputs, kind, options)
         run = Run(peer, id, key, args, full)
         if args_id:

@@ -153,23 +153,30 @@ class Leases:
             spec.pace = took
         else:
             spec.pace = pace + (took - pace) * (0.3 if took < pace else 0.1)
+        lease.stalled = False
         if len(lease.inflight) <= lease.low:
             self.refill(lease, now)
 
     def rebalance(self, pool: Pool, now: float) -> None:
-        """Call back what waits behind a slow task, if a lease is idle."""
-        if not pool.idle:
+        """Call back what waits behind a slow task, if it could run elsewhere."""
+        if not pool.idle and not self._can_grow(pool):
             return
         for lease in pool.leases:
             behind = len(lease.inflight) - 1
-            if behind > 0 and not lease.recalled and not lease.broken:
-                pace = next(reversed(lease.inflight.values())).spec.pace or 0.0
-                silent = now - lease.last
-                if behind * pace > self.limits.ahead / 2 or silent >= self.limits.stall:
-                    lease.recalled = True
-                    count = behind if silent >= self.limits.stall else (behind + 1) // 2
-                    assert lease.peer is not None
-                    self.machine.send(lease.peer, m.RECALL, count)
+            if behind <= 0 or lease.recalled or lease.broken:
+                continue
+            pace = next(reversed(lease.inflight.values())).spec.pace or 0.0
+            stalled = now - lease.last >= self.limits.stall
+            if stalled or (pool.idle and behind * pace > self.limits.ahead / 2):
+                lease.recalled = True
+                lease.stalled = stalled  # until its next result
+                assert lease.peer is not None
+                count = behind if stalled else (behind + 1) // 2
+                self.machine.send(lease.peer, m.RECALL, count)
+
+    def _can_grow(self, pool: Pool) -> bool:
+        """Whether the node might grant the pool another lease."""
+        return len(pool.leases) + len(pool.requests) < pool.most
 
     # -- asking for leases ------------------------------------------------------------------------
     def want(self, pool: Pool) -> None:
@@ -280,8 +287,9 @@ class Leases:
         for pool in self.pools.values():
             if pool.idle:
                 soonest = min(soonest, pool.idle[0].last + self.limits.idle)
+            if pool.idle or self._can_grow(pool):
                 for lease in pool.leases:
-                    if len(lease.inflight) > 1 and not lease.recalled:
+                    if len(lease.inflight) > 1 and not lease.recalled and not lease.stalled:
                         soonest = min(soonest, lease.last + self.limits.stall)
             elif pool.requests and not pool.queue:
                 soonest = min(soonest, self.machine.now + self.limits.idle)

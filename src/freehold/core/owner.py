@@ -238,20 +238,15 @@ class Owner(References):
                 self._confirmed(row, task)
         held = []
         for row in [row for row in self.rows.values() if row.owner is dead]:
-            if row.state == SHARED and self.node is not None:
-                held.append([row.id, self._adopted(row, self.node)])
+            if row.state == SHARED:
+                ticket = self.ticket()
+                row.extend().mine.append(ticket)
+                held.append([row.id, ticket])
             elif row.state == PENDING:
                 self.fail(row, *_owner_died(row))
-            if row.more is not None and row.owner is dead:
-                row.more.mine = []
+            if self.node is not None:
+                row.owner = self.node  # others may have registered this process there, in its stead
         return held
-
-    def _adopted(self, row: Row, node: Peer) -> bytes:
-        """The node owns the row from now on; the ticket with which this process borrows it."""
-        ticket = self.ticket()
-        row.owner = node
-        row.extend().mine = [ticket]
-        return ticket
 
     def _forget_borrower(self, row: Row, dead: bytes) -> None:
         more = row.more

@@ -123,6 +123,8 @@ class Process(Machine):
 
     def _release_memory(self) -> None:
         freed, self.owner.freed = self.owner.freed, []
+        if self.client.lost:
+            return  # others may still read it; it goes with this process
         objects = []
         for id, (holder, offset, _) in freed:
             objects.append([id, holder])

@@ -206,7 +206,10 @@ Queue = deque[Task]
 class Lease(Place):
     """One leased worker."""
 
-    __slots__ = ("blocked", "broken", "draining", "id", "last", "lossy", "low", "pool", "recalled")
+    __slots__ = (
+        "blocked", "broken", "draining", "id", "last", "lossy", "low", "pool", "recalled",
+        "stalled",
+    )  # fmt: skip
 
     def __init__(self, id: int, peer: Peer, pool: Pool, now: float) -> None:
         super().__init__(peer)
@@ -219,10 +222,12 @@ class Lease(Place):
         self.lossy = False  # it was cut and came back: results may be missing
         self.draining = False  # reclaimed: returned when its last task is done
         self.recalled = False  # a RECALL is under way
+        self.stalled = False  # silent for so long that what waited there was recalled
 
     @property
     def usable(self) -> bool:
-        return not (self.blocked or self.broken or self.draining)
+        """Whether it may be sent tasks."""
+        return not (self.blocked or self.broken or self.draining or self.stalled)
 
 
 class Pool:

@@ -45,6 +45,7 @@ class Store:
         self.by_owner: dict[bytes, dict[Key, Stored]] = {}
         self.early: set[Key] = set()  # freed before they were sealed
         self.adopted: dict[bytes, tuple[Stored, dict[bytes, bytes]]] = {}  # id -> object, tickets
+        self.early_tickets: dict[bytes, bytes] = {}  # released before registered -> adopted object
         self.asked: dict[bytes, set[bytes]] = {}  # dead owner -> processes that have not answered
         self.gone: set[bytes] = set()  # dead processes
         self.arena = Peer(b"", "", "arena")
@@ -247,21 +248,27 @@ class Store:
         self, peer: Peer, now: float, id: bytes, borrower: bytes, ticket: bytes
     ) -> None:
         entry = self.adopted.get(id)
-        if entry is not None and borrower not in self.gone:
+        if ticket in self.early_tickets:
+            del self.early_tickets[ticket]
+        elif entry is not None and borrower not in self.gone:
             entry[1][ticket] = borrower
         self.machine.send(peer, m.REGISTERED, ticket)
 
     def on_release(self, peer: Peer, now: float, tickets: list[list[bytes]]) -> None:
         for id, ticket in tickets:
             entry = self.adopted.get(id)
-            if entry is not None:
-                entry[1].pop(ticket, None)
-                self._settle(id)
+            if entry is None:
+                continue
+            if entry[1].pop(ticket, None) is None:
+                self.early_tickets[ticket] = id
+            self._settle(id)
 
     def _settle(self, id: bytes) -> None:
         stored, tickets = self.adopted[id]
         if not tickets and stored.owner not in self.asked:
             del self.adopted[id]
+            for ticket in [ticket for ticket, of in self.early_tickets.items() if of == id]:
+                del self.early_tickets[ticket]
             self._free(stored)
 
     def on_pull(self, peer: Peer, now: float, ids: list[bytes]) -> None:

@@ -163,6 +163,7 @@ class Host(Links):
             clock.sleep(TAKE_OVER)
 
     def _take_over(self) -> None:
+        self.resting = True  # before looking, so that what comes after the look wakes this thread
         with self.lock:
             if self.closed:
                 return
@@ -171,7 +172,6 @@ class Host(Links):
             self.run_late()
         wake = min(self.next_timer, now() + REST if self.restless() else NEVER)
         timeout = -1 if wake == NEVER else max(0.0, wake - now())
-        self.resting = True
         events = self.epoll.poll(timeout, 64)
         self.resting = False
         if self.idle():

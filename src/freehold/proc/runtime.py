@@ -74,13 +74,14 @@ class Runtime(Host):
             leases.lone = False
             self.flush()
         else:
-            self.unflushed += 1
-            if self.unflushed < BURST:
+            unflushed = self.unflushed = self.unflushed + 1
+            if 1 < unflushed < BURST:
                 return
-            self.pumps += 1  # the background thread need not take over
-            self.flush()
-            self.poll_once()
-        if self.resting:
+            if unflushed > 1:
+                self.pumps += 1  # the background thread need not take over
+                self.flush()
+                self.poll_once()
+        if self.resting:  # it sleeps: the first of a burst must not wait for a second
             self.waker.wake()
 
     def put(self, packed: bytes | Packed, contains: Sequence[Row]) -> Row:
