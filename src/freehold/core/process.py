@@ -70,7 +70,7 @@ class Process(Machine):
     def on_down(self, peer: Peer, now: float) -> None:
         """A connection is cut.  Only the node says who is dead; until then, nothing is decided."""
         node = self.owner.node
-        if peer is node:
+        if peer is node or peer.kind == "node":  # perhaps before it ever said hello
             self.client.node_died("the node daemon is gone, and with it every worker and object")
             for other in [peer, *self.peers.values()]:  # what a lone process says would be wrong
                 other.down = True

@@ -19,6 +19,7 @@ from freehold.io.link import Link
 from freehold.io.shm import Arena, Cells
 from freehold.wire.codec import Reader, encode
 
+TIMER_SLACK = 1000  # nanoseconds: a task that sleeps a millisecond should take little more
 TAIL_LINES = 20
 TAIL_BYTES = 4000
 LINE_MAX = 100_000
@@ -178,6 +179,7 @@ class ForkServer:
 def main(sock: socket.socket, config: dict[str, Any], arena: Arena) -> None:
     """The fork server's life, in the process that the node has forked."""
     procs.set_name("freehold-forks")
+    procs.set_timer_slack(TIMER_SLACK)  # its children inherit it
     import freehold.proc.worker  # noqa: F401 (so that workers need not)
 
     gc.collect()
