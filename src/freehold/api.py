@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from freehold.actor import ActorClass, ActorHandle
 from freehold.errors import GetTimeoutError
@@ -55,12 +55,21 @@ def is_initialized() -> bool:
     return start.current() is not None
 
 
+class RemoteDecorator(Protocol):
+    """What ``@remote(option=value)`` applies to a class or a function."""
+
+    @overload
+    def __call__(self, target: type[T], /) -> ActorClass[T]: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, target: Callable[P, R], /) -> RemoteFunction[P, R]: ...
+
+
 @overload
 def remote(target: type[T], /) -> ActorClass[T]: ...  # type: ignore[overload-overlap]
 @overload
 def remote(target: Callable[P, R], /) -> RemoteFunction[P, R]: ...
 @overload
-def remote(**options: Any) -> Any: ...
+def remote(**options: Any) -> RemoteDecorator: ...
 
 
 def remote(target: Any = None, /, **options: Any) -> Any:

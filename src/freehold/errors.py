@@ -31,6 +31,8 @@ pickles; :func:`from_wire` turns them back.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class FreeholdError(Exception):
     """Base class of every error that the library raises by itself."""
@@ -93,8 +95,9 @@ def _dual_class(kind: type[BaseException]) -> type[TaskError]:
         if issubclass(kind, BaseExceptionGroup):  # which has its parts from the beginning
             origin = _origin(cause)
             assert isinstance(origin, BaseExceptionGroup)
-            return kind.__new__(cls, origin.message, origin.exceptions)  # type: ignore[return-value]
-        return kind.__new__(cls, function, text, cause, pid)  # type: ignore[return-value]
+            make: Any = kind.__new__
+            return make(cls, origin.message, origin.exceptions)  # type: ignore[no-any-return]
+        return kind.__new__(cls, function, text, cause, pid)
 
     def init(
         self: TaskError, function: str, text: str, cause: BaseException | None, pid: int

@@ -97,7 +97,9 @@ class Node(Machine):
 
     # -- processes --------------------------------------------------------------------------------
     def on_up(self, peer: Peer, now: float, info: dict[str, Any]) -> None:
-        if peer.kind == "worker" and not self.workers.on_worker(peer, now, int(info.get("slot", 0))):
+        if peer.kind != "worker":
+            return
+        if not self.workers.on_worker(peer, now, int(info.get("slot", 0))):
             peer.down = True  # its exit has been reported already
             self.peers.pop(peer.id, None)
 

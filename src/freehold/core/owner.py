@@ -72,6 +72,7 @@ class Owner(References):
         row = self.rows[id] = Row(id, None, node)
         ticket = self.ticket()
         row.extend().mine.append(ticket)
+        row.extend().sure = True
         self._register(id, self.machine.id, ticket, row, None)
         return row
 
@@ -104,6 +105,8 @@ class Owner(References):
                 self.answer(peer, row)
 
     def answer(self, peer: Peer, row: Row) -> None:
+        if peer.down:
+            return
         contains: list[RefFields] = []
         if row.more is not None:
             contains = [self.hand_over(inner, peer) for inner in row.more.contains]
@@ -134,7 +137,7 @@ class Owner(References):
             if not receiver.down:
                 row.extend().tickets[ticket] = receiver.id
             return [row.id, self.machine.id, self.address, ticket]
-        if owner is not receiver:
+        if owner is not receiver and not receiver.down:
             self._register(row.id, receiver.id, ticket, row, None)
         return [row.id, owner.id, owner.address, ticket]
 
@@ -241,6 +244,7 @@ class Owner(References):
             if row.state == SHARED:
                 ticket = self.ticket()
                 row.extend().mine.append(ticket)
+                row.extend().sure = True
                 held.append([row.id, ticket])
             elif row.state == PENDING:
                 self.fail(row, *_owner_died(row))
@@ -256,7 +260,7 @@ class Owner(References):
             del more.tickets[ticket]
         if gone:
             self.settle(row)
-        if more.mine:
+        if more.mine and not more.sure:
             self._register_again(row, dead)
 
     def _register_again(self, row: Row, dead: bytes) -> None:
@@ -267,6 +271,7 @@ class Owner(References):
         ticket = self.ticket()
         more = row.extend()
         more.mine.append(ticket)
+        more.sure = True
         self._register(row.id, self.machine.id, ticket, row, None)
 
 

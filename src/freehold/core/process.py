@@ -60,7 +60,9 @@ class Process(Machine):
 
     # -- the host's calls -------------------------------------------------------------------------
     def on_up(self, peer: Peer, now: float, info: dict[str, Any]) -> None:
-        if peer.kind == "node":
+        if peer.id in self.owner.dead:
+            peer.down = True  # its hello has been overtaken by the news of its death
+        elif peer.kind == "node":
             self.owner.node = peer
             self.node_info = info
             self.client.leases.cpus = float(info.get("cpus", 1.0))

@@ -44,7 +44,8 @@ class More:
     """The part of a row that most rows never need."""
 
     __slots__ = (
-        "actor", "contains", "dependents", "early", "mine", "pulled", "pullers", "site", "tickets",
+        "actor", "contains", "dependents", "early", "mine", "pulled", "pullers", "site", "sure",
+        "tickets",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -55,6 +56,7 @@ class More:
         self.contains: list[Row] = []  # rows that the value refers to; each is held
         self.dependents: list[Task] = []  # tasks that cannot start before the value is there
         self.mine: list[bytes] = []  # borrower: tickets registered in this process's name
+        self.sure = False  # borrower: this process has registered one of those by itself
         self.pulled = False  # borrower: the value has been asked for
         self.site = ""  # where in the user's program the reference was made
 

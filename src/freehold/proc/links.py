@@ -20,6 +20,7 @@ from freehold.core.machine import Machine, Peer
 from freehold.errors import AuthenticationError, FreeholdError, ProtocolError
 from freehold.io import clock, net
 from freehold.io.link import Link
+from freehold.wire import schema
 from freehold.wire.auth import NONCE_BYTES, Handshake
 from freehold.wire.codec import Reader, encode
 
@@ -136,7 +137,7 @@ class Links:
         except ProtocolError as error:
             self.errors.append(error)
             self._close(port, when)
-        except (TypeError, ValueError, IndexError, KeyError, AssertionError) as error:
+        except Exception as error:
             if not self.forgiving and not self._is_garbage(error):
                 raise
             self.errors.append(ProtocolError(f"{port.peer!r} sent a malformed message: {error!r}"))
@@ -181,6 +182,9 @@ class Links:
         if peer is None:
             raise ProtocolError("a peer spoke before it said hello")
         self.machine.now = when
+        if self.forgiving:
+            for message in messages:
+                schema.check(message)
         for message in messages:
             handlers[message[0]](peer, when, *message[1:])
 

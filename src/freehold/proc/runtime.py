@@ -242,8 +242,7 @@ class Runtime(Host):
                         raise
                     return done()
                 if self.interrupted:
-                    self.interrupted = False
-                    raise KeyboardInterrupt
+                    self._interrupt()
                 if until != NEVER and now() >= until and not done():
                     return False
                 if lend_at != NEVER and now() >= lend_at and not done():
@@ -257,6 +256,12 @@ class Runtime(Host):
                     self.process.executor.unblock()
                     self.flush()
         return True
+
+    def _interrupt(self) -> None:
+        """Ctrl-C is for the main thread; another one leaves it alone."""
+        if threading.current_thread() is threading.main_thread():
+            self.interrupted = False
+            raise KeyboardInterrupt
 
     def _wait_asleep(self, done: Callable[[], bool], until: float, rows: Sequence[Row]) -> bool:
         """Another thread pumps: sleep until it brings what we wait for, or leaves."""
@@ -282,9 +287,8 @@ class Runtime(Host):
                     return False
                 event.wait(min(left, 0.05))
                 event.clear()
-                if self.interrupted and threading.current_thread() is threading.main_thread():
-                    self.interrupted = False
-                    raise KeyboardInterrupt
+                if self.interrupted:
+                    self._interrupt()
             return True
         finally:
             with self.lock:

@@ -1,131 +1,36 @@
-"""What must hold at every step, and what must be left when everything is over.
-
-``watch`` runs with the machines' own ``check`` every few steps.  ``at_rest`` runs when all programs have
-ended and every handle is gone: then every table of every process must be empty, whatever faults came
-before.
-"""
+"""What must hold at every step, beside the machines' own ``check``."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from freehold.core.messages import FAILED, PENDING, SHARED
-from freehold.core.node import Node
-from freehold.sim.values import Violation, brief
-
-if TYPE_CHECKING:
-    from freehold.sim.hosts import Host
-    from freehold.sim.process import ProcessHost
+from freehold.core.messages import FAILED, PENDING
+from freehold.core.process import Process
+from freehold.core.rows import Row
+from freehold.sim.values import Violation
 
 QUEUE_MAX = 20_000  # frames or rows in one table; the programs make far fewer
+Seen = dict[bytes, tuple[Row, int, Any]]
 
 
-def watch(host: ProcessHost) -> None:
-    """Values are immutable, and nothing grows without bound."""
-    rows = host.owner.rows
+def watch(name: str, process: Process, seen: Seen) -> Seen:
+    """Values are immutable and nothing grows without bound; what to compare with next time."""
+    rows = process.owner.rows
     if len(rows) > QUEUE_MAX:
-        raise Violation(f"{host}: {len(rows)} rows")
-    seen = {}
+        raise Violation(f"{name}: {len(rows)} rows")
+    now: Seen = {}
     for key, row in rows.items():
         if row.state == PENDING:
             continue
-        before = host.seen.get(key)
-        now = (row, row.state, row.data)
-        if before is not None and before[0] is row:
-            _unchanged(host, before, now)
-        seen[key] = now
-    host.seen = seen
-    outbox = max((len(peer.outbox) for peer in host.machine.peers.values()), default=0)
+        before = seen.get(key)
+        now[key] = (row, row.state, row.data)
+        if before is not None and before[0] is row and before != now[key]:
+            actor = row.more is not None and row.more.actor
+            if not (actor and row.state == FAILED):  # an actor's address becomes its death
+                raise Violation(
+                    f"{name}: {row!r} is delivered twice: {before[1:]}, {row.data}"
+                )
+    outbox = max((len(peer.outbox) for peer in process.peers.values()), default=0)
     if outbox > QUEUE_MAX:
-        raise Violation(f"{host}: {outbox} frames wait for one peer")
-
-
-def _unchanged(host: Host, before: tuple[Any, ...], now: tuple[Any, ...]) -> None:
-    row, state, data = before
-    if (state, data) == now[1:]:
-        return
-    actor = row.more is not None and row.more.actor
-    if not (actor and now[1] == FAILED):  # an actor's address becomes its death
-        raise Violation(f"{host}: {row!r} was delivered twice: {state} {data!r}, then {now[1:]!r}")
-
-
-def at_rest(node: Node, hosts: list[ProcessHost]) -> list[str]:
-    """What is left although nobody refers to anything any more; empty if all is well."""
-    left = []
-    for host in hosts:
-        left += [f"{host}: {text}" for text in _process_rest(host)]
-    left += [f"node: {text}" for text in _node_rest(node, hosts)]
-    return left
-
-
-def _process_rest(host: ProcessHost) -> list[str]:
-    owner, client, executor = host.owner, host.client, host.executor
-    found: dict[str, Any] = {
-        "rows": list(owner.rows.values()),
-        "handed tickets": [row for row, _ in owner._handed.values()],
-        "freed": owner.freed,
-        "lines": list(client.actors.lines.values()),
-        "lease requests": client.leases.requests,
-        "queue": [task.id.hex() for pool in client.leases.pools.values() for task in pool.queue],
-        "in flight": [
-            task.id.hex()
-            for pool in client.leases.pools.values()
-            for lease in pool.leases
-            for task in lease.inflight.values()
-        ],
-        "leases": [lease.id for pool in client.leases.pools.values() for lease in pool.leases],
-        "to run": list(executor.queue),
-        "blocked": executor.blocked,
-        "extent requests": host.process.extents,
-        "heap": host.process.heap.used,
-        "outboxes": [peer for peer in host.machine.peers.values() if peer.outbox],
-    }
-    return [f"{name}: {what!r}" for name, what in found.items() if what]
-
-
-def _node_rest(node: Node, hosts: list[ProcessHost]) -> list[str]:
-    store, workers = node.store, node.workers
-    held = {host.machine.id: host.process.heap.extents for host in hosts}
-    lost = [
-        (start, who.hex()[:8])
-        for start, who in store.extents.holders.items()
-        if start not in held.get(who, {})
-    ]
-    found: dict[str, Any] = {
-        "objects": [brief(stored.id) for stored in store.objects.values()],
-        "adopted": list(store.adopted),
-        "early frees": sorted(store.early),
-        "questions": store.asked,
-        "trims": store.trimmed,
-        "allocating": store.allocating,
-        "extents of nobody": lost,
-        "leases": list(workers.leases),
-        "lease queue": [grant.holder for grant in workers.queue],
-        "occupied": {
-            name: (workers.free[name], total)
-            for name, total in workers.total.items()
-            if abs(workers.free[name] - total) > 1e-6
-        },
-        "bytes": store.bytes,
-    }
-    return [f"{name}: {what!r}" for name, what in found.items() if what]
-
-
-def stuck(host: ProcessHost) -> str:
-    """Why a process is not over, for the report of a hang."""
-    pending = [
-        f"{row!r} task {row.task and row.task.place and row.task.place.peer}"
-        for row in host.owner.rows.values()
-        if row.state == PENDING
-    ]
-    pools = [
-        (pool.shape, len(pool.queue), len(pool.leases), sorted(pool.requests))
-        for pool in host.client.leases.pools.values()
-    ]
-    runs = [execution.run and brief(execution.run.id) for execution in host.executions]
-    shared = sum(row.state == SHARED for row in host.owner.rows.values())
-    queue = [brief(run.id) for run in host.executor.queue]
-    return (
-        f"{host}: runs {runs}, queue {queue}, pools {pools}, {shared} shared, pending:\n    "
-        + "\n    ".join(pending)
-    )
+        raise Violation(f"{name}: {outbox} frames wait for one peer")
+    return now

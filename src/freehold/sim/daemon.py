@@ -1,22 +1,18 @@
-"""The node's host and its near peers: the spawner, which starts and reaps workers, and the arena."""
+"""The node's host and its near peers: the spawner, which starts and reaps workers; the arena."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.machine import Peer
 from freehold.core.node import Node
-from freehold.sim.hosts import Host, Near
+from freehold.sim.hosts import NODE_ADDRESS, Host, Near
+from freehold.sim.process import ProcessHost
 from freehold.sim.values import PoisonExtents
 from freehold.sim.world import World
 from freehold.wire.codec import Reader
-
-if TYPE_CHECKING:
-    from freehold.sim.process import ProcessHost
-
-NODE_ADDRESS = "node.sock"
 
 
 class NodeHost(Host):

@@ -1,7 +1,8 @@
 """What user code can do: the public API, in the simulator's terms.
 
-``Env`` mirrors ``freehold.api``, ``remote``, ``actor`` and ``ref`` above the runtime.  Methods that may wait are
-generators.  Each ``Ref`` is one handle; ``load`` makes them, ``drop`` ends them.
+``Env`` mirrors ``freehold.api``, ``remote``, ``actor`` and ``ref`` above the runtime.  Methods
+that may wait are generators.  Each ``Ref`` is one handle; ``load`` makes them, ``drop`` ends
+them.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class Env:
         return fields
 
     def _check_detached(self, row: Row) -> None:
-        """A handle's row is out of the table only if it failed, which is judged, or was replaced."""
+        """A row leaves the table under a handle only if it failed, or was made again."""
         if row.state != FAILED and row.id not in self.host.owner.rows:
             raise Violation(f"{self.host}: {row!r} is freed while it has a handle")
         if row.state == FAILED:
@@ -163,8 +164,8 @@ class Env:
     def acyclic(self, id: bytes, refs: Sequence[Ref]) -> list[Ref]:
         """Those of the references that may be put into value ``id``.
 
-        Counting cannot free a value that, by way of others, contains itself; user code that makes one
-        leaks it, so the programs do not.
+        Counting cannot free a value that, by way of others, contains itself; user code that makes
+        one leaks it, so the programs do not.
         """
         return [ref for ref in refs if self.ledger.may_contain(id, ref.row.id)]
 
@@ -308,7 +309,7 @@ class Env:
             for index in range(run.outputs):
                 id = ref_id(run.id, index)
                 own = self.acyclic(id, inside) if index == 0 else []
-                data = dump(Value(id, [], self.export(own), padding))
+                data = dump(Value(id, [self.world.events], self.export(own), padding))  # no two alike
                 rows = [ref.row for ref in own]
                 for row in rows:
                     row.handles += 1  # until the answer is sent

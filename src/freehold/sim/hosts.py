@@ -11,8 +11,11 @@ from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.machine import NEVER, Machine, Peer
-from freehold.sim.world import End, World, connect
+from freehold.sim.links import End, connect
+from freehold.sim.world import World
 from freehold.wire.codec import Reader, encode
+
+NODE_ADDRESS = "node.sock"
 
 
 class Host:
@@ -30,7 +33,7 @@ class Host:
         self.ends: list[End] = []
         self.near: dict[str, Any] = {}  # kind of a near peer -> what takes its frames
         self.next_timer = NEVER
-        self.seen: dict[int, Any] = {}  # the checkers' memory of this host
+        self.seen: dict[bytes, Any] = {}  # the checkers' memory of this host
         self._planned = NEVER
         self._turns = 0
         if address:
@@ -153,10 +156,13 @@ class Host:
         self.next_timer = machine.deadline()
         self.flush()
         self.after()
+        self._look()
+        self.plan(self.next_timer)
+
+    def _look(self) -> None:
         self._turns += 1
         if self.alive and self._turns % self.world.setup.check_every == 0:
             self.check()
-        self.plan(self.next_timer)
 
     def plan(self, when: float) -> None:
         """See that ``on_tick`` is called by then."""

@@ -4,13 +4,15 @@ The machines promise what they can keep when processes die.  An error is excused
 
 * ``WorkerDied``: some worker has died, and its task could not be retried.
 * ``OwnerDied``: a process that owned the object named in the error has died.
-* ``ObjectFreed``: a process that had held the reference has died.  Whoever hands a reference on keeps
-  its hold until the owner has confirmed the new holder; if it dies before, the hand-over was never
-  made, and the object may go with the last confirmed holder.  Nobody else's death excuses it.
-* ``ActorDied``: the actor was killed, its constructor failed, or the process that it lived in did not
-  end in good order.  In particular a call whose handle is dropped while it is pending must be answered.
-* ``ObjectStoreFull``: the arena was asked for room.  ``Unschedulable``: more was asked for than the
-  node has, or workers could not be started.
+* ``ObjectFreed``: a process that had held the reference has died.  Whoever hands a reference on
+  keeps its hold until the owner has confirmed the new holder; if it dies before, the hand-over
+  was never made, and the object may go with the last confirmed holder.  Nobody else's death
+  excuses it.
+* ``ActorDied``: the actor was killed, its constructor failed, or the process that it lived in did
+  not end in good order.  In particular a call whose handle is dropped while it is pending must be
+  answered.
+* ``ObjectStoreFull``: the arena was asked for room.  ``Unschedulable``: more was asked for than
+  the node has, or workers could not be started.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The host of a driver or a worker, and its user code.
 
-User code is a generator (``programs``) that yields a ``Wait`` wherever a real thread would pump or
-compute.  What ``freehold.proc.runtime`` and ``freehold.proc.worker`` do around the machine is done here
-in the same order: lending the CPUs of a blocked task, dropping arguments before a run is finished,
-answering in batches.
+User code is a generator (``programs``) that yields a ``Wait`` wherever a real thread would pump
+or compute.  What ``freehold.proc.runtime`` and ``freehold.proc.worker`` do around the machine is
+done here in the same order: lending the CPUs of a blocked task, dropping arguments before a run
+is finished, answering in batches.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from freehold.core.messages import FAILED, INLINE
 from freehold.core.process import Process
 from freehold.core.rows import CONSTRUCTOR, Row
 from freehold.sim import checks
-from freehold.sim.daemon import NODE_ADDRESS
-from freehold.sim.hosts import Host
+from freehold.sim.hosts import NODE_ADDRESS, Host
 from freehold.sim.ledger import Failure, Ledger
+from freehold.sim.links import connect
 from freehold.sim.values import PoisonHeap, brief
-from freehold.sim.world import World, connect
+from freehold.sim.world import World
 
 FLUSH_LATE = 3e-4  # seconds that results may wait for company
 
@@ -221,7 +221,7 @@ class ProcessHost(Host):
 
     def check(self) -> None:
         super().check()
-        checks.watch(self)
+        self.seen = checks.watch(self.name, self.process, self.seen)
 
     def crash(self, code: int) -> None:
         if not self.alive:
@@ -251,12 +251,16 @@ class ProcessHost(Host):
                 return m.SHARED, self.process.seal(id, owner, offset, size)
             self.check_alive()
             request = self.process.request_extent(size)
-            yield Wait(lambda r=request: extents[r] is not None or bool(self.client.lost))  # type: ignore[misc]
+            yield self._answer(request)
             refusal = extents.pop(request)
             self.check_alive()
             if refusal:
                 raise Failure(["ObjectStoreFull", refusal])
         raise Failure(["ObjectStoreFull", "others take it first"])
+
+    def _answer(self, request: int) -> Wait:
+        extents = self.process.extents
+        return Wait(lambda: extents[request] is not None or bool(self.client.lost))
 
     def check_alive(self) -> None:
         """Raise Failure when the node is gone."""

@@ -1,11 +1,13 @@
 """Seeded user programs: what the driver, tasks and actors' methods do.
 
-A program is a function of the run's seed and of its own task id, so that a task that is run again does the
-same as far as the outcomes of what it waits for allow.  It mixes everything that the API offers.
+A program is a function of the run's seed and of its own task id, so that a task that is run again
+does the same as far as the outcomes of what it waits for allow.  It mixes everything that the API
+offers.
 
-Programs must not deadlock by themselves, so some references are *risky*: those that an earlier run has
-kept (one may be the result of the very run that finds it) and results of calls that a task or method
-makes (the actor may be waiting for that task).  Nobody waits for such a reference without a time limit.
+Programs must not deadlock by themselves, so some references are *risky*: those that an earlier
+run has kept (one may be the result of the very run that finds it) and results of calls that a
+task or method makes (the actor may be waiting for that task).  Nobody waits for such a reference
+without a time limit.
 """
 
 from __future__ import annotations
@@ -150,13 +152,11 @@ class Author:
         for _ in range(self.rng.randint(1, 3)):
             if self.env.refs:
                 self.env.drop(self.env.refs.pop(self.rng.randrange(len(self.env.refs))))
-        return
-        yield
+        yield from ()
 
     def drop_actor(self) -> Step:
         self.env.drop(self.env.actors.pop(self.rng.randrange(len(self.env.actors))))
-        return
-        yield
+        yield from ()
 
     def kill(self) -> Step:
         yield from self.env.kill(self.rng.choice(self.env.actors))
@@ -167,8 +167,7 @@ class Author:
         ref = kept.pop(self.rng.randrange(len(kept)))
         ref.risky = True
         self.take([ref])
-        return
-        yield
+        yield from ()
 
     def keep(self) -> None:
         """Store some references beyond the end of the run."""

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from freehold.core.machine import Peer
-from freehold.sim import checks, programs
+from freehold.sim import programs, rest
 from freehold.sim.daemon import NodeHost
 from freehold.sim.ledger import Ledger
+from freehold.sim.links import End
 from freehold.sim.process import ProcessHost
 from freehold.sim.setup import Setup
 from freehold.sim.values import Violation
-from freehold.sim.world import End, World
+from freehold.sim.world import World
 
 PATIENCE = 60.0  # virtual seconds after the last fault in which everything must have ended
 REST = 20.0  # virtual seconds in which leases, workers and memory must have come back
@@ -64,11 +65,12 @@ class Simulation:
         world.at(world.setup.fault_time, self._heal)
         self._until(lambda: world.healed and self._idle(), world.setup.fault_time + PATIENCE)
         if not self._idle():
-            raise Violation("hang:\n" + "\n".join(checks.stuck(host) for host in self.living))
+            raise Violation("hang:\n" + "\n".join(rest.stuck(host) for host in self.living))
         limit = world.now + REST
         self._let_go()
-        while not self._until(lambda: not self._left(), limit) and self._let_go():
-            pass  # a program that was still to run has kept something
+        while not self._until(lambda: not self._let_go() and not self._left(), limit):
+            if not self._let_go():
+                break
         left = self._left()
         if left:
             raise Violation("left over:\n  " + "\n  ".join(left))
@@ -112,7 +114,7 @@ class Simulation:
     def _left(self) -> list[str]:
         if any(host.kept for host in self.living):
             return ["kept references"]
-        return checks.at_rest(self.node.node, self.living)
+        return rest.at_rest(self.node.node, self.living)
 
     # -- faults -----------------------------------------------------------------------------------
     def _plan_faults(self) -> None:
@@ -136,7 +138,7 @@ class Simulation:
         victim.crash(-9)
 
     def _cut_one(self) -> None:
-        """Cut a link between two living processes; the driver's to its node is the session's end."""
+        """Cut a link of a living worker; the driver's to its node is the session's end."""
         ends: list[End] = []
         for host in self.living:
             ends += [end for end in host.ends if self._may_cut(host, end.other.host, end.peer)]

@@ -1,9 +1,10 @@
 """Model values and model memory: what user code and the arena are in real life.
 
-A serialized value is ``msgpack [token, meta, refs, padding]``.  The token of a value is the id of the
-reference that it belongs to, so whoever reads a value can tell whether it got the right one.  The
-shared memory is a dictionary of what has been written; whatever is freed is forgotten, so that a read
-of freed memory is found at once, and so is a write over something that is still in use.
+A serialized value is ``msgpack [token, meta, refs, padding]``.  The token of a value is the id of
+the reference that it belongs to, so whoever reads a value can tell whether it got the right one.
+The shared memory is a dictionary of what has been written; whatever is freed is forgotten, so
+that a read of freed memory is found at once, and so is a write over something that is still in
+use.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""Virtual time, links and the trace.
-
-The world is a heap of events ordered by (time, number).  A link delivers each direction's frames in
-order, after a random latency; when an end crashes, what it has sent still arrives, and then the end
-of the stream, as with a real socket.  A cut link loses what is under way.
-"""
+"""Virtual time, chance and the trace: a heap of events ordered by (time, number)."""
 
 from __future__ import annotations
 
@@ -11,16 +6,12 @@ import heapq
 import random
 from collections.abc import Callable
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from freehold.core import messages as m
-from freehold.core.machine import Peer
 from freehold.sim.setup import Setup, draw
 from freehold.sim.values import Memory, Violation, brief
 from freehold.wire.codec import Reader
-
-if TYPE_CHECKING:
-    from freehold.sim.hosts import Host
 
 STUCK = 20_000  # events at one moment: time has stopped
 
@@ -39,7 +30,7 @@ class World:
         self.faults: dict[str, int] = {}
         self.healed = False
         self.show = show
-        self.listeners: dict[str, Host] = {}
+        self.listeners: dict[str, Any] = {}  # address -> host
         self._queue: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._number = 0
         self._hash = blake2b(digest_size=16)
@@ -110,67 +101,3 @@ class World:
     def trace_hash(self) -> str:
         """The hash of everything recorded so far."""
         return self._hash.hexdigest()
-
-
-class End:
-    """One end of a link."""
-
-    __slots__ = ("arrival", "greeting", "host", "open", "other", "peer", "reader")
-
-    def __init__(self, host: Host, peer: Peer | None) -> None:
-        self.host = host
-        self.peer = peer
-        self.reader = Reader()
-        self.open = True
-        self.arrival = 0.0  # of the last frame that was sent here
-        self.greeting = bytearray()  # to be sent when the other side has said hello
-        self.other: End = self
-
-    def send(self, data: bytes | bytearray) -> None:
-        """Send a frame to the other end."""
-        if self.open:
-            self._deliver(self.other.host.on_frame, self.other, data)
-
-    def close(self) -> None:
-        """This end is gone; what was sent still arrives."""
-        if self.open:
-            self.open = False
-            self._deliver(self.other.host.on_end, self.other)
-
-    def cut(self) -> None:
-        """The link breaks: both ends notice, and what is under way is lost."""
-        for end in (self, self.other):
-            if end.open:
-                end.open = False
-                world = end.host.world
-                world.after(world.latency(), end.host.on_end, end)
-
-    def shut(self) -> None:
-        """This end hears that the link is gone; what it has sent arrives all the same."""
-        self.close()
-        self.host.on_end(self)
-
-    def _deliver(self, call: Callable[..., None], *args: Any) -> None:
-        world = self.host.world
-        other = self.other
-        late = 0.05 if other.host.kind == "node" else 1.0  # see core.workers.SUSPECT_GRACE
-        other.arrival = max(other.arrival + 1e-9, world.now + world.latency(late))
-        world.at(other.arrival, call, *args)
-
-
-def connect(dialler: Host, peer: Peer, acceptor: Host) -> End:
-    """A new link; each side says HELLO.
-
-    The handshake makes a process hear the node before the node hears it; so nobody can be granted a
-    worker that does not know its node yet.
-    """
-    ours, theirs = End(dialler, peer), End(acceptor, None)
-    ours.other, theirs.other = theirs, ours
-    dialler.ends.append(ours)
-    acceptor.ends.append(theirs)
-    theirs.send(acceptor.hello())
-    if acceptor.kind == "node":
-        ours.greeting = dialler.hello()
-    else:
-        ours.send(dialler.hello())
-    return ours

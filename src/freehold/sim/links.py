@@ -1,0 +1,97 @@
+"""Links between simulated processes.
+
+Each direction delivers its frames in order, after a random latency; when an end crashes, what it
+has sent still arrives, and then the end of the stream, as with a real socket.  A cut link loses
+what is under way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from freehold.core.machine import Peer
+from freehold.sim.world import World
+from freehold.wire.codec import Reader
+
+
+class Station(Protocol):
+    """What a link needs of the processes at its ends (``hosts.Host``)."""
+
+    world: World
+    kind: str
+    name: str
+    ends: list[End]
+
+    def hello(self) -> bytearray:
+        """The first frame on every link."""
+
+    def on_frame(self, end: End, data: bytes | bytearray) -> None:
+        """A frame has arrived."""
+
+    def on_end(self, end: End) -> None:
+        """The other side is gone."""
+
+
+class End:
+    """One end of a link."""
+
+    __slots__ = ("arrival", "greeting", "host", "open", "other", "peer", "reader")
+
+    def __init__(self, host: Station, peer: Peer | None) -> None:
+        self.host = host
+        self.peer = peer
+        self.reader = Reader()
+        self.open = True
+        self.arrival = 0.0  # of the last frame that was sent here
+        self.greeting = bytearray()  # to be sent when the other side has said hello
+        self.other: End = self
+
+    def send(self, data: bytes | bytearray) -> None:
+        """Send a frame to the other end."""
+        if self.open:
+            self._deliver(self.other.host.on_frame, self.other, data)
+
+    def close(self) -> None:
+        """This end is gone; what was sent still arrives."""
+        if self.open:
+            self.open = False
+            self._deliver(self.other.host.on_end, self.other)
+
+    def cut(self) -> None:
+        """The link breaks: both ends notice, and what is under way is lost."""
+        for end in (self, self.other):
+            if end.open:
+                end.open = False
+                world = end.host.world
+                world.after(world.latency(), end.host.on_end, end)
+
+    def shut(self) -> None:
+        """This end hears that the link is gone; what it has sent arrives all the same."""
+        self.close()
+        self.host.on_end(self)
+
+    def _deliver(self, call: Callable[..., None], *args: Any) -> None:
+        world = self.host.world
+        other = self.other
+        late = 0.05 if other.host.kind == "node" else 1.0  # see core.workers.SUSPECT_GRACE
+        other.arrival = max(other.arrival + 1e-9, world.now + world.latency(late))
+        world.at(other.arrival, call, *args)
+
+
+def connect(dialler: Station, peer: Peer, acceptor: Station) -> End:
+    """A new link; each side says HELLO.
+
+    The handshake makes a process hear the node before the node hears it; so nobody can be granted a
+    worker that does not know its node yet.
+    """
+    ours, theirs = End(dialler, peer), End(acceptor, None)
+    ours.other, theirs.other = theirs, ours
+    dialler.ends.append(ours)
+    acceptor.ends.append(theirs)
+    theirs.send(acceptor.hello())
+    if acceptor.kind == "node":
+        ours.greeting = dialler.hello()
+    else:
+        ours.send(dialler.hello())
+    return ours

@@ -1,0 +1,198 @@
+"""The simulator: it repeats exactly, it finds nothing in the code as it is, and it finds planted bugs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from freehold.core import messages as m
+from freehold.core.client import Client
+from freehold.core.messages import INLINE
+from freehold.core.owner import Owner
+from freehold.core.store import Store
+from freehold.sim import __main__ as command
+from freehold.sim.run import Simulation
+from freehold.sim.setup import draw
+from freehold.sim.values import Memory, Value, Violation, brief, dump, load
+from freehold.sim.world import World
+
+SOURCE = Path(__file__).resolve().parents[2] / "src"
+
+
+def run_elsewhere(seed: int, hash_seed: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONHASHSEED": hash_seed}
+    done = subprocess.run(
+        [sys.executable, "-m", "freehold.sim", "--seed", str(seed)],
+        capture_output=True, text=True, check=True, env=environment,
+    )  # fmt: skip
+    return done.stdout.strip().rpartition(" ")[2]
+
+
+def test_some_seeds_are_clean() -> None:
+    for seed in range(25):
+        outcome = Simulation(seed).run()
+        assert outcome.events > 20
+
+
+def test_the_swarm_meets_every_fault_and_most_errors() -> None:
+    faults: set[str] = set()
+    errors: set[str] = set()
+    for seed in range(60):
+        outcome = Simulation(seed).run()
+        faults |= set(outcome.faults)
+        errors |= set(outcome.errors)
+    assert faults >= {"crash", "cut link", "failed spawn", "late frame", "no pages"}
+    assert errors >= {"ActorDied", "ObjectStoreFull", "TaskError", "Unschedulable", "WorkerDied"}
+
+
+@pytest.mark.parametrize("seed", [3, 11])
+def test_a_seed_repeats_exactly_under_any_hash_seed(seed: int) -> None:
+    here = Simulation(seed).run().trace_hash
+    assert Simulation(seed).run().trace_hash == here
+    assert run_elsewhere(seed, "1") == here
+    assert run_elsewhere(seed, "2") == here
+
+
+def test_seeds_differ() -> None:
+    assert Simulation(1).run().trace_hash != Simulation(2).run().trace_hash
+    assert len({draw(World(seed).rng) for seed in range(50)}) == 50
+
+
+# -- planted bugs ---------------------------------------------------------------------------------
+
+
+def first_found(seeds: int) -> tuple[int, Exception] | None:
+    """The first seed that fails, and how."""
+    for seed in range(seeds):
+        try:
+            Simulation(seed).run()
+        except Exception as error:
+            return seed, error
+    return None
+
+
+def test_finds_a_lost_decrement(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A confirmed hand-over whose hold is not given back."""
+
+    def confirmed(self: Owner, row: Any, task: Any) -> None:
+        if task is not None:
+            original(self, row, task)
+
+    original = Owner._confirmed
+    monkeypatch.setattr(Owner, "_confirmed", confirmed)
+    found = first_found(50)
+    assert found is not None
+    assert "left over" in str(found[1])
+
+
+def test_finds_a_double_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The holder of an object is told twice that its memory is free."""
+
+    def free(self: Store, stored: Any, by: Any = None) -> None:
+        original(self, stored, by)
+        holder = self.machine.peers.get(stored.holder)
+        if holder is not None and holder is not by:
+            self.machine.send(holder, m.FREED, [stored.offset])
+
+    original = Store._free
+    monkeypatch.setattr(Store, "_free", free)
+    assert first_found(50) is not None
+
+
+def test_finds_a_result_that_is_delivered_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The late answer of a try that was given up replaces the answer of the next."""
+
+    def on_done(self: Client, peer: Any, now: float, id: bytes, value: bytes) -> None:
+        original(self, peer, now, id, value)
+        row = self.owner.rows.get(id)
+        if row is not None and row.state == INLINE:
+            row.data = value
+
+    original = Client.on_done
+
+    def planted(init: Callable[..., None]) -> Callable[..., None]:
+        def make(self: Client, machine: Any, *rest: Any) -> None:
+            init(self, machine, *rest)
+            machine.on({m.DONE: lambda *fields: on_done(self, *fields)})
+
+        return make
+
+    monkeypatch.setattr(Client, "__init__", planted(Client.__init__))
+    found = first_found(600)
+    assert found is not None
+    assert "delivered twice" in str(found[1])
+
+
+def test_finds_a_task_that_is_returned_and_run_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from freehold.core.executor import Executor
+
+    def give_back(self: Executor, peer: Any, runs: list[Any], blocked: bool) -> None:
+        self.machine.send(peer, m.RETURNED, [run.id for run in runs], blocked)
+
+    monkeypatch.setattr(Executor, "_return", give_back)
+    found = first_found(50)
+    assert found is not None
+    assert "starts for the" in str(found[1])
+
+
+# -- the command line -----------------------------------------------------------------------------
+
+
+def test_command_reports_the_seed_and_how_to_replay_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(self: Simulation) -> None:
+        if self.world.seed == 7:
+            raise Violation("planted")
+
+    run = Simulation.run
+    monkeypatch.setattr(Simulation, "run", lambda self: broken(self) or run(self))
+    assert command.main(["--seeds", "3", "--start", "5"]) == 1
+    out, err = capsys.readouterr()
+    assert "python -m freehold.sim --seed 7 -v" in err
+    assert "2 seeds," in out
+    assert "failed: 7" in out
+    assert command.main(["--seeds", "2"]) == 0
+    assert "2 seeds," in capsys.readouterr().out
+
+
+def test_command_shows_every_frame(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--seed", "1", "-v"]) == 0
+    out = capsys.readouterr().out
+    assert "driver > node: HELLO" in out
+    assert "trace " in out
+
+
+# -- parts ----------------------------------------------------------------------------------------
+
+
+def test_memory_is_poisoned_when_it_is_freed() -> None:
+    memory = Memory()
+    memory.reserved = 1000
+    memory.write(0, 10, b"x")
+    assert memory.read(0, 10) == b"x"
+    with pytest.raises(Violation, match="in use"):
+        memory.write(0, 10, b"y")
+    with pytest.raises(Violation, match="11 bytes are read"):
+        memory.read(0, 11)
+    with pytest.raises(Violation, match="before its pages"):
+        memory.write(995, 10, b"y")
+    memory.free_range(0, 64)
+    with pytest.raises(Violation, match="freed memory"):
+        memory.read(0, 10)
+
+
+def test_values_survive_the_bytes() -> None:
+    value = Value(b"token", [1], [[b"id", b"owner", "there", False, False]], 3)
+    assert load(dump(value)) == value
+    with pytest.raises(Violation, match="no value"):
+        load(b"\xff\xff")
+    assert brief(bytes(16)) == "000000.0"
