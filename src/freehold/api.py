@@ -102,6 +102,13 @@ def remote(target: Any = None, /, **options: Any) -> Any:
 def _make_remote(target: Any, options: dict[str, Any]) -> Any:
     if inspect.isclass(target):
         return ActorClass(target, options)
+    if inspect.iscoroutinefunction(target) or inspect.isasyncgenfunction(target):
+        raise TypeError(
+            f"{target!r} is async, which a task is not: make it a method of an actor, or call "
+            "asyncio.run() in a plain function"
+        )
+    if inspect.isgeneratorfunction(target):
+        raise TypeError(f"{target!r} is a generator, which cannot travel: return a list of values")
     if callable(target):
         return RemoteFunction(target, options)
     raise TypeError(f"only functions and classes can be remote, not {target!r}")

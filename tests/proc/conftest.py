@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import cloudpickle
 import pytest
-from sessions import MIB, left_over, until
 
 import freehold as fh
+from sessions import MIB, left_over, until
 
 
 @pytest.fixture(scope="session")

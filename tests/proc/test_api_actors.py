@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sessions import alive, until
 
 import freehold as fh
+from sessions import alive, until
 
 pytestmark = pytest.mark.usefixtures("session")
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sessions import until
 
 import freehold as fh
+from sessions import until
 
 pytestmark = pytest.mark.usefixtures("session")
 

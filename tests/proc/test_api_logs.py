@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+
 from sessions import run_script, start_script
 
 PROGRAM = """
@@ -25,7 +26,9 @@ def test_lines_are_prefixed_with_name_and_pid() -> None:
 def test_the_last_lines_before_the_end_are_shown() -> None:
     for _ in range(5):
         out = run_script(PROGRAM + "fh.get([say.remote(n) for n in range(20)])")
-        assert sorted(re.findall(r"\) (\d+)$", out, re.M), key=int) == [str(n) for n in range(20)]
+        assert sorted(re.findall(r"\) (\d+)$", out, re.MULTILINE), key=int) == [
+            str(n) for n in range(20)
+        ]
 
 
 def test_the_name_is_that_of_the_function_that_printed() -> None:
@@ -76,7 +79,7 @@ def test_text_of_all_kinds() -> None:
     """
     out = run_script(PROGRAM + "\n".join(line[4:] for line in code.splitlines()))
     for text in ("ünïcödé → ☃", "no newline", "\\xff raw", "from a child"):
-        assert re.search(rf"^\(odd pid=\d+\) {re.escape(text)}$", out, re.M), out[:2000]
+        assert re.search(rf"^\(odd pid=\d+\) {re.escape(text)}$", out, re.MULTILINE), out[:2000]
     assert out.count("x" * 1000) >= 190
 
 

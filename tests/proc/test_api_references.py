@@ -8,9 +8,9 @@ import time
 from typing import Any
 
 import pytest
-from sessions import MIB, until
 
 import freehold as fh
+from sessions import MIB, until
 
 pytestmark = pytest.mark.usefixtures("session")
 

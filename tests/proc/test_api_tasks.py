@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sessions import until
 
 import freehold as fh
+from sessions import until
 
 pytestmark = pytest.mark.usefixtures("session")
 
@@ -129,11 +129,11 @@ def test_an_impossible_option_is_refused_at_once(option: dict[str, Any]) -> None
 
 
 def test_an_unknown_option_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="no option 'num_cpu'; it has .*num_cpus"):
+    with pytest.raises(ValueError, match=r"no option 'num_cpu'; it has .*num_cpus"):
         fh.remote(num_cpu=1)(lambda: None)
     with pytest.raises(ValueError, match="no option 'lifetime'"):
         double.options(lifetime="detached")
-    with pytest.raises(ValueError, match="no option 'max_retries'; it has .*max_concurrency"):
+    with pytest.raises(ValueError, match=r"no option 'max_retries'; it has .*max_concurrency"):
         fh.remote(max_retries=1)(type("C", (), {}))
 
 
@@ -144,6 +144,19 @@ def test_remote_takes_functions_and_classes_only() -> None:
         fh.remote()
     with pytest.raises(ValueError, match="@remote"):
         fh.remote(len, num_cpus=1)  # type: ignore[call-overload]
+
+
+def test_async_functions_and_generators_are_no_tasks() -> None:
+    async def wait() -> None:
+        pass
+
+    def count() -> Any:
+        yield 1
+
+    with pytest.raises(TypeError, match="a method of an actor"):
+        fh.remote(wait)
+    with pytest.raises(TypeError, match="return a list"):
+        fh.remote(num_cpus=1)(count)
 
 
 def test_a_remote_function_cannot_be_called_directly() -> None:

@@ -7,6 +7,7 @@ import signal
 import time
 
 import pytest
+
 from sessions import line_of, start_script, until
 
 PROGRAM = """

@@ -12,12 +12,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from sessions import MIB, run_script, until
 
 import freehold as fh
 from freehold.core import messages as m
 from freehold.wire.auth import Handshake
 from freehold.wire.codec import encode
+from sessions import MIB, run_script, until
 
 pytestmark = pytest.mark.usefixtures("session")
 
@@ -140,7 +140,21 @@ def test_garbage_after_authentication(home: str, words: bytes) -> None:
 def test_random_messages_harm_nobody_else(home: str) -> None:
     """The node outlives anything that a peer says, even one that knows the secret."""
     chance = random.Random(5)
-    values: list[Any] = [0, 1, -1, 2**40, "", "x", b"", b"tooltool", [], [[b"a", b"b"]], {}, None, 1.5]
+    values: list[Any] = [
+        0,
+        1,
+        -1,
+        2**40,
+        "",
+        "x",
+        b"",
+        b"tooltool",
+        [],
+        [[b"a", b"b"]],
+        {},
+        None,
+        1.5,
+    ]
     harmless = [
         message
         for message in m.MESSAGES

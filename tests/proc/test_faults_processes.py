@@ -1,4 +1,4 @@
-"""Processes that exit, are killed, or stop: typed errors in bounded time, and nothing left behind."""
+"""Processes that exit, are killed, or stop: typed errors in bounded time, and nothing left."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 
 import psutil
 import pytest
-from sessions import MIB, alive, left_over, line_of, ours, run_script, start_script, until
 
 import freehold as fh
+from sessions import MIB, alive, left_over, line_of, ours, run_script, start_script, until
 
 usual = {"num_cpus": 2, "arena_bytes_max": 64 * MIB, "reserve_bytes": 4 * MIB}
 
@@ -30,7 +30,7 @@ def ended() -> Any:
 def own(ended: None) -> Any:
     """A session of its own."""
     fh.init(**usual)
-    yield
+    return
 
 
 def named(home: str, name: str) -> int:
@@ -380,8 +380,10 @@ def test_a_program_in_strange_places(tmp_path: Path) -> None:
     run_script(code, "-X", "dev")
     gone = tmp_path / "gone"
     gone.mkdir()
-    run_script(f"import os\nos.chdir({str(gone)!r})\nos.rmdir({str(gone)!r})\n" + "\n".join(
-        line[4:] for line in code.splitlines()))
+    run_script(
+        f"import os\nos.chdir({str(gone)!r})\nos.rmdir({str(gone)!r})\n"
+        + "\n".join(line[4:] for line in code.splitlines())
+    )
     (tmp_path / "select.py").write_text("raise SystemExit('a file of the user')")
     run_script("import select\n" + "\n".join(line[4:] for line in code.splitlines()))
     run_script(code, env={"TMPDIR": str(tmp_path / ("x" * 80))}, within=20)

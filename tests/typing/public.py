@@ -35,7 +35,9 @@ assert_type(fh.get(ref), float)
 assert_type(fh.get([ref, ref]), list[float])
 assert_type(fh.get(ref, timeout=1), float)
 assert_type(fh.put([1, 2]), fh.Ref[list[int]])
-assert_type(fh.wait([ref], num_returns=1, timeout=0.5), tuple[list[fh.Ref[float]], list[fh.Ref[float]]])
+assert_type(
+    fh.wait([ref], num_returns=1, timeout=0.5), tuple[list[fh.Ref[float]], list[fh.Ref[float]]]
+)
 assert_type(scale.options(num_cpus=2).remote(1), fh.Ref[float])
 assert_type(ref.future(), concurrent.futures.Future[float])
 assert_type(ref.hex(), str)

@@ -23,7 +23,13 @@ def test_mypy_accepts_right_uses_and_refuses_wrong_ones(tmp_path: Path) -> None:
     try:
         cache = str(tmp_path / "cache")
         out, err, _ = mypy.run(
-            ["--strict", "--config-file=", f"--cache-dir={cache}", "--show-error-codes", str(program)]
+            [
+                "--strict",
+                "--config-file=",
+                f"--cache-dir={cache}",
+                "--show-error-codes",
+                str(program),
+            ]
         )
     finally:
         del os.environ["MYPYPATH"]

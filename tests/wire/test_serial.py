@@ -19,7 +19,12 @@ from freehold.errors import InvalidReference, SerializationError
 from freehold.wire import serial
 
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.binary(),
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.tuples(inner, inner)

@@ -305,8 +305,10 @@ DRAIN = _message(
     "request: int",
 )  # fmt: skip
 DRAINED = _message(
-    "DRAINED", "spawner, node", "node, driver", "Every LOG until then has been sent.", "request: int"
-)
+    "DRAINED", "spawner, node", "node, driver",
+    "Every LOG until then has been sent.",
+    "request: int",
+)  # fmt: skip
 
 OPCODES = len(MESSAGES)
 NAMES = tuple(message.name for message in MESSAGES)

@@ -241,6 +241,7 @@ class Node(Machine):
             "arena": {
                 "size": store.extents.size,
                 "granted": store.extents.granted,
+                "ready": store.reserved,
                 "peak": store.extents.peak,
             },
             "leases": len(self.workers.leases),

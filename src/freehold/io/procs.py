@@ -238,7 +238,7 @@ def _poll(fd: int, mask: int) -> select.poll:
 
 
 def open_standard_files() -> None:
-    """Make sure that descriptors 0, 1 and 2 are open, so that no socket ever becomes one of them."""
+    """See that descriptors 0, 1 and 2 are open, so that no socket ever becomes one."""
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(fd, True)
     os.close(fd)

@@ -8,8 +8,8 @@ from typing import Any
 
 from freehold.core.messages import SHARED
 from freehold.core.rows import CONSTRUCTOR, FUNCTION_TASK, METHOD, Line, Row, Spec
-from freehold.proc.session import now
 from freehold.proc.runtime import Runtime
+from freehold.proc.session import now
 from freehold.wire import serial
 from freehold.wire.serial import Packed
 

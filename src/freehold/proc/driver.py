@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from freehold.config import Config
+from freehold.config import MIB, Config
 from freehold.core.arena import GRAIN, round_up
 from freehold.core.leases import Limits
 from freehold.core.machine import Peer
@@ -104,7 +104,7 @@ class Driver(Runtime):
                 "prestart": int(cpus) if config.prestart is None else config.prestart,
                 "worker_idle": config.worker_idle_s,
                 "workers_max": config.workers_max,
-                "reserve": config.reserve_bytes,
+                "reserve": _reserve(config),
                 "depth_max": config.depth_max,
                 "lease_idle": config.lease_idle_ms / 1000,
                 "inline_max": config.inline_bytes_max,
@@ -115,8 +115,8 @@ class Driver(Runtime):
     def _take_interrupts(self) -> None:
         """Ctrl-C must not strike while the tables are being changed.
 
-        In the user's own code it does what it always did.  Inside the library it is kept until a wait
-        notices it, or until the library has returned, whichever comes first.
+        In the user's own code it does what it always did.  Inside the library it is kept until a
+        wait notices it, or until the library has returned, whichever comes first.
         """
         if threading.current_thread() is not threading.main_thread():
             return
@@ -221,6 +221,13 @@ def _in_library(frame: FrameType | None) -> bool:
     return False
 
 
+def _reserve(config: Config) -> int:
+    """Bytes of the arena to keep ready ahead of demand."""
+    if config.reserve_bytes is not None:
+        return config.reserve_bytes
+    return min(512 * MIB, clock.memory_bytes() // 40)
+
+
 # -- the process's one driver --------------------------------------------------------------------
 
 
@@ -272,7 +279,7 @@ _forked = False
 
 
 def _after_fork() -> None:
-    """The child of a driver is no driver: it shares sockets that it must not touch, nor keep open."""
+    """The child of a driver is no driver: it must not touch its sockets, nor keep them open."""
     global _forked
     inherited = session.current()
     if inherited is not None:

@@ -22,8 +22,9 @@ from freehold.proc import forkserver
 from freehold.proc.host import Host
 from freehold.proc.session import now
 
-RESERVE_STEP = 4 * 1024 * 1024
-PREPARE_AFTER = 0.3  # seconds from the start, which is left to the workers
+RESERVE_STEP = 2 * 1024 * 1024
+RESERVE_PAUSE = 2e-3  # seconds between two steps, so that nobody waits for this daemon
+QUIET_AFTER = 0.3  # seconds after the start, or after a new extent
 
 
 class NodeHost(Host):
@@ -44,7 +45,9 @@ class NodeHost(Host):
         self.arena = arena
         self.store = self.node.store
         self.reserve_ahead = min(config["reserve"], arena.size)
-        self.reserve_goal = self.reserve_ahead
+        self.reserve_most = arena.size  # lowered when the machine has no more
+        self.quiet_at = 0.0
+        self._high = 0
         self.info = {**self.node.info, "fd": arena.fd}
         self.attach(spawner_sock, self.node.spawner)
 
@@ -65,35 +68,39 @@ class NodeHost(Host):
                 self.arena.reserve(start, end - start)
             except OSError as error:
                 return f"the machine has no memory left ({error.strerror})"
-            self.reserve_goal = min(self.arena.size, end + self.reserve_ahead)
+            self.store.reserved = end
         return ""
 
     def reserve_some(self) -> bool:
-        """Allocate some pages ahead of demand; False when there are enough."""
-        start = self.store.reserved
-        step = min(RESERVE_STEP, self.reserve_goal - start)
+        """Allocate and clear some pages ahead of demand; False when there are enough.
+
+        It is left for quiet times: while objects arrive, their writers need the memory's bandwidth,
+        and what they lack is allocated without clearing (``_reserve``).
+        """
+        high, start = self.store.extents.high, self.store.reserved
+        if high != self._high:
+            self._high = high
+            self.quiet_at = now() + QUIET_AFTER
+        goal = min(high + self.reserve_ahead, self.reserve_most)
+        step = min(RESERVE_STEP, goal - start)
         if step <= 0:
             return False
-        try:
-            self.arena.prepare(start, step)
-        except OSError:
-            self.reserve_goal = start
-            return False
-        self.store.reserved = start + step
+        if now() >= self.quiet_at:
+            try:
+                self.arena.prepare(start, step)
+            except OSError:
+                self.reserve_most = start
+                return False
+            self.store.reserved = start + step
         return True
 
     def serve(self) -> None:
         """Until the driver is gone, or the fork server is."""
         self.node.start(now())
         self._finish(now())
-        prepare_at = now() + PREPARE_AFTER
+        self.quiet_at = now() + QUIET_AFTER
         while not self.node.finished and self.node.spawner.port is not None:
-            if now() < prepare_at:
-                self.pump(prepare_at)
-            elif self.reserve_some():
-                self.poll_once()
-            else:
-                self.pump(NEVER)
+            self.pump(now() + RESERVE_PAUSE if self.reserve_some() else NEVER)
 
 
 def main() -> None:

@@ -138,6 +138,7 @@ class Worker(Runtime):
         self.pumping = True  # the loop pumps; the background thread stays out of its way
         self.pumps += 1
         stop = loop.create_future()
+
         def on_ready() -> None:
             self.poll_once()
             start_runs()

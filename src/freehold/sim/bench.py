@@ -1,8 +1,8 @@
 """A bench: the same machines on strings, one step at a time, for transcripts and unit tests.
 
-Nothing happens by itself.  Frames wait on their links, as bytes, until ``deliver``; time stands still
-until ``tick``; a worker takes a run when it is told to, and finishes it with the value it is given.
-Each delivered frame is noted in ``lines``, with names in place of ids.
+Nothing happens by itself.  Frames wait on their links, as bytes, until ``deliver``; time stands
+still until ``tick``; a worker takes a run when it is told to, and finishes it with the value it is
+given.  Each delivered frame is noted in ``lines``, with names in place of ids.
 """
 
 from __future__ import annotations
@@ -311,11 +311,10 @@ class Bench:
             more = row.more
             tickets = [self._show(ticket) for ticket in more.tickets] if more is not None else []
             mine = [self._show(ticket) for ticket in more.mine] if more is not None else []
-            lines.append(
-                f"{self.names.get(row.id, '?')} ({whose}, {STATES[row.state]}): {row.handles} handles, "
-                f"{row.holds} holds" + (f", lent as {' '.join(tickets)}" if tickets else "")
-                + (f", borrowed as {' '.join(mine)}" if mine else "")
-            )  # fmt: skip
+            line = f"{self.names.get(row.id, '?')} ({whose}, {STATES[row.state]}): "
+            line += f"{row.handles} handles, {row.holds} holds"
+            line += f", lent as {' '.join(tickets)}" if tickets else ""
+            lines.append(line + (f", borrowed as {' '.join(mine)}" if mine else ""))
         return lines or ["nothing"]
 
 

@@ -1,7 +1,8 @@
 """What a message must look like, read off ``core.messages``: its opcode and its fields' types.
 
 Daemons check every message that they get, so that nothing half-understood changes their tables.
-Between the two user processes of a call, which trust each other's code anyway, nobody spends the time.
+Between the two user processes of a call, which trust each other's code anyway, nobody spends the
+time.
 """
 
 from __future__ import annotations

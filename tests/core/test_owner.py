@@ -1,0 +1,277 @@
+"""References against a naive model of who holds what, and by example.
+
+The model is what a person would draw: each process has a number of handles of each object, and
+objects contain objects.  An object must be there while anybody can reach it, and gone, everywhere, as
+soon as nobody can and all frames have arrived.  The machines speak through bytes, in any order of
+links that chance picks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import hypothesis.strategies as st
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from freehold.core import messages as m
+from freehold.core.machine import Peer
+from freehold.core.messages import INLINE, PENDING
+from freehold.core.owner import Owner
+from freehold.core.process import Process
+from freehold.core.rows import Row
+from freehold.sim.bench import Bench, function
+from freehold.wire.codec import Reader, encode
+
+NAMES = ("a", "b", "c")
+
+
+class Trio:
+    """Three processes whose links deliver in order, each when it is told to."""
+
+    def __init__(self) -> None:
+        self.processes = {name: Process(name.encode() * 8, name) for name in NAMES}
+        self.links: dict[tuple[str, str], list[bytes]] = {
+            (one, other): [] for one in NAMES for other in NAMES
+        }
+
+    def owner(self, name: str) -> Owner:
+        return self.processes[name].owner
+
+    def peer(self, at: str, of: str) -> Peer:
+        return self.processes[at].peer(of.encode() * 8, of)
+
+    def flush(self) -> None:
+        for name, process in self.processes.items():
+            process.settle(0.0)
+            dirty, process.dirty = process.dirty, []
+            for peer in dirty:
+                frames, peer.outbox = peer.outbox, []
+                self.links[name, peer.id[:1].decode()].append(bytes(encode(frames)))
+
+    def deliver(self, source: str, target: str) -> None:
+        frame = self.links[source, target].pop(0)
+        sender = self.peer(target, source)
+        for op, *fields in Reader().feed(memoryview(frame)):
+            self.processes[target].handlers[op](sender, 0.0, *fields)
+        self.flush()
+
+    def quiet(self) -> None:
+        self.flush()
+        while waiting := [link for link, frames in self.links.items() if frames]:
+            self.deliver(*waiting[0])
+
+
+class OwnerModel(RuleBasedStateMachine):
+    """Puts, hand-overs inside values, opening, dropping: in any order, over links in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trio = Trio()
+        self.made = 0
+        self.home: dict[bytes, str] = {}
+        self.inside: dict[bytes, list[bytes]] = {}
+        self.handles: dict[str, Counter[bytes]] = {name: Counter() for name in NAMES}
+        self.rows: dict[tuple[str, bytes], Row] = {}
+
+    def reachable(self) -> set[bytes]:
+        ahead = [id for counter in self.handles.values() for id in +counter]
+        found: set[bytes] = set()
+        while ahead:
+            id = ahead.pop()
+            if id not in found:
+                found.add(id)
+                ahead += self.inside[id]
+        return found
+
+    def held(self, who: str) -> list[bytes]:
+        return sorted(+self.handles[who])
+
+    @rule(who=st.sampled_from(NAMES), data=st.data())
+    def put(self, who: str, data: st.DataObject) -> None:
+        held = self.held(who)
+        inside = data.draw(st.lists(st.sampled_from(held), max_size=2, unique=True)) if held else []
+        self.made += 1
+        id = self.made.to_bytes(16, "big")
+        rows = [self.rows[who, each] for each in inside]
+        row = self.trio.owner(who).put(id, INLINE, b"value of " + id, rows)
+        row.handles = 1
+        self.home[id], self.inside[id] = who, inside
+        self.handles[who][id] = 1
+        self.rows[who, id] = row
+        self.trio.flush()
+
+    @precondition(lambda self: any(+counter for counter in self.handles.values()))
+    @rule(data=st.data())
+    def give(self, data: st.DataObject) -> None:
+        """A value with one reference inside goes to another process, as in a VALUE frame."""
+        who = data.draw(st.sampled_from([name for name in NAMES if self.held(name)]))
+        target = data.draw(st.sampled_from([name for name in NAMES if name != who]))
+        id = data.draw(st.sampled_from(self.held(who)))
+        owner = self.trio.owner(who)
+        fields = owner.hand_over(self.rows[who, id], self.trio.peer(who, target))
+        # The receiver reads it at once or never; the REGISTER may come much later.
+        receiver = self.trio.owner(target)
+        fields = Reader().feed(memoryview(encode([fields])))[0]
+        (row,) = receiver.receive([fields])
+        if data.draw(st.booleans()):
+            row = receiver.hold(fields[0], fields[1], fields[2])
+            self.handles[target][id] += 1
+            self.rows[target, id] = row
+        receiver.settle(row)
+        self.trio.flush()
+
+    @precondition(lambda self: any(+counter for counter in self.handles.values()))
+    @rule(data=st.data())
+    def drop(self, data: st.DataObject) -> None:
+        who = data.draw(st.sampled_from([name for name in NAMES if self.held(name)]))
+        id = data.draw(st.sampled_from(self.held(who)))
+        self.handles[who][id] -= 1
+        self.trio.owner(who).drop(self.rows[who, id])
+        self.trio.flush()
+
+    @precondition(lambda self: any(+counter for counter in self.handles.values()))
+    @rule(data=st.data())
+    def read(self, data: st.DataObject) -> None:
+        """The value of a reference that is held must come, with what is inside it."""
+        who = data.draw(st.sampled_from([name for name in NAMES if self.held(name)]))
+        id = data.draw(st.sampled_from(self.held(who)))
+        row = self.rows[who, id]
+        self.trio.owner(who).want(row)
+        self.trio.quiet()
+        assert row.state == INLINE
+        assert row.data == b"value of " + id
+        inside = row.more.contains if row.more is not None else []
+        assert [inner.id for inner in inside] == self.inside[id]
+
+    @rule(data=st.data())
+    def deliver(self, data: st.DataObject) -> None:
+        waiting = [link for link, frames in self.trio.links.items() if frames]
+        if waiting:
+            self.trio.deliver(*data.draw(st.sampled_from(waiting)))
+
+    @invariant()
+    def what_is_reachable_is_there(self) -> None:
+        for id in self.reachable():
+            assert id in self.trio.owner(self.home[id]).rows, "freed while it is reachable"
+        for name in NAMES:
+            self.trio.owner(name).check()
+
+    def teardown(self) -> None:
+        self.trio.quiet()
+        reachable = self.reachable()
+        for name in NAMES:
+            own = {id for id, row in self.trio.owner(name).rows.items() if row.owner is None}
+            assert own == {id for id in reachable if self.home[id] == name}
+        for name in NAMES:
+            for id, count in self.handles[name].items():
+                for _ in range(count):
+                    self.trio.owner(name).drop(self.rows[name, id])
+        self.trio.quiet()
+        for name in NAMES:
+            assert not self.trio.owner(name).rows, "nobody refers to anything, yet rows are left"
+            assert not self.trio.owner(name)._handed
+
+
+TestOwner = OwnerModel.TestCase
+TestOwner.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+# -- by example -----------------------------------------------------------------------------------
+
+
+def test_a_release_may_come_before_its_registration() -> None:
+    owner = Trio().owner("a")
+    row = owner.put(b"x" * 16, INLINE, b"1")
+    row.holds = 1
+    peer = Peer(b"b" * 8)
+    owner.on_release(peer, 0.0, [[row.id, b"t"]])
+    owner.on_register(peer, 0.0, row.id, peer.id, b"t")
+    assert not row.extend().tickets
+    assert not row.extend().early
+    owner.unhold(row)
+    assert not owner.rows
+
+
+def test_nobody_registers_a_dead_process() -> None:
+    owner = Trio().owner("a")
+    row = owner.put(b"x" * 16, INLINE, b"1")
+    row.handles = 1
+    dead = Peer(b"b" * 8)
+    owner.on_death(dead)
+    owner.on_register(Peer(b"c" * 8), 0.0, row.id, dead.id, b"t")
+    owner.drop(row)
+    assert not owner.rows
+
+
+def test_a_borrower_of_a_dead_owner_gets_an_error_that_names_the_object() -> None:
+    trio = Trio()
+    row = trio.owner("a").hold(b"x" * 16, b"b" * 8, "b")
+    trio.owner("a").on_death(trio.peer("a", "b"))
+    kind, text = row.data
+    assert kind == "OwnerDied"
+    assert row.id.hex() in text
+
+
+def test_a_reference_to_what_was_released_fails_and_never_hangs() -> None:
+    trio = Trio()
+    row = trio.owner("a").hold(b"x" * 16, b"a" * 8, "a")
+    assert row.data[0] == "ObjectFreed"
+    borrowed = trio.owner("b").hold(b"y" * 16, b"a" * 8, "a")
+    trio.owner("b").want(borrowed)
+    trio.quiet()
+    assert borrowed.data[0] == "ObjectFreed"
+
+
+def test_a_value_is_asked_for_once() -> None:
+    trio = Trio()
+    row = trio.owner("b").hold(b"y" * 16, b"a" * 8, "a")
+    trio.owner("b").want(row)
+    trio.owner("b").want(row)
+    box = trio.peer("b", "a").outbox
+    assert [frame[0] for frame in box] == [m.PULL]
+    assert row.state == PENDING
+
+
+def test_deep_containment_is_freed_without_recursion() -> None:
+    owner = Trio().owner("a")
+    inner: list[Row] = []
+    for number in range(5000):
+        row = owner.put(number.to_bytes(16, "big"), INLINE, b"", inner)
+        inner = [row]
+    row.handles = 1
+    owner.drop(row)
+    assert not owner.rows
+
+
+def test_an_error_is_kept_for_those_who_borrowed_it() -> None:
+    """The reference of a failed task is kept by a task: it must read the error, not `freed`."""
+    bench = Bench(cpus=2)
+    bench.submit("driver", ["bad"], function("f"))
+    bench.deliver()
+    bench.worker("w1")
+    bench.deliver()
+    bench.run("w1")
+    bench.finish("w1", "!it raised")
+    bench.deliver()
+    bench.submit("driver", ["a"], function("store"), nested=["bad"])
+    bench.deliver()
+    bench.run("w1")
+    bench.drop("driver", "bad")
+    bench.finish("w1", "ok", keep=["bad"])
+    bench.deliver()
+    bench.get("w1", "bad")
+    bench.deliver()
+    assert bench.get("w1", "bad") == "failed it raised"
+
+
+def test_a_worker_that_leases_itself_frees_what_it_hands_to_itself() -> None:
+    trio = Trio()
+    owner = trio.owner("a")
+    row = owner.put(b"x" * 16, INLINE, b"1")
+    fields: list[Any] = owner.hand_over(row, trio.peer("a", "a"))
+    (back,) = owner.receive([fields])
+    assert back is row
+    owner.settle(back)
+    assert not owner.rows
