@@ -1,8 +1,8 @@
 """References against a naive model of who holds what, and by example.
 
 The model is what a person would draw: each process has a number of handles of each object, and
-objects contain objects.  An object must be there while anybody can reach it, and gone, everywhere, as
-soon as nobody can and all frames have arrived.  The machines speak through bytes, in any order of
+objects contain objects.  An object must be there while anybody can reach it, and gone, everywhere,
+as soon as nobody can and all frames have arrived.  The machines speak through bytes, in any order of
 links that chance picks.
 """
 

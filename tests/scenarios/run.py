@@ -14,8 +14,9 @@ Commands (WHO is ``driver`` or a worker; a name with ``&`` goes inside a value, 
     WHO get NAME                WHO open NAME (its references become held)      WHO drop NAME
     WHO run                     WHO finish value [&inside...] [keep=NAME,...]    ("!text" raises)
     WHO block | unblock | show  WHO kill ACTOR
-    deliver [WHO...]            all there is until it is quiet, or only what WHO is sent now
-    tick SECONDS                crash WHO
+    deliver                     all there is, until it is quiet
+    deliver WHO                 what WHO has been sent       deliver WHO -> WHO    ... by that one
+    tick SECONDS                crash WHO                    cut WHO WHO (their connection)
 """
 
 from __future__ import annotations
@@ -24,27 +25,31 @@ import sys
 from pathlib import Path
 
 from freehold.core.leases import Limits
-from freehold.sim.bench import Bench, actor_class, function, method
+from freehold.sim.bench import actor_class, function, method
 
 HERE = Path(__file__).parent
+if str(HERE.parent) not in sys.path:  # pytest has done so; a person who runs this file has not
+    sys.path.append(str(HERE.parent))
+
+from wires import Wires  # noqa: E402
 
 
 class Script:
     """The bench, driven by lines of text."""
 
     def __init__(self) -> None:
-        self.bench = Bench()
+        self.bench = Wires()
         self.pace: float | None = None
 
     def do(self, line: str) -> list[str]:
         """Do one command; what came of it."""
-        words = [word for word in line.split() if word != "="]
+        words = [word for word in line.split() if word not in ("=", "->")]
         options = dict(word.split("=", 1) for word in words if "=" in word)
         words = [word for word in words if "=" not in word]
         self.bench.lines = []
         if words[0] == "start":
             self._start({name: float(value) for name, value in options.items()})
-        elif words[0] in ("worker", "crash", "deliver", "tick"):
+        elif words[0] in ("worker", "crash", "deliver", "tick", "cut"):
             self._world(*words)
         else:
             return self.bench.lines + self._user(words[0], words[1], words[2:], options)
@@ -56,7 +61,7 @@ class Script:
             stall=options.get("stall", 0.002),
         )  # fmt: skip
         self.pace = options.get("pace")
-        self.bench = Bench(options.get("cpus", 1.0), limits)
+        self.bench = Wires(options.get("cpus", 1.0), limits)
 
     def _world(self, verb: str, *names: str) -> None:
         bench = self.bench
@@ -64,6 +69,8 @@ class Script:
             bench.worker(names[0])
         elif verb == "crash":
             bench.kill(names[0])
+        elif verb == "cut":
+            bench.cut(*names)
         elif verb == "deliver":
             bench.deliver(*names)
         else:

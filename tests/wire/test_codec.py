@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
-import operator
 import struct
 from typing import Any
 
@@ -42,9 +40,8 @@ def test_what_is_encoded_is_read(batches: list[list[Any]]) -> None:
     reader = Reader()
     for batch in batches:
         assert feed(reader, bytes(encode(batch))) == batch
-    assert feed(Reader(), b"".join(map(bytes, map(encode, batches)))) == functools.reduce(
-        operator.iadd, batches, []
-    )
+    joined = b"".join(bytes(encode(batch)) for batch in batches)
+    assert feed(Reader(), joined) == [message for batch in batches for message in batch]
 
 
 def test_frames_may_be_split_at_every_byte() -> None:

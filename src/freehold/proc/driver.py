@@ -146,7 +146,11 @@ class Driver(Runtime):
     # -- end --------------------------------------------------------------------------------------
     def stop(self) -> None:
         """End the session: workers, node, files.  References of it raise from now on."""
-        self._last_logs()
+        interrupt: KeyboardInterrupt | None = None
+        try:
+            self._last_logs()
+        except KeyboardInterrupt as error:  # not before everything is gone
+            interrupt = error
         with self.lock:
             for row in list(self.owner.rows.values()):
                 if row.state == PENDING:
@@ -163,6 +167,8 @@ class Driver(Runtime):
         if self._sigint and signal.getsignal(signal.SIGINT) is self._sigint[0]:
             signal.signal(signal.SIGINT, self._sigint[1])
         self.owner.rows.clear()
+        if interrupt is not None:
+            raise interrupt
 
     def _last_logs(self) -> None:
         """Show what tasks have printed, however recently."""
