@@ -1,10 +1,13 @@
-"""How long the stateful tests look: the same examples every time, or ``FREEHOLD_EXPLORE=n`` others."""
+"""How long the stateful tests look: the same examples every time, so that a check repeats exactly.
+
+With ``FREEHOLD_EXPLORE=n`` in the environment they try n random examples each, and do not shrink.
+"""
 
 from __future__ import annotations
 
 import os
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 
 def effort(examples: int, steps: int) -> settings:
@@ -16,5 +19,7 @@ def effort(examples: int, steps: int) -> settings:
         deadline=None,
         derandomize=not explore,
         database=None,
+        phases=[Phase.generate] if explore else [Phase.generate, Phase.shrink],
+        report_multiple_bugs=not explore,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
     )

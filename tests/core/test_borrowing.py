@@ -153,9 +153,19 @@ class Borrowing(RuleBasedStateMachine):
         """Return references and keep some of those that came with the arguments."""
         who = self.someone(data, list(self.running))
         _, rows = self.running[who]
-        inside = [] if raises else self.some_of(data, self.held[who] + rows)
+        complete = [row for row in self.held[who] + rows if self.complete(row.id)]
+        inside = [] if raises else self.some_of(data, complete)
         kept = [row for row in rows if data.draw(st.booleans())]
         self.end(who, inside, kept, raises)
+
+    def complete(self, id: bytes) -> bool:
+        """Whether the value is known, and all inside it: a cycle of references is never freed."""
+        for who in self.alive():
+            row = self.process(who).owner.rows.get(id)
+            if row is not None and row.state != PENDING:
+                inner = self.inside[row.data] if row.state == INLINE else []
+                return all(self.complete(each) for each, _, _ in inner)
+        return False
 
     def end(self, who: str, inside: list[Row], kept: list[Row], raises: bool = False) -> None:
         run, rows = self.running.pop(who)
@@ -277,7 +287,8 @@ class Borrowing(RuleBasedStateMachine):
             owner = self.process(who).owner
             assert not owner.rows, f"{who} has {list(owner.rows.values())} left"
             assert not owner._handed
-            assert not any(pool.leases for pool in self.process(who).client.leases.pools.values())
+            for pool in self.process(who).client.leases.pools.values():
+                assert not pool.leases, f"{who} keeps leases"
         assert not self.wires.node.store.adopted
         assert not self.wires.node.workers.leases
         self.wires.node.check()

@@ -29,8 +29,7 @@ def test_a_rerun_elsewhere_makes_the_same_ids_and_here_others() -> None:
     here, there = Contexts(), Contexts()
     assert here.base(task) == there.base(task) == context_of(task)
     assert here.base(task) != context_of(task)
-    running = Context()
-    running.enter(task)
+    running = Context(b"", task)
     assert running.next_id()[:12] == context_of(task)
 
 
@@ -212,7 +211,7 @@ def test_a_method_call_after_a_kill_fails_and_its_arguments_outlive_the_process(
     client = bench.desks["driver"].process.client
     client.actors.kill(client.actors.line(bench.desks["driver"].refs["k"]))
     bench.settle()
-    assert bench.get("driver", "a").startswith("failed ['ActorDied' 'it was killed")
+    assert bench.get("driver", "a").startswith("failed ['ActorDied' 'm: it was killed")
     assert bench.desks["driver"].process.heap.used, "the actor may be reading it still"
     bench.kill("w2")
     bench.deliver()
@@ -231,7 +230,9 @@ def test_a_constructor_that_raises_kills_the_actor_and_ends_its_worker() -> None
     bench.run("w2")
     bench.finish("w2", "!no")
     bench.deliver()
-    assert bench.get("driver", "a").startswith("failed ['ActorDied' 'its constructor raised' no]")
+    assert bench.get("driver", "a").startswith(
+        "failed ['ActorDied' 'm: its constructor raised' no]"
+    )
     assert "node > w2: EXIT False" in bench.lines
 
 

@@ -2,8 +2,8 @@
 
 The model is what a person would draw: each process has a number of handles of each object, and
 objects contain objects.  An object must be there while anybody can reach it, and gone, everywhere,
-as soon as nobody can and all frames have arrived.  The machines speak through bytes, in any order of
-links that chance picks.
+as soon as nobody can and all frames have arrived.  The machines speak through bytes, over links in
+any order that chance picks.
 """
 
 from __future__ import annotations

@@ -177,10 +177,8 @@ class LeaseModel(RuleBasedStateMachine):
                 self.node.workers.on_return(self.holders[who], self.now, lease.number, True)
                 self.read()
             while self.starting:
-                self.spawned.__wrapped__(self, False) if hasattr(
-                    self.spawned, "__wrapped__"
-                ) else self.start_one()
-            for proc in [proc for proc in self.ending if proc in self.living]:
+                self.start_one()
+            for proc in [proc for proc in dict.fromkeys(self.ending) if proc in self.living]:
                 slot = self.living.pop(proc)
                 peer = self.node.peers[proc]
                 self.node.on_exited(self.node.spawner, self.now, slot, 0, "", b"")
@@ -304,7 +302,7 @@ def test_an_exit_whose_connection_stays_open_is_believed_after_a_moment() -> Non
 
 
 def test_an_idle_worker_may_stay_and_remains_suspect() -> None:
-    node, driver, (worker,) = node_with(prestart=0, workers=1) if False else node_with()
+    node, driver, (worker,) = node_with()
     node.workers.prestart = 0
     node.on_timer(1.0)
     assert m.EXIT in opcodes(worker)
@@ -325,7 +323,7 @@ def test_a_worker_that_does_not_exit_when_told_is_killed() -> None:
 
 
 def test_the_leases_of_a_dead_holder_end_with_their_workers() -> None:
-    node, driver, workers = node_with(cpus=2.0, workers=2)
+    node, _, workers = node_with(cpus=2.0, workers=2)
     node.workers.on_lease(workers[0], 0.0, 1, 1.0, False, {})
     assert opcodes(workers[0]) == [m.GRANT]
     slot = next(s for s, w in node.workers.workers.items() if w.peer is workers[0])

@@ -186,7 +186,7 @@ def test_threads_wait_for_each_others_results(door: Path) -> None:
 def test_status_tells_what_the_node_has(door: Path) -> None:
     ref = gate.remote(str(door))
     held = fh.put(b"x" * 200_000)
-    status = until(lambda: (s := fh.status())["leases"] and s, 5)
+    status = until(lambda: (s := fh.status())["resources"]["CPU"]["free"] == 1 and s, 5)
     assert status["resources"]["CPU"] == {"total": 2.0, "free": 1.0}
     assert status["objects"]["count"] == 1
     assert status["objects"]["bytes"] >= 200_000

@@ -396,3 +396,24 @@ def test_psutil_sees_no_children_after_shutdown() -> None:
     assert len(pids) >= 4
     fh.shutdown()
     until(lambda: not any(map(alive, pids)), 2)
+
+
+def test_a_program_without_standard_files(tmp_path: Path) -> None:
+    result = tmp_path / "result"
+    code = f"""
+import os
+os.closerange(0, 3)
+import freehold as fh
+@fh.remote
+def f(x):
+    print("printed")
+    return x
+assert len(fh.get(f.remote(fh.put(bytes(10**7))))) == 10**7
+from freehold.proc import session
+assert min(session.current().ports) > 2
+fh.shutdown()
+open({str(result)!r}, "w").write("done")
+"""
+    with start_script(code) as process:
+        process.wait(20)
+    assert result.read_text() == "done"

@@ -334,8 +334,6 @@ class Client:
         lease.inflight.clear()
         ids = [task.id for task in tasks]
         first_unstarted = ids.index(started) + 1 if started in ids else 0
-        if lease.lossy:  # the results of some may be lost, so all must count as started
-            first_unstarted = len(ids)
         for task in reversed(tasks[first_unstarted:]):
             task.place = None
             lease.pool.queue.appendleft(task)

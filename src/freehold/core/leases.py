@@ -289,7 +289,8 @@ class Leases:
                 soonest = min(soonest, pool.idle[0].last + self.limits.idle)
             if pool.idle or self._can_grow(pool):
                 for lease in pool.leases:
-                    if len(lease.inflight) > 1 and not lease.recalled and not lease.stalled:
+                    told = lease.recalled or lease.stalled or lease.broken
+                    if len(lease.inflight) > 1 and not told:
                         soonest = min(soonest, lease.last + self.limits.stall)
             elif pool.requests and not pool.queue:
                 soonest = min(soonest, self.machine.now + self.limits.idle)

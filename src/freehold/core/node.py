@@ -99,6 +99,8 @@ class Node(Machine):
     def on_up(self, peer: Peer, now: float, info: dict[str, Any]) -> None:
         if peer.kind != "worker":
             return
+        for owner in self.store.adopted_from():  # it may yet be handed what was theirs
+            self.send(peer, m.PROC_DOWN, owner, "it had died before", b"", False)
         if not self.workers.on_worker(peer, now, int(info.get("slot", 0))):
             peer.down = True  # its exit has been reported already
             self.peers.pop(peer.id, None)

@@ -10,9 +10,9 @@ daemon is asked.  The rules of this file:
    at worst a ticket that dies with its holder.
 3. References inside the arguments of a running task need no registration: the caller holds them
    until the task is done, and then takes over what the worker says it kept (``take_kept``).
-4. When a process dies its tickets go, and nobody registers it again: process ids never return.  When
-   an *owner* dies, its node adopts what other processes hold in shared memory; every other borrowed
-   row of it fails at once with ``OwnerDied``.
+4. When a process dies its tickets go, and nobody registers it again: process ids never return.
+   When an *owner* dies, its node adopts what other processes hold in shared memory; every other
+   borrowed row of it fails at once with ``OwnerDied``.
 """
 
 from __future__ import annotations

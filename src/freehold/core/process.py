@@ -66,8 +66,6 @@ class Process(Machine):
             self.owner.node = peer
             self.node_info = info
             self.client.leases.cpus = float(info.get("cpus", 1.0))
-        elif isinstance(peer.lease, Lease) and peer.lease.broken:
-            peer.lease.lossy = True
 
     def on_down(self, peer: Peer, now: float) -> None:
         """A connection is cut.  Only the node says who is dead; until then, nothing is decided."""
@@ -81,6 +79,7 @@ class Process(Machine):
             if isinstance(peer.lease, Lease):
                 peer.lease.broken = True
             self.send(node, m.KILL, peer.id, "its connection was lost", True)
+            peer.down = True  # what was under way may be lost, so it is not mended: one will end
 
     def deadline(self) -> float:
         return self.client.leases.deadline()

@@ -209,7 +209,7 @@ class Lease(Place):
     """One leased worker."""
 
     __slots__ = (
-        "blocked", "broken", "draining", "id", "last", "lossy", "low", "pool", "recalled",
+        "blocked", "broken", "draining", "id", "last", "low", "pool", "recalled",
         "stalled",
     )  # fmt: skip
 
@@ -221,7 +221,6 @@ class Lease(Place):
         self.low = 0  # topped up when no more than that many tasks are in flight
         self.blocked = False  # its task waits in `get`; it takes no more
         self.broken = False  # the connection is cut; the node will say what happened
-        self.lossy = False  # it was cut and came back: results may be missing
         self.draining = False  # reclaimed: returned when its last task is done
         self.recalled = False  # a RECALL is under way
         self.stalled = False  # silent for so long that what waited there was recalled

@@ -244,6 +244,10 @@ class Store:
                 self._free(stored)
 
     # -- as the owner of what it has adopted ------------------------------------------------------
+    def adopted_from(self) -> list[bytes]:
+        """The dead processes whose objects the node owns now."""
+        return sorted({stored.owner for stored, _ in self.adopted.values()})
+
     def on_register(
         self, peer: Peer, now: float, id: bytes, borrower: bytes, ticket: bytes
     ) -> None:

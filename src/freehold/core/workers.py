@@ -126,6 +126,7 @@ class Workers:
         for grant in self.queue:
             if grant.holder is peer and grant.request == request:
                 self.queue.remove(grant)
+                self.match(now)  # it may have held up those behind it
                 return
 
     def _needs(self, grant: Grant) -> list[tuple[str, float]]:

@@ -64,7 +64,6 @@ class Driver(Runtime):
     # -- start ------------------------------------------------------------------------------------
     def start(self) -> None:
         """Start the embedded node and connect to it."""
-        procs.open_standard_files()
         net.write_private(os.path.join(self.dir, "secret"), self.secret)
         node_address = os.path.join(self.dir, "node.sock")
         self.node_process = procs.start_python(NODE_CODE, self._node_config(node_address))
@@ -245,7 +244,9 @@ def init(options: dict[str, Any]) -> Driver:
         raise AlreadyInitialized(
             "freehold is running already; call freehold.shutdown() before another init()"
         )
-    driver = Driver(Config.make(options))
+    config = Config.make(options)
+    procs.open_standard_files()
+    driver = Driver(config)
     drops.clear()
     try:
         driver.start()

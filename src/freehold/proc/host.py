@@ -42,6 +42,7 @@ class Host(Links):
         self.spin = SPIN_MAX
         self.next_timer = NEVER
         self.closed = False
+        self.interrupted = False  # Ctrl-C came, and is kept until the next wait
         self.after: Callable[[], None] | None = None  # called, locked, after each batch
         self.late: deque[Callable[[], None]] = deque()  # to be called without the lock
         self._background: threading.Thread | None = None
@@ -193,6 +194,22 @@ class Host(Links):
 
     def _on_waker(self, mask: int, when: float) -> None:
         self.waker.clear()
+
+    def interrupt(self) -> None:
+        """Raise the Ctrl-C that was kept, in the main thread; others leave it alone."""
+        if threading.current_thread() is threading.main_thread():
+            self.interrupted = False
+            raise KeyboardInterrupt
+
+    def abandon(self) -> None:
+        """In a forked child: give up what is the parent's, without a word to anybody."""
+        self.closed = True
+        for port in list(self._open_ports):
+            port.link.close()
+        if self._listener is not None:
+            self._listener.close()
+        self.epoll.close()
+        self.waker.close()
 
     def close(self) -> None:
         """Close every connection.  The machine is not told."""

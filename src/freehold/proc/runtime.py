@@ -57,7 +57,6 @@ class Runtime(Host):
         self.arena: Arena | None = None
         self.root: Context = Context(clock.random_bytes(CONTEXT_BYTES))
         self.running: Run | None = None  # of a worker's main thread
-        self.interrupted = False
         self.loading: dict[int, list[Row]] = {}  # thread -> rows met while arguments are loaded
         self._sleepers: list[threading.Event] = []
         self.after = self._after
@@ -242,7 +241,7 @@ class Runtime(Host):
                         raise
                     return done()
                 if self.interrupted:
-                    self._interrupt()
+                    self.interrupt()
                 if until != NEVER and now() >= until and not done():
                     return False
                 if lend_at != NEVER and now() >= lend_at and not done():
@@ -256,12 +255,6 @@ class Runtime(Host):
                     self.process.executor.unblock()
                     self.flush()
         return True
-
-    def _interrupt(self) -> None:
-        """Ctrl-C is for the main thread; another one leaves it alone."""
-        if threading.current_thread() is threading.main_thread():
-            self.interrupted = False
-            raise KeyboardInterrupt
 
     def _wait_asleep(self, done: Callable[[], bool], until: float, rows: Sequence[Row]) -> bool:
         """Another thread pumps: sleep until it brings what we wait for, or leaves."""
@@ -288,7 +281,7 @@ class Runtime(Host):
                 event.wait(min(left, 0.05))
                 event.clear()
                 if self.interrupted:
-                    self._interrupt()
+                    self.interrupt()
             return True
         finally:
             with self.lock:
@@ -356,16 +349,6 @@ class Runtime(Host):
 
     def restless(self) -> bool:
         return bool(self.owner.rows)
-
-    def abandon(self) -> None:
-        """In a forked child: give up what is the parent's, without a word to anybody."""
-        self.closed = True
-        for port in list(self._open_ports):
-            port.link.close()
-        if self._listener is not None:
-            self._listener.close()
-        self.epoll.close()
-        self.waker.close()
 
     def _lost(self) -> bool:
         return bool(self.client.lost) or self.closed

@@ -243,11 +243,12 @@ class Worker(Runtime):
             with self.lock:
                 self.executor.finish_plain(run, value)
         else:
-            self._complete(run, self._results_or_failure(run, result))
+            del result
+            self._complete(run, self._placed_or_failure(run, value))
 
-    def _results_or_failure(self, run: Run, result: Any) -> list[Output]:
+    def _placed_or_failure(self, run: Run, packed: bytes | serial.Packed) -> list[Output]:
         try:
-            return self._results(run, result)
+            return [self._placed(run, 0, packed)]
         except Exception as error:
             return self._failure(run, error)
 
@@ -377,7 +378,10 @@ class Worker(Runtime):
         return [self._output(run, index, value) for index, value in enumerate(result)]
 
     def _output(self, run: Run, index: int, value: Any) -> Output:
-        packed = serial.dumps(value)
+        return self._placed(run, index, serial.dumps(value))
+
+    def _placed(self, run: Run, index: int, packed: bytes | serial.Packed) -> Output:
+        """A serialized result, inline or in the arena, with the references inside it."""
         if packed.__class__ is bytes and len(packed) <= self.inline_max:
             return INLINE, packed, []
         rows: list[Any] = []

@@ -309,7 +309,8 @@ class Env:
             for index in range(run.outputs):
                 id = ref_id(run.id, index)
                 own = self.acyclic(id, inside) if index == 0 else []
-                data = dump(Value(id, [self.world.events], self.export(own), padding))  # no two alike
+                unlike = [self.world.events]  # a second run's result is not the first's
+                data = dump(Value(id, unlike, self.export(own), padding))
                 rows = [ref.row for ref in own]
                 for row in rows:
                     row.handles += 1  # until the answer is sent

@@ -12,10 +12,12 @@ from typing import Any
 from freehold.core import messages as m
 from freehold.core.machine import NEVER, Machine, Peer
 from freehold.sim.links import End, connect
+from freehold.sim.values import Violation
 from freehold.sim.world import World
 from freehold.wire.codec import Reader, encode
 
 NODE_ADDRESS = "node.sock"
+LATE_MAX = 50  # a real process would spin meanwhile
 
 
 class Host:
@@ -36,6 +38,7 @@ class Host:
         self.seen: dict[bytes, Any] = {}  # the checkers' memory of this host
         self._planned = NEVER
         self._turns = 0
+        self._late = 0  # turns in a row that left a deadline in the past
         if address:
             world.listeners[address] = self
 
@@ -154,6 +157,9 @@ class Host:
         self.drain()
         machine.settle(now)
         self.next_timer = machine.deadline()
+        self._late = self._late + 1 if self.next_timer <= now else 0
+        if self._late > LATE_MAX:
+            raise Violation(f"{self}: its timer does not meet its deadline, {self.next_timer}")
         self.flush()
         self.after()
         self._look()

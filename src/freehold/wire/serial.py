@@ -117,7 +117,9 @@ def _by_value(name: str) -> bool:
 
 def _as_view(buffer: Any, format: str = "B", shape: tuple[int, ...] = ()) -> memoryview:
     view = memoryview(buffer).toreadonly().cast("B")
-    return view if format == "B" and len(shape) < 2 else view.cast(format, shape)  # type: ignore[call-overload]
+    if format == "B" and len(shape) < 2:
+        return view
+    return view.cast(format, shape)  # type: ignore[call-overload, no-any-return]
 
 
 def dumps(value: Any) -> bytes | Packed:
