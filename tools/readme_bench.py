@@ -66,9 +66,11 @@ def table(data: dict[str, Any]) -> str:
     machine, versions = data["machine"], data["versions"]
     known = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
     lines = [
-        f"Measured on {data['date'][:10]} with `{data['command']}`: {machine['cpus']} CPUs, "
-        f"{machine['python']}, {machine['kernel']}; medians of {data['repetitions']} interleaved "
-        f"repetitions with half the spread. {known}.",
+        (
+            f"Measured on {data['date'][:10]} with `{data['command']}`: {machine['cpus']} CPUs, "
+            f"{machine['python']}, {machine['kernel']}; medians of {data['repetitions']} interleaved "
+            f"repetitions with half the spread. {known}."
+        ),
         "",
         "| | freehold | Ray Core | best other | floor | freehold is | goal |",
         "|---|---|---|---|---|---|---|",

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from stateful import effort
-from wires import Wires
 
 from freehold.core.executor import Run
 from freehold.core.leases import Limits
@@ -19,6 +17,8 @@ from freehold.core.messages import FAILED, INLINE, PENDING
 from freehold.core.process import Process
 from freehold.core.rows import Row
 from freehold.sim.bench import function
+from stateful import effort
+from wires import Wires
 
 LIMITS = Limits(depth_max=4, ahead=1.0, stall=0.1, idle=0.2)
 WORKERS_MAX = 6  # in one example, with those that replace the dead
@@ -62,7 +62,7 @@ class Borrowing(RuleBasedStateMachine):
     def some_of(self, data: st.DataObject, rows: list[Row]) -> list[Row]:
         if not rows:
             return []
-        picked = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=2, unique=True))
+        picked = data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1, max_size=2))
         return list({rows[at].id: rows[at] for at in picked}.values())
 
     def fields(self, who: str, row: Row) -> Fields:
@@ -87,20 +87,23 @@ class Borrowing(RuleBasedStateMachine):
 
     # -- what user code does ----------------------------------------------------------------------
     @rule(data=st.data())
-    def put(self, data: st.DataObject) -> None:
-        who = self.someone(data, self.alive())
-        rows = self.some_of(data, self.held[who])
+    def put(self, data: st.DataObject, who: str = "") -> None:
+        who = who or self.someone(data, self.alive())
+        complete = [row for row in self.held[who] if self.complete(row.id)]
+        rows = self.some_of(data, complete) if data.draw(st.booleans()) else []
         id = self.wires.desks[who].context.next_id()
         row = self.process(who).owner.put(id, INLINE, self.value(who, rows), rows)
         row.handles += 1
         self.held[who].append(row)
         self.wires.settle()
 
-    @rule(data=st.data(), retries=st.sampled_from([0, 2, -1]))
-    def submit(self, data: st.DataObject, retries: int) -> None:
+    @rule(data=st.data(), retries=st.sampled_from([0, 2, -1]), how=st.integers(0, 3))
+    def submit(self, data: st.DataObject, retries: int, how: int) -> None:
         who = self.someone(data, self.alive())
-        nested = self.some_of(data, self.held[who])
-        deps = self.some_of(data, self.held[who])
+        if not self.held[who]:
+            self.put(data, who)
+        nested = self.some_of(data, self.held[who]) if how else []
+        deps = self.some_of(data, self.held[who]) if how == 1 else []
         id = self.wires.desks[who].context.next_id()
         self.args[id] = [self.fields(who, row) for row in nested]
         spec = function("f", retries=retries)
@@ -131,12 +134,16 @@ class Borrowing(RuleBasedStateMachine):
             self.process(who).owner.want(row)
         self.wires.settle()
 
+    def could_start(self) -> list[str]:
+        ready = [who for who in self.alive() if self.process(who).executor.queue]
+        return [who for who in ready if who not in self.running]
+
     @rule(data=st.data())
     def start(self, data: st.DataObject) -> None:
-        idle = [who for who in self.alive() if self.process(who).executor.queue]
-        idle = [who for who in idle if who not in self.running]
-        if idle:
-            self.begin(self.someone(data, idle))
+        if not self.could_start() and not self.running:
+            self.everything_arrives()
+        if self.could_start():
+            self.begin(self.someone(data, self.could_start()))
 
     def begin(self, who: str) -> None:
         run = self.process(who).executor.next()
@@ -147,15 +154,18 @@ class Borrowing(RuleBasedStateMachine):
         run.refs = list(rows)
         self.running[who] = (run, rows)
 
-    @precondition(lambda self: self.running)
     @rule(data=st.data(), raises=st.sampled_from([False] * 5 + [True]))
     def finish(self, data: st.DataObject, raises: bool) -> None:
         """Return references and keep some of those that came with the arguments."""
+        if not self.running:
+            self.start(data)
+        if not self.running:
+            return
         who = self.someone(data, list(self.running))
         _, rows = self.running[who]
         complete = [row for row in self.held[who] + rows if self.complete(row.id)]
-        inside = [] if raises else self.some_of(data, complete)
-        kept = [row for row in rows if data.draw(st.booleans())]
+        inside = [] if raises or data.draw(st.booleans()) else self.some_of(data, complete)
+        kept = [row for row in rows if data.draw(st.integers(0, 3))]
         self.end(who, inside, kept, raises)
 
     def complete(self, id: bytes) -> bool:
@@ -198,27 +208,32 @@ class Borrowing(RuleBasedStateMachine):
         self.wires.deliver()
         self.bury()
 
+    @precondition(lambda self: not self.wires.busy())
     @rule(seconds=st.sampled_from([0.01, 0.3]))
     def tick(self, seconds: float) -> None:
         self.wires.tick(seconds)
 
-    @precondition(lambda self: self.deaths < 2 and len(self.alive()) > 1)
+    @precondition(lambda self: self.deaths < 2 and len(self.wires.lines) > 20 * self.deaths + 15)
     @rule(data=st.data())
     def crash(self, data: st.DataObject) -> None:
         """A worker dies; what it had sent to others arrives before the news of its death."""
         self.deaths += 1
-        who = self.someone(data, self.alive()[1:])
+        who = self.someone(data, [who for who in self.alive() if who != "driver"] or ["driver"])
+        if who == "driver":
+            return
         for target in self.held:
             if self.wires.desks[target].alive:
                 self.wires.deliver(who, target)
         self.wires.kill(who)
         self.bury()
 
-    @precondition(lambda self: len(self.held) < WORKERS_MAX)
+    @precondition(lambda self: len(self.held) < WORKERS_MAX and self.starting())
     @rule()
     def spawn(self) -> None:
-        if any(worker.peer is None for worker in self.wires.node.workers.workers.values()):
-            self.new_worker()
+        self.new_worker()
+
+    def starting(self) -> bool:
+        return any(worker.peer is None for worker in self.wires.node.workers.workers.values())
 
     # -- what must hold ---------------------------------------------------------------------------
     @invariant()
@@ -241,8 +256,7 @@ class Borrowing(RuleBasedStateMachine):
             idle += 1
             self.wires.deliver()
             self.bury()
-            workers = self.wires.node.workers.workers.values()
-            if any(worker.peer is None for worker in workers):
+            if self.starting():
                 self.new_worker()
                 idle = 0
             for who in self.alive():
@@ -295,4 +309,4 @@ class Borrowing(RuleBasedStateMachine):
 
 
 TestBorrowing = Borrowing.TestCase
-TestBorrowing.settings = effort(60, 40)
+TestBorrowing.settings = effort(80, 50)

@@ -10,7 +10,6 @@ from typing import Any
 
 import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from stateful import effort
 
 from freehold.core import messages as m
 from freehold.core.machine import NEVER, Peer
@@ -18,6 +17,7 @@ from freehold.core.node import Node
 from freehold.core.workers import SPAWN_TRIES
 from freehold.wire import schema
 from freehold.wire.codec import Reader, encode
+from stateful import effort
 
 TOTAL = {"CPU": 3.0, "gpu": 1.0}
 CLIENTS = (b"client-a", b"client-b", b"client-c")

@@ -106,10 +106,9 @@ class Leases:
             lease = pool.idle.pop()
             lease.last = now
             self.push(pool.queue.popleft(), lease, now)
-        for lease in pool.leases:
-            if not pool.queue:
-                break
-            self.refill(lease, now)
+        for lease in list(pool.leases):  # a refill may give it back
+            if pool.queue or not lease.inflight:
+                self.refill(lease, now)
         if pool.queue:
             self.want(pool)
 

@@ -27,9 +27,7 @@ def watch(name: str, process: Process, seen: Seen) -> Seen:
         if before is not None and before[0] is row and before != now[key]:
             actor = row.more is not None and row.more.actor
             if not (actor and row.state == FAILED):  # an actor's address becomes its death
-                raise Violation(
-                    f"{name}: {row!r} is delivered twice: {before[1:]}, {row.data}"
-                )
+                raise Violation(f"{name}: {row!r} is delivered twice: {before[1:]}, {row.data}")
     outbox = max((len(peer.outbox) for peer in process.peers.values()), default=0)
     if outbox > QUEUE_MAX:
         raise Violation(f"{name}: {outbox} frames wait for one peer")
