@@ -68,7 +68,8 @@ def table(data: dict[str, Any]) -> str:
     lines = [
         (
             f"Measured on {data['date'][:10]} with `{data['command']}`: {machine['cpus']} CPUs, "
-            f"{machine['python']}, {machine['kernel']}; medians of {data['repetitions']} interleaved "
+            f"{machine['python']}, {machine['kernel']}; "
+            f"medians of {data['repetitions']} interleaved "
             f"repetitions with half the spread. {known}."
         ),
         "",
