@@ -1,4 +1,4 @@
-"""The bench with a wire for each direction of each connection, so that a test decides what overtakes.
+"""The bench with a wire for each direction of each connection: a test decides what overtakes what.
 
 Frames on one wire arrive in the order in which they were sent; between wires there is none.  A
 process that dies leaves what it has sent on its wires, and then their ends.  Every message is
@@ -39,10 +39,14 @@ class Wires(Bench):
         return super().add(name, slot)
 
     def spawn(self, *names: str) -> None:
-        """The node is asked for that many workers more, and they come."""
-        self.deliver("node")
+        """Everything arrives; the node has asked for that many workers more, and they come."""
+        self.deliver()
         for name in names:
             self.worker(name)
+
+    def starting(self) -> bool:
+        """Whether the node waits for a worker to come."""
+        return any(worker.peer is None for worker in self.node.workers.workers.values())
 
     def kill(self, name: str, code: int = -9) -> None:
         desk = self.desks[name]
@@ -106,7 +110,7 @@ class Wires(Bench):
 
     # -- frames in --------------------------------------------------------------------------------
     def deliver(self, *only: str) -> None:
-        """What is on the wire from one to another, or on all that lead to one; or all to the end."""
+        """What is on one wire, on all wires to one process, or all there is until it is quiet."""
         if len(only) == 2:
             for _ in range(len(self.wire(*only))):
                 if self.wire(*only):  # unless the receiver has died of the one before

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from freehold.core.arena import ALIGN, EXTENT_MIN, GRAIN, Extents, Heap, Ranges, round_up
+from stateful import effort
 
 SIZE = 64
 
@@ -119,9 +119,9 @@ class HeapModel(RuleBasedStateMachine):
 
 
 TestRanges = RangesModel.TestCase
-TestRanges.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestRanges.settings = effort(100, 30)
 TestHeap = HeapModel.TestCase
-TestHeap.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestHeap.settings = effort(150, 30)
 
 
 def test_free_ranges_are_reused_last_in_first_out() -> None:

@@ -276,7 +276,8 @@ class Borrowing(RuleBasedStateMachine):
             before = sum(map(len, found.values()))
             for who, mine in found.items():
                 for id in list(mine):
-                    row = self.process(who).owner.rows[id]
+                    row = self.process(who).owner.rows.get(id)
+                    assert row is not None, f"{who} has freed {id.hex()}, which is needed"
                     if row.owner is not None and row.owner.id in ids:
                         found[ids[row.owner.id]].add(id)
                     if row.state == INLINE:
@@ -309,4 +310,4 @@ class Borrowing(RuleBasedStateMachine):
 
 
 TestBorrowing = Borrowing.TestCase
-TestBorrowing.settings = effort(80, 50)
+TestBorrowing.settings = effort(150, 50)

@@ -289,4 +289,4 @@ class Grants(RuleBasedStateMachine):
 
 
 TestGrants = Grants.TestCase
-TestGrants.settings = effort(60, 40)
+TestGrants.settings = effort(200, 40)

@@ -371,3 +371,26 @@ def test_the_snapshot_counts() -> None:
     counts = bench.desks["driver"].process.snapshot()
     assert (counts["owned"], counts["pending"], counts["inflight"]) == (2, 1, 1)
     assert bench.node.snapshot()["objects"]["count"] == 0
+
+
+def test_a_task_that_is_tried_again_keeps_what_it_needs() -> None:
+    """The first try kept a reference; when that is on record, the second try still needs all."""
+    bench = ready(cpus=2)
+    bench.submit("driver", ["y"], function("make"))
+    bench.deliver()
+    bench.run("w1")
+    bench.put("w1", "inner", "7")
+    bench.finish("w1", "box", ["inner"])
+    bench.deliver()
+    bench.open("driver", "y")
+    bench.put("driver", "x", "bigvalue")
+    bench.submit("driver", ["a"], function("f", retries=2), deps=["x"], nested=["inner"])
+    task = bench.desks["driver"].refs["a"].task
+    assert task is not None
+    bench.drop("driver", "x")
+    bench.deliver()
+    driver = bench.desks["driver"].process
+    task.pin()
+    driver.owner.unpin(task)
+    assert task.links is not None, "it is not over"
+    assert driver.heap.used

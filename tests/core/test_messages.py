@@ -79,7 +79,7 @@ def test_nobody_handles_what_is_not_for_it() -> None:
     """A message that only the node is to get is unexpected in a process, and the reverse."""
     (node,), (process,) = machines("node"), machines("process")
     for message in MESSAGES:
-        named = {role for role in receivers(message)}
+        named = set(receivers(message))
         for machine, mine in ((node, {"node", "any"}), (process, PROCESS | {"any"})):
             handler = machine.handlers[message.op]  # type: ignore[attr-defined]
             taken = not handler.__qualname__.startswith("_unexpected")

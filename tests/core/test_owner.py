@@ -12,7 +12,6 @@ from collections import Counter
 from typing import Any
 
 import hypothesis.strategies as st
-from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from freehold.core import messages as m
@@ -23,6 +22,7 @@ from freehold.core.process import Process
 from freehold.core.rows import Row
 from freehold.sim.bench import Bench, function
 from freehold.wire.codec import Reader, encode
+from stateful import effort
 
 NAMES = ("a", "b", "c")
 
@@ -175,7 +175,7 @@ class OwnerModel(RuleBasedStateMachine):
 
 
 TestOwner = OwnerModel.TestCase
-TestOwner.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestOwner.settings = effort(100, 40)
 
 
 # -- by example -----------------------------------------------------------------------------------

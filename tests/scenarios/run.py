@@ -13,7 +13,7 @@ Commands (WHO is ``driver`` or a worker; a name with ``&`` goes inside a value, 
     WHO put NAME = value [&inside...]          a value that begins with "big" lives in the arena
     WHO get NAME                WHO open NAME (its references become held)      WHO drop NAME
     WHO run                     WHO finish value [&inside...] [keep=NAME,...]    ("!text" raises)
-    WHO block | unblock | show  WHO kill ACTOR
+    WHO block | unblock | show  WHO kill ACTOR        WHO extent BYTES (of the arena, for itself)
     deliver                     all there is, until it is quiet
     deliver WHO                 what WHO has been sent       deliver WHO -> WHO    ... by that one
     tick SECONDS                crash WHO                    cut WHO WHO (their connection)
@@ -107,6 +107,9 @@ class Script:
         elif verb == "kill":
             actors = bench.desks[who].process.client.actors
             actors.kill(actors.line(bench.desks[who].refs[tops[0]]))
+            bench.settle()
+        elif verb == "extent":
+            bench.desks[who].process.request_extent(int(tops[0]))
             bench.settle()
         elif verb == "block":
             executor.block(bench.desks[who].run)

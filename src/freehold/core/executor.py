@@ -129,9 +129,12 @@ class Executor:
         """Hold the row of a shared object while the run may read it."""
         row = self.owner.hold(id, owner, address)
         row.handles -= 1
-        row.holds += 1
         if row.state == PENDING:
             self.owner.resolve(row, SHARED, data)
+        elif row.data != data:  # this process knows the id of another run, as another object
+            row = Row(id, None, self.machine.peer(owner, address))
+            row.state, row.data = SHARED, data
+        row.holds += 1
         full.guards.append(row)
         return row
 

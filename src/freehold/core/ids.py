@@ -52,18 +52,23 @@ class Context:
     ``base`` is empty until the task submits something: most never do, and need no hash.
     """
 
-    __slots__ = ("base", "count", "task_id")
+    __slots__ = ("base", "contexts", "count", "task_id")
 
-    def __init__(self, base: bytes = b"", task_id: bytes = b"") -> None:
+    def __init__(
+        self, base: bytes = b"", task_id: bytes = b"", contexts: Contexts | None = None
+    ) -> None:
         self.base = base
         self.task_id = task_id
+        self.contexts = contexts
         self.count = 0
 
     def next_id(self) -> bytes:
         """The id of the next task or put of this context."""
         base = self.base
         if not base:
-            base = self.base = context_of(self.task_id)
+            contexts = self.contexts
+            made = context_of(self.task_id) if contexts is None else contexts.base(self.task_id)
+            base = self.base = made
         count = self.count
         self.count = count + 1
         return base + pack_index(count)

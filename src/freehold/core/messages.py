@@ -256,7 +256,7 @@ STATUS_REPLY = _message(
     "status: map",
 )  # fmt: skip
 LOG = _message(
-    "LOG", "node", "driver",
+    "LOG", "spawner, node", "node, driver",
     "Lines that a worker printed.",
     "pid: int",
     "name: str — what the worker is doing: the function's or the actor's name",

@@ -212,10 +212,8 @@ class Owner(References):
             self._confirmed(*handed)
 
     def _confirmed(self, row: Row, task: Task | None) -> None:
-        if task is not None and task.links is not None:
-            task.links.settling -= 1
-            if task.links.settling == 0:
-                self.let_go(task)
+        if task is not None:
+            self.unpin(task)
         self.unhold(row)
 
     def on_release(self, peer: Peer, now: float, tickets: list[list[bytes]]) -> None:

@@ -112,7 +112,7 @@ class References:
         links = task.links
         if links is not None:
             links.settling -= 1
-            if links.settling == 0:
+            if links.settling == 0 and task.rows[0].task is not task:  # else it is tried again
                 self.let_go(task)
 
     def lost_outputs(self, task: Task, worker: Peer) -> None:

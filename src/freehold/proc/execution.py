@@ -18,7 +18,7 @@ import cloudpickle
 from freehold.core import messages as m
 from freehold.core.client import RETRY
 from freehold.core.executor import Output, Run
-from freehold.core.ids import ref_id
+from freehold.core.ids import Contexts, ref_id
 from freehold.core.leases import Limits
 from freehold.core.messages import FAILED, INLINE, SHARED
 from freehold.core.rows import CONSTRUCTOR, METHOD
@@ -37,6 +37,8 @@ class Execution(Runtime):
     def __init__(self, secret: bytes, address: str, limits: Limits, inline_max: int) -> None:
         super().__init__(secret, "worker", address=address, limits=limits, inline_max=inline_max)
         self.executor = self.process.executor
+        self.contexts = Contexts()
+        self.root.contexts = self.contexts
         self.functions: dict[bytes, Callable[..., Any]] = {}
         self.names: dict[bytes, str] = {}
         self.actor: Any = None
@@ -198,7 +200,23 @@ class Execution(Runtime):
                 f"{len(result)} values" if isinstance(result, (tuple, list)) else repr(type(result))
             )
             raise ValueError(f"num_returns={run.outputs}, but the function returned {got}")
-        return [self._output(run, index, value) for index, value in enumerate(result)]
+        outputs: list[Output] = []
+        try:
+            for index, value in enumerate(result):
+                outputs.append(self._output(run, index, value))
+        except BaseException:
+            self._take_back(run, outputs)
+            raise
+        return outputs
+
+    def _take_back(self, run: Run, outputs: list[Output]) -> None:
+        """A later result failed: the earlier ones will not be sent."""
+        with self.lock:
+            for index, (state, data, rows) in enumerate(outputs):
+                if state == SHARED:
+                    self.owner.freed.append((ref_id(run.id, index), data))
+                for row in rows:
+                    self.owner.drop(row)
 
     def _output(self, run: Run, index: int, value: Any) -> Output:
         return self._placed(run, index, serial.dumps(value))
@@ -213,7 +231,13 @@ class Execution(Runtime):
             with self.lock:
                 for row in rows:
                     row.handles += 1  # until the answer is sent
-        state, data = self.place(ref_id(run.id, index), run.peer.id, packed)
+        try:
+            state, data = self.place(ref_id(run.id, index), run.peer.id, packed)
+        except BaseException:
+            with self.lock:
+                for row in rows:
+                    self.owner.drop(row)
+            raise
         return state, data, rows
 
     def failure_of(self, run: Run, error: BaseException) -> list[Output]:

@@ -110,8 +110,9 @@ class Links:
         port.link.close()
         self._open_ports.discard(port)
         peer = port.peer
-        if peer is not None and peer.port is port:
-            peer.port = None
+        if peer is not None:  # of two connections to it, either may have held what is lost
+            if peer.port is port:
+                peer.port = None
             self.machine.on_down(peer, when)
 
     def _hello(self) -> bytearray:

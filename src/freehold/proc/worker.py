@@ -99,7 +99,7 @@ class Worker(Execution):
                     threads.submit(self._execute_in_thread, run)
 
     def _execute_in_thread(self, run: Run) -> None:
-        task_context.set(Context(b"", run.id))
+        task_context.set(Context(b"", run.id, self.contexts))
         try:
             outputs = self.outputs_of(run)
         except SystemExit as stop:  # which would end only this thread
@@ -141,7 +141,7 @@ class Worker(Execution):
         loop.call_later(0.1, self._plan_timer, loop)
 
     async def _run_async(self, run: Run) -> None:
-        task_context.set(Context(b"", run.id))
+        task_context.set(Context(b"", run.id, self.contexts))
         outputs: list[Output] | None = None
         try:
             function = self.functions.get(run.key) or self.function_of(run)

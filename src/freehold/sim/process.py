@@ -157,13 +157,14 @@ class ProcessHost(Host):
 
     def _start(self, run: Run) -> None:
         self.world.note(f"{self.name} starts {brief(run.id)}")
+        if run.kind == CONSTRUCTOR:
+            self.ledger.homes.setdefault(run.id, []).append(self.machine.id)
         if self.world.chance(self.world.setup.crash_at_start):
             self.world.fault("crash at start")
             self.crash(-11)
             return
         if run.kind == CONSTRUCTOR:
             self.is_actor = True
-            self.ledger.homes.setdefault(run.id, []).append(self.machine.id)
             self.concurrency = run.options.get("max_concurrency") or 1
         self._launch(Execution(run, Context(self.contexts.base(run.id), run.id)))
 
