@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from sessions import until
 
 import freehold as fh
+from sessions import until
 
 
 @pytest.fixture
