@@ -21,7 +21,7 @@ def test_transcript(path: Path) -> None:
 
 
 def test_there_are_scenarios_and_no_empty_ones() -> None:
-    assert len(run.scenarios()) >= 8
+    assert len(run.scenarios()) >= 10
     for path in run.scenarios():
         text = path.read_text(encoding="utf-8")
         assert text.startswith("# ")

@@ -1,0 +1,119 @@
+"""A process and its node: deaths heard in any order, exits, status."""
+
+from __future__ import annotations
+
+import pytest
+
+from freehold.sim.bench import function
+from wires import Wires
+
+
+def handed_on_by_the_dead() -> Wires:
+    """The driver owns `x`; w1 has given it to w2, and died before it could register w2."""
+    wires = Wires(2.0)
+    wires.put("driver", "x", "1")
+    wires.submit("driver", ["a"], function("store"), nested=["x"])
+    wires.submit("driver", ["t"], function("user"))
+    wires.spawn("w1", "w2")
+    wires.deliver()
+    wires.run("w1")
+    wires.run("w2")
+    wires.drop("driver", "x")
+    wires.finish("w1", "stored", keep=["x"])
+    wires.deliver()
+    wires.tick(0.3)
+    wires.call("w2", function("fetch"), "c")
+    wires.deliver()
+    assert wires.run("w1") == "runs c"
+    wires.finish("w1", "here it is", inside=["x"])
+    assert wires.sent("w1", "driver") == ["REGISTER"]
+    wires.wire("w1", "driver").clear()
+    wires.deliver("w1", "w2")
+    wires.kill("w1")
+    wires.deliver("w1", "node")
+    wires.deliver("spawner", "node")
+    wires.open("w2", "c")
+    return wires
+
+
+def test_a_borrower_registers_by_itself_when_its_giver_may_not_have() -> None:
+    wires = handed_on_by_the_dead()
+    wires.deliver("node", "w2")
+    assert wires.sent("w2", "driver") == ["REGISTER"]
+    wires.deliver("w2", "driver")
+    wires.deliver()
+    wires.get("w2", "x")
+    wires.deliver()
+    assert wires.get("w2", "x") == "inline 1"
+
+
+def test_if_the_owner_hears_of_the_death_first_the_borrower_gets_an_error_and_does_not_hang() -> (
+    None
+):
+    wires = handed_on_by_the_dead()
+    wires.deliver("node", "driver")
+    wires.deliver()
+    wires.get("w2", "x")
+    wires.deliver()
+    assert wires.row("w2", "x").data[0] == "ObjectFreed"
+
+
+def test_a_suspicion_that_is_too_late_is_answered_with_the_death() -> None:
+    wires = Wires()
+    wires.call("driver", function("f"), "a")
+    wires.spawn("w1")
+    wires.deliver()
+    wires.run("w1")
+    wires.kill("w1")
+    wires.deliver("w1", "node")
+    wires.deliver("spawner", "node")
+    wires.deliver("w1", "driver")
+    wires.deliver()
+    assert len(wires.seen("PROC_DOWN")) == 2
+    assert wires.row("driver", "a").data[0] == "WorkerDied"
+
+
+def test_status_counts_what_every_process_has() -> None:
+    wires = Wires()
+    wires.call("driver", function("f"), "a", "b")
+    wires.put("driver", "x", "big")
+    wires.spawn("w1")
+    driver = wires.desks["driver"].process
+    request = driver.request_status()
+    wires.settle()
+    wires.deliver()
+    status = driver.statuses[request]
+    assert status is not None
+    assert status["references"] == 3
+    assert status["queued"] == 1
+    assert status["objects"]["count"] == 1
+    assert [each["state"] for each in status["processes"]] == ["up", "leased"]
+    assert status["resources"]["CPU"] == {"total": 1.0, "free": 0.0}
+
+
+def test_a_process_that_does_not_answer_does_not_hold_up_the_status() -> None:
+    wires = Wires()
+    wires.call("driver", function("f"), "a")
+    wires.spawn("w1")
+    driver = wires.desks["driver"].process
+    request = driver.request_status()
+    wires.settle()
+    wires.deliver("driver", "node")
+    wires.wire("node", "w1").clear()
+    wires.deliver()
+    assert driver.statuses[request] is None
+    wires.tick(wires.node.deadline() - wires.now)
+    wires.deliver()
+    assert driver.statuses[request] is not None
+
+
+@pytest.mark.parametrize("idle", [True, False])
+def test_a_worker_that_holds_something_ends_only_if_it_must(idle: bool) -> None:
+    wires = Wires()
+    wires.call("driver", function("f"), "a")
+    wires.spawn("w1")
+    wires.put("w1", "y", "1")
+    worker = wires.desks["w1"].process
+    assert worker.owner.node is not None
+    worker.on_exit(worker.owner.node, 0.0, idle)
+    assert worker.exiting == (not idle)
