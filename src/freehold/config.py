@@ -38,7 +38,7 @@ class Config(NamedTuple):
     prestart: int | None = None
     worker_idle_s: float = 2.0
     workers_max: int = 1000
-    depth_max: int = 128
+    depth_max: int = 512
     lease_idle_ms: float = 200.0
     reserve_bytes: int | None = None
     log_to_driver: bool = True

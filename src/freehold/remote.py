@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from freehold import options as opts
 from freehold.proc import session, start
-from freehold.proc.session import now, task_context
+from freehold.proc.session import BURST, now, task_context
 from freehold.ref import Ref
 from freehold.wire import serial
 
@@ -62,7 +62,10 @@ class RemoteFunction(Generic[P, R]):
             return self._submit(here, args, kwargs)  # type: ignore[no-any-return]
         with here.lock:
             row = here.client.submit(spec, (task_context.get() or here.root).next_id(), b"", now())
-            here.submitted()
+            if here.unflushed >= BURST or here.client.leases.lone or here.resting:
+                here.submitted()
+            else:
+                here.unflushed += 1
         ref: Ref[R] = _new(Ref)
         ref._row = row
         return ref

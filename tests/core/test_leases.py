@@ -47,14 +47,31 @@ def test_the_pace_is_learnt_quickly_downwards_and_slowly_upwards() -> None:
     wires.call("driver", spec, "a", "b", "c")
     wires.spawn("w1")
     paces = []
-    for took in (0.1, 0.0, 0.1):
+    for took in (0.1, 0.05, 0.1):
         wires.deliver()
         wires.run("w1")
         wires.now += took
         wires.finish("w1", "x")
         wires.deliver()
         paces.append(spec.pace)
-    assert paces == pytest.approx([0.1, 0.07, 0.073])
+    assert paces == pytest.approx([0.1, 0.085, 0.0865])
+
+
+def test_results_that_come_together_took_no_longer_than_a_worker_keeps_them_back() -> None:
+    wires, leases = bench()
+    spec = paced(None)
+    wires.call("driver", spec, "a", "b", "c")
+    wires.spawn("w1")
+    paces = []
+    for took in (0.1, 0.0, 0.1):  # the second comes with the first
+        wires.deliver()
+        wires.run("w1")
+        wires.now += took
+        wires.finish("w1", "x")
+        wires.deliver()
+        paces.append(spec.pace)
+    per_task = leases.limits.keep / 2
+    assert paces == pytest.approx([0.1, 0.1, 0.1 + (per_task - 0.1) * 0.3])
 
 
 def test_as_many_leases_are_requested_as_tasks_queue_but_no_more_than_could_be_granted() -> None:

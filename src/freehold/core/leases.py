@@ -21,6 +21,7 @@ from freehold.core.machine import NEVER, Machine, Peer
 from freehold.core.owner import Owner
 from freehold.core.rows import Lease, Pool, Shape, Spec, Task
 
+TINY = 20e-6  # seconds: joining a busy worker is cheaper than waking an idle one for less
 Push = Callable[[Task, Lease, float], None]
 Fail = Callable[[Task, str, str], None]
 
@@ -28,9 +29,10 @@ Fail = Callable[[Task, str, str], None]
 class Limits(NamedTuple):
     """Numbers that the host (or the simulator) chooses; seconds and counts."""
 
-    depth_max: int = 128  # tasks in flight on one lease
+    depth_max: int = 512  # tasks in flight on one lease
     ahead: float = 0.002  # seconds of work to keep in flight on one lease
     stall: float = 0.002  # a lease that is silent for so long may have its queue recalled
+    keep: float = 4e-4  # seconds for which a busy worker keeps results back, to send many at once
     idle: float = 0.2  # an unused lease is returned after that many seconds
     leases_max: int = 64  # leases requested at a time, whatever the node's size
 
@@ -75,30 +77,42 @@ class Leases:
         """Send a ready task to a worker, or queue it and see to leases."""
         pool = task.spec.pool or self.pool(task.spec)
         if not pool.queue:
+            pace = task.spec.pace
+            joined = False
+            if not pool.idle or (pace is not None and pace < TINY):
+                joined = self._join(task, pool, now)
+            if joined:
+                return
             if pool.idle:
                 lease = pool.idle.pop()
                 lease.last = now
                 self.lone = True
                 self.push(task, lease, now)
                 return
-            depth = self._depth(task.spec)
-            if depth > 1:
-                for lease in pool.leases:
-                    if len(lease.inflight) < depth and lease.usable:
-                        self.push(task, lease, now)
-                        return
         if not pool.queue:
             for lease in pool.leases:
                 lease.low = len(lease.inflight) >> 1
         pool.queue.append(task)
         self.want(pool)
 
+    def _join(self, task: Task, pool: Pool, now: float) -> bool:
+        """Send the task to a worker that has others already; False if none has room."""
+        pace = task.spec.pace
+        if pace is None:
+            return False
+        depth = self.limits.depth_max if pace < TINY else self._depth(task.spec)
+        for lease in pool.leases:
+            if 0 < len(lease.inflight) < depth and lease.usable:
+                self.push(task, lease, now)
+                return True
+        return False
+
     def _depth(self, spec: Spec) -> int:
         pace = spec.pace
         if pace is None:
             return 1
         ahead, most = self.limits.ahead, self.limits.depth_max
-        return most if pace * most <= ahead else 1 + int(ahead / pace)
+        return most if pace < TINY else min(most, 1 + int(ahead / pace))
 
     def dispatch(self, pool: Pool, now: float) -> None:
         """Send what is queued to whatever lease has room."""
@@ -145,14 +159,18 @@ class Leases:
         A lease is topped up when half of what it may have in flight is done, so that tasks travel
         in batches.
         """
-        took = now - lease.last
-        lease.last = now
-        pace = spec.pace
-        if pace is None:
-            spec.pace = took
+        if now > lease.last:  # the first of a batch
+            took = now - lease.last
+            if lease.batch > 1:  # they took a worker no longer than it keeps results back
+                took = min(took, self.limits.keep) / lease.batch
+            lease.last, lease.batch, lease.stalled = now, 1, False
+            pace = spec.pace
+            if pace is None:
+                spec.pace = took
+            else:
+                spec.pace = pace + (took - pace) * (0.3 if took < pace else 0.1)
         else:
-            spec.pace = pace + (took - pace) * (0.3 if took < pace else 0.1)
-        lease.stalled = False
+            lease.batch += 1
         if len(lease.inflight) <= lease.low:
             self.refill(lease, now)
 
@@ -166,7 +184,8 @@ class Leases:
                 continue
             pace = next(reversed(lease.inflight.values())).spec.pace or 0.0
             stalled = now - lease.last >= self.limits.stall
-            if stalled or (pool.idle and behind * pace > self.limits.ahead / 2):
+            uneven = pace > TINY and behind * pace > self.limits.ahead / 2
+            if stalled or (pool.idle and uneven):
                 lease.recalled = True
                 lease.stalled = stalled  # until its next result
                 assert lease.peer is not None

@@ -209,7 +209,7 @@ class Lease(Place):
     """One leased worker."""
 
     __slots__ = (
-        "blocked", "broken", "draining", "id", "last", "low", "pool", "recalled",
+        "batch", "blocked", "broken", "draining", "id", "last", "low", "pool", "recalled",
         "stalled",
     )  # fmt: skip
 
@@ -218,6 +218,7 @@ class Lease(Place):
         self.id = id
         self.pool = pool
         self.last = now  # of the last result, or of the first task after being idle
+        self.batch = 1  # results that came together with the last one
         self.low = 0  # topped up when no more than that many tasks are in flight
         self.blocked = False  # its task waits in `get`; it takes no more
         self.broken = False  # the connection is cut; the node will say what happened

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable
 from typing import Any
@@ -57,26 +58,35 @@ def submit(
 ) -> tuple[Row, ...]:
     """Submit a task of any kind; the rows of its results."""
     deps: list[tuple[int | str, Row]] = []
-    if any(isinstance(value, references) for value in args):
-        args = tuple(_without(enumerate(args), references, deps))
-    if any(isinstance(value, references) for value in kwargs.values()):
-        kwargs = dict(zip(kwargs, _without(kwargs.items(), references, deps), strict=True))
-    packed = serial.dumps((args, kwargs)) if args or kwargs else b""
     nested: list[Row] = []
-    if not isinstance(packed, bytes):
-        nested = [reference._row for reference in packed.refs]
-    with here.lock:
-        id = here.context().next_id()
+    packed: bytes | Packed
+    if not kwargs and args and all(value.__class__ is references for value in args):
+        deps = [(position, value._row) for position, value in enumerate(args)]
+        packed = _nothing(len(args))
+    else:
+        args = tuple(_without(enumerate(args), references, deps))
+        kwargs = dict(zip(kwargs, _without(kwargs.items(), references, deps), strict=True))
+        packed = serial.dumps((args, kwargs)) if args or kwargs else b""
+        if not isinstance(packed, bytes):
+            nested = [reference._row for reference in packed.refs]
     args_row = _place_arguments(here, packed)
     with here.lock:
         rows = here.client.submit_full(
-            spec, id,
+            spec, here.context().next_id(),
             b"" if args_row is not None else _joined(packed),
             now(),
             args_row=args_row, deps=deps, nested=nested, line=line,
         )  # fmt: skip
         here.submitted()
     return rows
+
+
+@functools.cache
+def _nothing(count: int) -> bytes:
+    """The serialized arguments of a call whose positional arguments are all references."""
+    packed = serial.dumps(((None,) * count, {}))
+    assert isinstance(packed, bytes)
+    return packed
 
 
 def _without(

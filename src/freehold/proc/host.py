@@ -24,7 +24,6 @@ SPIN_MIN = 2e-6
 TAKE_OVER = 1e-3  # seconds without a pump after which the background thread takes over
 TAKE_OVER_MAX = 4e-3  # the same, after a while of steady pumping
 REST = 0.02  # seconds: how long a dropped reference may wait when nothing else happens
-BURST = 64  # submissions between two flushes
 
 
 class Host(Links):
@@ -40,6 +39,7 @@ class Host(Links):
         self.pumps = 0
         self.resting = False  # the background thread sleeps in the selector
         self.spin = SPIN_MAX
+        self.bulk = False  # work comes in batches: latency does not matter, the core does
         self.next_timer = NEVER
         self.closed = False
         self.interrupted = False  # Ctrl-C came, and is kept until the next wait
@@ -100,7 +100,9 @@ class Host(Links):
         """Wait for events, at most until then, and handle them."""
         poll = self.epoll.poll
         events = poll(0, 64)
-        if not events:
+        if not events and self.bulk:
+            events = self._sleep(until, now())
+        elif not events:
             start = now()
             spin = self.spin
             end = start + spin

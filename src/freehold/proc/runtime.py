@@ -26,8 +26,8 @@ from freehold.errors import (
 )
 from freehold.io import clock
 from freehold.io.shm import Arena
-from freehold.proc.host import BURST, Host
-from freehold.proc.session import drops, now, task_context
+from freehold.proc.host import Host
+from freehold.proc.session import BURST, drops, now, task_context
 from freehold.wire import serial
 from freehold.wire.serial import Packed
 
@@ -67,20 +67,20 @@ class Runtime(Host):
         return task_context.get() or self.root
 
     def submitted(self) -> None:
-        """After a submission, locked: a lone message goes at once, a burst in batches."""
+        """After a submission, locked: a lone message goes at once, a burst in batches.
+
+        The hot paths call it only when one of its conditions holds, and count otherwise.
+        """
         leases = self.client.leases
+        self.unflushed += 1
         if leases.lone:
             leases.lone = False
             self.flush()
-        else:
-            unflushed = self.unflushed = self.unflushed + 1
-            if 1 < unflushed < BURST:
-                return
-            if unflushed > 1:
-                self.pumps += 1  # the background thread need not take over
-                self.flush()
-                self.poll_once()
-        if self.resting:  # it sleeps: the first of a burst must not wait for a second
+        elif self.unflushed > BURST:
+            self.pumps += 1  # the background thread need not take over
+            self.flush()
+            self.poll_once()
+        if self.resting:  # nobody else would see to the first of a burst
             self.waker.wake()
 
     def put(self, packed: bytes | Packed, contains: Sequence[Row]) -> Row:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from freehold.core.ids import Context
     from freehold.core.rows import Row
 
+BURST = 128  # submissions between two flushes
 now = clock.now
 drops: deque[Row] = deque()  # rows whose handle or view has died; appended to by any thread
 task_context: ContextVar[Context | None] = ContextVar("freehold_task", default=None)
