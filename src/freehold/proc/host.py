@@ -39,7 +39,6 @@ class Host(Links):
         self.pumps = 0
         self.resting = False  # the background thread sleeps in the selector
         self.spin = SPIN_MAX
-        self.bulk = False  # work comes in batches: latency does not matter, the core does
         self.next_timer = NEVER
         self.closed = False
         self.interrupted = False  # Ctrl-C came, and is kept until the next wait
@@ -100,9 +99,7 @@ class Host(Links):
         """Wait for events, at most until then, and handle them."""
         poll = self.epoll.poll
         events = poll(0, 64)
-        if not events and self.bulk:
-            events = self._sleep(until, now())
-        elif not events:
+        if not events:
             start = now()
             spin = self.spin
             end = start + spin

@@ -27,7 +27,6 @@ from freehold.proc.session import now, set_current, task_context
 from freehold.wire import serial
 
 FLUSH_COUNT = 64
-BULK = 8  # tasks: after so many at a time the worker sleeps at once, and leaves its core to others
 
 
 class Worker(Execution):
@@ -44,7 +43,6 @@ class Worker(Execution):
         self.loop: asyncio.AbstractEventLoop | None = None
         self._flush_at = 0.0
         self._unsent = 0
-        self._run = 0  # tasks since this worker last waited
         self._flush_planned = False
         self._active: dict[bytes, asyncio.Task[None]] = {}  # the loop itself keeps no task alive
         self._start_runs: Callable[[], object] = int  # of an async actor; until then, nothing
@@ -79,8 +77,6 @@ class Worker(Execution):
         with self.lock:
             self.flush()
         self._unsent = 0
-        self.bulk = self._run > BULK
-        self._run = 0
         with self.pump_lock:
             self.pumps += 1
             self.pumping = True
@@ -195,7 +191,6 @@ class Worker(Execution):
             self.complete(run, self.outputs_of(run))
         self.running = None
         self._unsent += 1
-        self._run += 1
         when = now()
         if self._unsent >= FLUSH_COUNT or when - self._flush_at > self.keep:
             self._unsent = 0

@@ -1,6 +1,5 @@
 """Calls, against any API shaped like Ray's: freehold and Ray run exactly this code."""
 
-import asyncio
 import importlib
 import os
 import signal
@@ -13,32 +12,13 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from .actors import Counter, Sleeper
 from .plan import IN_FLIGHT, Plan, Reading, doze, increment, nap, noop
 from .processes import settle
 
 BURST = 100
 NAPS = 400
 THREADS = 10
-
-
-class Counter:
-    """The actor."""
-
-    def __init__(self) -> None:
-        self.n = 0
-
-    def add(self, k: int) -> int:
-        """Add and tell."""
-        self.n += k
-        return self.n
-
-
-class Sleeper:
-    """The asynchronous actor."""
-
-    async def sleep(self) -> None:
-        """10 ms."""
-        await asyncio.sleep(0.01)
 
 
 @cache
