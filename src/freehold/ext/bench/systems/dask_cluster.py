@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from .actors import Counter
 from .plan import CPUS, IN_FLIGHT, Plan, Probe, System, doze, increment, nap, noop, size
-from .raylike import Counter, die_once
+from .raylike import die_once
 
 BURST = 20  # a scheduler round trip takes milliseconds
 NAPS = 100
