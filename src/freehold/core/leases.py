@@ -3,8 +3,9 @@
 A lease is one worker, held for one resource shape and reused for any task of that shape; once it is
 held, no daemon is on a task's path.  The rules:
 
-* An idle lease takes the next task at once.  A busy one takes more, up to a depth that follows the
-  measured duration: many short tasks in flight, long ones one at a time (``_depth``).
+* An idle lease takes the next task at once, unless the task is tiny and a busy lease has room
+  (``TINY``).  A busy one takes more, up to a depth that follows the measured duration: many short
+  tasks in flight, long ones one at a time (``_depth``).
 * While tasks queue, leases are requested, as many as the node could ever grant at a time.
 * Tasks stuck behind a long one are recalled as soon as another lease could run them
   (``rebalance``).
