@@ -31,9 +31,9 @@ from freehold.wire.codec import Reader, encode
 remote_module = importlib.import_module("freehold.remote")
 TASKS = 256
 # The most that one task may cost in both processes together; lower them when it gets cheaper.
-FRAMES_MAX = 22.5
-C_CALLS_MAX = 17.5
-BYTECODES_MAX = 895
+FRAMES_MAX = 16.5
+C_CALLS_MAX = 15.5
+BYTECODES_MAX = 765
 
 
 class Loop:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from freehold import options as opts
 from freehold.proc import session, start
-from freehold.proc.session import now, task_context
+from freehold.proc.session import BURST, now, task_context
 from freehold.ref import Ref
 from freehold.remote import wrap
 from freehold.wire import serial
@@ -169,13 +169,14 @@ class ActorMethod:
         with here.lock:
             id = (task_context.get() or here.root).next_id()
             row = here.client.call(self._line, spec, id, packed, now())
-            here.submitted()
+            if here.unflushed >= BURST or here.client.leases.lone or here.resting:
+                here.submitted()
+            else:
+                here.unflushed += 1
         return Ref(row)
 
     def _submit(self, here: Runtime, args: Any, kwargs: Any) -> Any:
-        from freehold.proc import calls  # here, so that `import freehold` is fast
-
-        rows = calls.submit(here, self._spec, args, kwargs, Ref, self._line)
+        rows = session.calls.submit(here, self._spec, args, kwargs, Ref, self._line)
         return wrap(rows, self._outputs)
 
     def _bind(self) -> Runtime:

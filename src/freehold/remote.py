@@ -71,8 +71,6 @@ class RemoteFunction(Generic[P, R]):
         return ref
 
     def _submit(self, here: Runtime, args: Any, kwargs: Any) -> Any:
-        from freehold.proc import calls  # here, so that `import freehold` is fast
-
         spec = self._spec
         if spec.outputs == 1:
             for value in args:
@@ -87,7 +85,7 @@ class RemoteFunction(Generic[P, R]):
                             row = here.client.submit(spec, id, packed, now())
                             here.submitted()
                         return Ref(row)
-        rows = calls.submit(here, spec, args, kwargs, Ref)
+        rows = session.calls.submit(here, spec, args, kwargs, Ref)
         return wrap(rows, spec.outputs)
 
     def _bind(self) -> Runtime:

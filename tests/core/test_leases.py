@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from freehold.core.leases import Leases, Limits
-from freehold.core.rows import Pool, Spec
+from freehold.core.rows import STALLED, Pool, Spec
 from freehold.sim.bench import function
 from wires import Wires
 
@@ -135,7 +135,7 @@ def test_a_stalled_lease_gives_back_all_that_waits_and_takes_no_more_until_it_an
     wires.finish("w1", "x")
     wires.deliver()
     lease = wires.desks["driver"].process.client.leases.pools
-    assert not any(each.stalled for pool in lease.values() for each in pool.leases)
+    assert not any(each.shut & STALLED for pool in lease.values() for each in pool.leases)
 
 
 def test_short_tasks_behind_one_that_does_not_stall_stay() -> None:

@@ -55,6 +55,21 @@ class Client:
         row.handles = 1
         task.rows = (row,)
         self.owner.rows[id] = row
+        if spec.room and spec.plain:  # a busy worker takes it, as it took the one before
+            lease = spec.lease
+            assert lease is not None
+            inflight = lease.inflight
+            if inflight and not lease.shut and not lease.pool.queue:
+                spec.room -= 1
+                inflight[id] = task
+                task.place = lease
+                peer = lease.peer
+                box = peer.outbox  # type: ignore[union-attr]
+                if not box:
+                    self.machine.dirty.append(peer)  # type: ignore[arg-type]
+                box.append((m.TASK, id, spec.digest, args))
+                return row
+            spec.room = 0
         pool = spec.pool
         if pool is not None and len(pool.queue) > pool.most:
             pool.queue.append(task)  # every lease that can be had is full, or asked for
@@ -76,21 +91,29 @@ class Client:
     ) -> tuple[Row, ...]:
         """Submit any task; the rows of its results, each with one handle."""
         task = Task(spec, args)
-        rows = task.rows = tuple(
-            Row(ref_id(id, output), task) for output in range(max(spec.outputs, 1))
-        )
+        rows: tuple[Row, ...]
+        if spec.outputs == 1:
+            rows = (Row(id, task),)
+        else:
+            rows = tuple(Row(ref_id(id, output), task) for output in range(max(spec.outputs, 1)))
+        task.rows = rows
         for row in rows:
             row.handles = 1 if spec.outputs else 0
             self.owner.rows[row.id] = row
         links = task.links = Links()
-        links.args_row, links.deps, links.nested, links.line = args_row, deps, nested, line
-        for row in links.rows():
-            row.holds += 1
+        links.args_row, links.deps, links.line = args_row, deps, line
+        held = links.held
+        held += nested
+        if args_row is not None:
+            held.append(args_row)
         for _, row in deps:
+            held.append(row)
             if row.state == PENDING:
                 row.extend().dependents.append(task)
                 links.missing += 1
                 self.owner.want(row)
+        for row in held:
+            row.holds += 1
         if line is not None:
             self.actors.call(line, task, now)
         elif not links.missing:
@@ -112,10 +135,11 @@ class Client:
 
     def start(self, task: Task, now: float) -> None:
         """Every dependency has come: run the task, unless one of them is an error."""
-        for _, row in task.deps:
-            if row.state == FAILED:
-                self.finish(task, FAILED, row.data)
-                return
+        if task.links is not None:
+            for _, row in task.links.deps:
+                if row.state == FAILED:
+                    self.finish(task, FAILED, row.data)
+                    return
         if task.spec.kind == CONSTRUCTOR:
             shape = (task.spec.cpus, task.spec.resources)
             self.leases.request(task, shape, actor=True)
@@ -162,27 +186,27 @@ class Client:
             self._push_full(task, peer)
 
     def _push_full(self, task: Task, peer: Peer) -> None:
-        spec = task.spec
-        for _, row in task.deps:
-            if row.state == FAILED:  # an actor's call, whose turn has come
-                self.finish(task, FAILED, row.data)
-                return
-        deps = [[position, *self._place_of(row)] for position, row in task.deps]
+        spec, links, me = task.spec, task.links, self.owner
         args: Any = task.args
         args_id = b""
-        if task.links is not None and task.links.args_row is not None:
-            args, args_id = task.links.args_row.data, task.links.args_row.id
-        frame = (
-            m.TASK_FULL, task.id, spec.digest, args, args_id, deps, spec.outputs, spec.kind,
-            spec.options,
-        )  # fmt: skip
-        self.machine.send(peer, *frame)
-
-    def _place_of(self, row: Row) -> list[Any]:
-        owner = row.owner
-        if owner is None:
-            return [row.id, self.machine.id, self.owner.address, row.state, row.data]
-        return [row.id, owner.id, owner.address, row.state, row.data]
+        deps: list[Any] = []
+        if links is not None:
+            for position, row in links.deps:
+                state, owner = row.state, row.owner
+                if state == FAILED:  # an actor's call, whose turn has come
+                    self.finish(task, FAILED, row.data)
+                    return
+                if owner is None:
+                    deps.append([position, row.id, self.machine.id, me.address, state, row.data])
+                else:
+                    deps.append([position, row.id, owner.id, owner.address, state, row.data])
+            if links.args_row is not None:
+                args, args_id = links.args_row.data, links.args_row.id
+        if not peer.down:
+            peer.outbox.append(
+                (m.TASK_FULL, task.rows[0].id, spec.digest, args, args_id, deps, spec.outputs,
+                 spec.kind, spec.options)
+            )  # fmt: skip
 
     # -- results --------------------------------------------------------------------------------
     def on_done(self, peer: Peer, now: float, id: bytes, value: bytes) -> None:
@@ -206,7 +230,10 @@ class Client:
             self.owner.resolve(row, INLINE, value)
             self.owner.settle(row)
         if place.__class__ is Lease:
-            self.leases.finished(place, task.spec, now)
+            if now > place.last or len(place.inflight) <= place.low:
+                self.leases.finished(place, task.spec, now)
+            else:
+                place.batch += 1
         elif not place.inflight and place.__class__ is Line:
             self.actors.answered(place)
 

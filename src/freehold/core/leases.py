@@ -20,7 +20,18 @@ from typing import NamedTuple
 from freehold.core import messages as m
 from freehold.core.machine import NEVER, Machine, Peer
 from freehold.core.owner import Owner
-from freehold.core.rows import Lease, Pool, Shape, Spec, Task
+from freehold.core.rows import (
+    BLOCKED,
+    BROKEN,
+    DRAINING,
+    GONE,
+    STALLED,
+    Lease,
+    Pool,
+    Shape,
+    Spec,
+    Task,
+)
 
 TINY = 20e-6  # seconds: joining a busy worker is cheaper than waking an idle one for less
 Push = Callable[[Task, Lease, float], None]
@@ -76,9 +87,18 @@ class Leases:
     # -- placing tasks --------------------------------------------------------------------------
     def place(self, task: Task, now: float) -> None:
         """Send a ready task to a worker, or queue it and see to leases."""
-        pool = task.spec.pool or self.pool(task.spec)
+        spec = task.spec
+        pool = spec.pool or self.pool(spec)
+        if spec.room:
+            busy = spec.lease
+            assert busy is not None
+            if busy.inflight and not busy.shut and not pool.queue:
+                spec.room -= 1
+                self.push(task, busy, now)
+                return
+            spec.room = 0
         if not pool.queue:
-            pace = task.spec.pace
+            pace = spec.pace
             joined = False
             if not pool.idle or (pace is not None and pace < TINY):
                 joined = self._join(task, pool, now)
@@ -101,10 +121,14 @@ class Leases:
         pace = task.spec.pace
         if pace is None:
             return False
-        depth = self.limits.depth_max if pace < TINY else self._depth(task.spec)
+        spec = task.spec
+        depth = self._depth(spec)
         for lease in pool.leases:
-            if 0 < len(lease.inflight) < depth and lease.usable:
+            count = len(lease.inflight)
+            if 0 < count < depth and not lease.shut:
                 self.push(task, lease, now)
+                if pace < TINY:  # those that follow need not ask
+                    spec.lease, spec.room = lease, depth - count - 1
                 return True
         return False
 
@@ -129,8 +153,8 @@ class Leases:
 
     def refill(self, lease: Lease, now: float) -> None:
         """Top up one lease, or declare it idle."""
-        if not lease.usable:
-            if lease.draining and not lease.inflight and not lease.broken:
+        if lease.shut:
+            if lease.shut & DRAINING and not lease.inflight and not lease.shut & BROKEN:
                 self.give_back(lease)
                 if lease.pool.queue:
                     self.want(lease.pool)
@@ -164,7 +188,8 @@ class Leases:
             took = now - lease.last
             if lease.batch > 1:  # they took a worker no longer than it keeps results back
                 took = min(took, self.limits.keep) / lease.batch
-            lease.last, lease.batch, lease.stalled = now, 1, False
+            lease.last, lease.batch = now, 1
+            lease.shut &= ~STALLED
             pace = spec.pace
             if pace is None:
                 spec.pace = took
@@ -181,14 +206,15 @@ class Leases:
             return
         for lease in pool.leases:
             behind = len(lease.inflight) - 1
-            if behind <= 0 or lease.recalled or lease.broken:
+            if behind <= 0 or lease.recalled or lease.shut & BROKEN:
                 continue
             pace = next(reversed(lease.inflight.values())).spec.pace or 0.0
             stalled = now - lease.last >= self.limits.stall
             uneven = pace > TINY and behind * pace > self.limits.ahead / 2
             if stalled or (pool.idle and uneven):
                 lease.recalled = True
-                lease.stalled = stalled  # until its next result
+                if stalled:
+                    lease.shut |= STALLED  # until its next result
                 assert lease.peer is not None
                 count = behind if stalled else (behind + 1) // 2
                 self.machine.send(lease.peer, m.RECALL, count)
@@ -204,7 +230,7 @@ class Leases:
             while pool.queue:
                 self.fail(pool.queue.popleft(), "NodeDied", self.lost)
             return
-        working = sum(1 for lease in pool.leases if lease.usable)
+        working = sum(1 for lease in pool.leases if not lease.shut)
         asked = len(pool.requests)
         while asked < len(pool.queue) and asked + working < pool.most:
             pool.requests.add(self.request(pool, pool.shape, False))
@@ -253,6 +279,7 @@ class Leases:
     def forget(self, lease: Lease) -> None:
         """Take the lease out of its pool."""
         pool = lease.pool
+        lease.shut |= GONE
         if lease in pool.leases:
             pool.leases.remove(lease)
         if lease in pool.idle:
@@ -275,7 +302,8 @@ class Leases:
         if not isinstance(lease, Lease):
             return
         lease.recalled = False
-        lease.blocked = lease.blocked or blocked
+        if blocked:
+            lease.shut |= BLOCKED
         for id in reversed(tasks):
             task = lease.inflight.pop(id, None)
             if task is not None:
@@ -288,14 +316,14 @@ class Leases:
     def on_unblocked(self, peer: Peer, now: float) -> None:
         lease = peer.lease
         if isinstance(lease, Lease):
-            lease.blocked = False
+            lease.shut &= ~BLOCKED
             self.refill(lease, now)
 
     def on_reclaim(self, peer: Peer, now: float, id: int) -> None:
         for pool in self.pools.values():
             for lease in pool.leases:
                 if lease.id == id:
-                    lease.draining = True
+                    lease.shut |= DRAINING
                     self.refill(lease, now)
                     return
 
@@ -308,7 +336,7 @@ class Leases:
                 soonest = min(soonest, pool.idle[0].last + self.limits.idle)
             if pool.idle or self._can_grow(pool):
                 for lease in pool.leases:
-                    told = lease.recalled or lease.stalled or lease.broken
+                    told = lease.recalled or lease.shut & (STALLED | BROKEN)
                     if len(lease.inflight) > 1 and not told:
                         soonest = min(soonest, lease.last + self.limits.stall)
             elif pool.requests and not pool.queue:

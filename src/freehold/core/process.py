@@ -16,7 +16,7 @@ from freehold.core.leases import Limits
 from freehold.core.machine import Machine, Peer
 from freehold.core.messages import FAILED, PENDING, SHARED, STATES
 from freehold.core.owner import Owner
-from freehold.core.rows import Lease
+from freehold.core.rows import BROKEN, Lease
 
 HEAP_RESERVE = 256 * 1024 * 1024  # bytes of empty extents that a process keeps warm for itself
 
@@ -77,7 +77,7 @@ class Process(Machine):
                 other.outbox.clear()
         elif not peer.down and node is not None:
             if isinstance(peer.lease, Lease):
-                peer.lease.broken = True
+                peer.lease.shut |= BROKEN
             self.send(node, m.KILL, peer.id, "its connection was lost", True)
             peer.down = True  # what was under way may be lost, so it is not mended: one will end
 

@@ -104,7 +104,7 @@ class References:
         """The task is over: it needs its arguments no longer."""
         links, task.links = task.links, None
         if links is not None:
-            for row in links.rows():
+            for row in links.held:
                 self.unhold(row)
 
     def unpin(self, task: Task) -> None:

@@ -109,8 +109,8 @@ class Spec:
     """
 
     __slots__ = (
-        "code", "cpus", "digest", "kind", "name", "options", "outputs", "pace", "plain", "pool",
-        "resources", "retries",
+        "code", "cpus", "digest", "kind", "lease", "name", "options", "outputs", "pace", "plain",
+        "pool", "resources", "retries", "room",
     )  # fmt: skip
 
     def __init__(
@@ -138,28 +138,22 @@ class Spec:
         self.plain = outputs == 1 and not self.options and kind != CONSTRUCTOR
         self.pace: float | None = None
         self.pool: Pool | None = None
+        self.lease: Lease | None = None  # the busy worker that takes the next tasks,
+        self.room = 0  # and how many of them before another look at the pool
 
 
 class Links:
     """The references that a task was submitted with; most tasks have none."""
 
-    __slots__ = ("args_row", "deps", "line", "missing", "nested", "settling")
+    __slots__ = ("args_row", "deps", "held", "line", "missing", "settling")
 
     def __init__(self) -> None:
         self.args_row: Row | None = None  # large arguments: an object of their own
         self.deps: Sequence[tuple[int | str, Row]] = ()  # top-level references: where, which
-        self.nested: Sequence[Row] = ()  # references inside the arguments
+        self.held: list[Row] = []  # all that the task keeps alive while it may run
         self.missing = 0  # deps without a value yet
         self.settling = 0  # hand-overs to confirm before the references may go
         self.line: Line | None = None  # of a call to an actor
-
-    def rows(self) -> list[Row]:
-        """Every row that the task keeps alive while it may run."""
-        rows = [row for _, row in self.deps]
-        rows += self.nested
-        if self.args_row is not None:
-            rows.append(self.args_row)
-        return rows
 
 
 class Task:
@@ -205,13 +199,18 @@ class Place:
 Queue = deque[Task]
 
 
+# Why a lease takes no more tasks: bits of ``Lease.shut``.
+BLOCKED = 1  # its task waits in `get`
+BROKEN = 2  # the connection is cut; the node will say what happened
+DRAINING = 4  # reclaimed: returned when its last task is done
+STALLED = 8  # silent for so long that what waited there was recalled
+GONE = 16  # returned, or its worker is dead
+
+
 class Lease(Place):
     """One leased worker."""
 
-    __slots__ = (
-        "batch", "blocked", "broken", "draining", "id", "last", "low", "pool", "recalled",
-        "stalled",
-    )  # fmt: skip
+    __slots__ = ("batch", "id", "last", "low", "pool", "recalled", "shut")
 
     def __init__(self, id: int, peer: Peer, pool: Pool, now: float) -> None:
         super().__init__(peer)
@@ -220,16 +219,8 @@ class Lease(Place):
         self.last = now  # of the last result, or of the first task after being idle
         self.batch = 1  # results that came together with the last one
         self.low = 0  # topped up when no more than that many tasks are in flight
-        self.blocked = False  # its task waits in `get`; it takes no more
-        self.broken = False  # the connection is cut; the node will say what happened
-        self.draining = False  # reclaimed: returned when its last task is done
         self.recalled = False  # a RECALL is under way
-        self.stalled = False  # silent for so long that what waited there was recalled
-
-    @property
-    def usable(self) -> bool:
-        """Whether it may be sent tasks."""
-        return not (self.blocked or self.broken or self.draining or self.stalled)
+        self.shut = 0  # why it may not be sent tasks; 0 if it may
 
 
 class Pool:

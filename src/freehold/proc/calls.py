@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import sys
 from collections.abc import Iterable
 from typing import Any
 
 from freehold.core.messages import SHARED
 from freehold.core.rows import CONSTRUCTOR, FUNCTION_TASK, METHOD, Line, Row, Spec
+from freehold.proc import session
 from freehold.proc.runtime import Runtime
 from freehold.proc.session import now
 from freehold.wire import serial
@@ -60,21 +62,26 @@ def submit(
     deps: list[tuple[int | str, Row]] = []
     nested: list[Row] = []
     packed: bytes | Packed
-    if not kwargs and args and all(value.__class__ is references for value in args):
-        deps = [(position, value._row) for position, value in enumerate(args)]
+    args_row: Row | None = None
+    if args and not kwargs:
+        for value in args:
+            if value.__class__ is not references:
+                break
+            deps.append((len(deps), value._row))  # type: ignore[attr-defined]
+    if deps and len(deps) == len(args):
         packed = _nothing(len(args))
     else:
+        deps.clear()
         args = tuple(_without(enumerate(args), references, deps))
         kwargs = dict(zip(kwargs, _without(kwargs.items(), references, deps), strict=True))
         packed = serial.dumps((args, kwargs)) if args or kwargs else b""
         if not isinstance(packed, bytes):
             nested = [reference._row for reference in packed.refs]
-    args_row = _place_arguments(here, packed)
+        args_row = _place_arguments(here, packed)
+        packed = b"" if args_row is not None else _joined(packed)
     with here.lock:
         rows = here.client.submit_full(
-            spec, here.context().next_id(),
-            b"" if args_row is not None else _joined(packed),
-            now(),
+            spec, here.context().next_id(), packed, now(),
             args_row=args_row, deps=deps, nested=nested, line=line,
         )  # fmt: skip
         here.submitted()
@@ -114,3 +121,6 @@ def _place_arguments(here: Runtime, packed: bytes | Packed) -> Row | None:
     row = here.put(packed, ())
     assert row.state == SHARED
     return row
+
+
+session.calls = sys.modules[__name__]

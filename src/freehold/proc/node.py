@@ -24,6 +24,7 @@ from freehold.proc.session import now
 
 RESERVE_STEP = 2 * 1024 * 1024
 RESERVE_PAUSE = 2e-3  # seconds between two steps, so that nobody waits for this daemon
+BUSY_PAUSE = 0.1  # the same while workers are leased
 QUIET_AFTER = 0.3  # seconds after the start, or after a new extent
 
 
@@ -75,7 +76,8 @@ class NodeHost(Host):
         """Allocate and clear some pages ahead of demand; False when there are enough.
 
         It is left for quiet times: while objects arrive, their writers need the memory's bandwidth,
-        and what they lack is allocated without clearing (``_reserve``).
+        and what they lack is allocated without clearing (``_reserve``); while tasks run, they need
+        the processor.
         """
         high, start = self.store.extents.high, self.store.reserved
         if high != self._high:
@@ -86,6 +88,8 @@ class NodeHost(Host):
         if step <= 0:
             return False
         if now() >= self.quiet_at:
+            if self.node.workers.leases:
+                self.quiet_at = now() + BUSY_PAUSE
             try:
                 self.arena.prepare(start, step)
             except OSError:
@@ -100,7 +104,7 @@ class NodeHost(Host):
         self._finish(now())
         self.quiet_at = now() + QUIET_AFTER
         while not self.node.finished and self.node.spawner.port is not None:
-            self.pump(now() + RESERVE_PAUSE if self.reserve_some() else NEVER)
+            self.pump(max(now() + RESERVE_PAUSE, self.quiet_at) if self.reserve_some() else NEVER)
 
 
 def main() -> None:

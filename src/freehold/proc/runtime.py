@@ -182,14 +182,18 @@ class Runtime(Host):
 
     def wait_rows(self, rows: Sequence[Row], until: float = NEVER) -> bool:
         """Pump until none of the rows is pending, or one has failed; False when time is over."""
+        owner = self.owner
         with self.lock:
             for row in rows:
-                if row.state == PENDING and row.owner is not None:
-                    self.owner.want(row)
-        owner = self.owner
+                state = row.state
+                if state == PENDING:
+                    if row.owner is not None:
+                        owner.want(row)
+                elif state == FAILED:
+                    return True
+            seen = owner.failures
         remaining = iter(rows)
         at = next(remaining, None)
-        seen = -1
 
         def done() -> bool:
             nonlocal at, seen

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from freehold.core.ids import Context
     from freehold.core.rows import Row
 
-BURST = 128  # submissions between two flushes
+BURST = 64  # submissions between two flushes
 now = clock.now
 drops: deque[Row] = deque()  # rows whose handle or view has died; appended to by any thread
 task_context: ContextVar[Context | None] = ContextVar("freehold_task", default=None)
 current_runtime: Any = None  # a proc.runtime.Runtime, which imports this file
+calls: Any = None  # the module proc.calls, once there has been a runtime
 
 
 def current() -> Any:
