@@ -2,313 +2,42 @@
 
 A frame on the wire is a msgpack array of messages; a message is the array ``[opcode, *fields]``.
 ``docs/protocol.md`` is generated from ``MESSAGES``; the receiving handler's signature is the schema
-that is enforced.  To add a message: append a row here, handle it in a core machine, and raise
-``VERSION`` when an older peer could misread the change.
+that is enforced.  To add a message: append a row to one of the two files imported here, handle it
+in a core machine, and raise ``VERSION`` when an older peer could misread the change.
 
 States of a value, as sent: ``PENDING``, ``INLINE`` (``data`` is the serialized value), ``SHARED``
-(``data`` is its place in the arena, ``[holder, offset, size]``) and ``FAILED`` (``data`` is a
+(``data`` is its place in the arena, ``[holder, offset, size, node]``) and ``FAILED`` (``data`` is a
 serialized exception, or ``[class name, text]`` where a daemon or a core machine made it).
 A *ref* field is ``[id, owner, owner address, ticket]``.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-VERSION = 1
-
-PENDING, INLINE, SHARED, FAILED = range(4)
-STATES = ("pending", "inline", "shared", "failed")
-
-
-class Message(NamedTuple):
-    """One row of the protocol: see the module's docstring."""
-
-    op: int
-    name: str
-    sender: str
-    receiver: str
-    fields: tuple[str, ...]
-    doc: str
-
-
-MESSAGES: list[Message] = []
-
-
-def _message(name: str, sender: str, receiver: str, doc: str, *fields: str) -> int:
-    op = len(MESSAGES)
-    MESSAGES.append(Message(op, name, sender, receiver, fields, doc))
-    return op
-
-
-HELLO = _message(
-    "HELLO", "any", "any",
-    "First on every connection, after authentication: who speaks.",
-    "proc: bytes — the sender's process id",
-    "kind: str — driver, worker, node or tool",
-    "pid: int — its operating system process",
-    "address: str — where it can be dialled, '' if nowhere",
-    "info: map — the node answers with its resources and limits",
-)  # fmt: skip
-BYE = _message("BYE", "process", "node", "The sender leaves in good order.")
-
-# -- tasks: the caller and the worker it has leased, with no daemon between them
-FUNCTION = _message(
-    "FUNCTION", "caller", "worker",
-    "A function or class, once per worker; later messages name it by digest.",
-    "digest: bytes — blake2b of the code",
-    "name: str — for messages to people",
-    "code: bytes — cloudpickle, opaque to all but the two user processes",
-)  # fmt: skip
-TASK = _message(
-    "TASK", "caller", "worker",
-    "Run a function (or the actor's method) whose arguments hold no references; one result.",
-    "task: bytes — TaskId",
-    "key: bytes — digest of the function, or the method's name",
-    "args: bytes — serialized (args, kwargs); empty if there are none",
-)  # fmt: skip
-TASK_FULL = _message(
-    "TASK_FULL", "caller", "worker",
-    "The same, in general.",
-    "task: bytes — TaskId",
-    "key: bytes — digest of the function, or the method's name",
-    "args: bytes | place — serialized (args, kwargs), inline or in the arena",
-    "args_id: bytes — the RefId of the arguments in the arena, else empty",
-    "deps: list — [id, owner, owner address, state, data] of each top-level reference",
-    "outputs: int — how many results it has",
-    "kind: int — 0 a function, 1 an actor's constructor, 2 an actor's method",
-    "options: map — max_concurrency, name, memory",
-)  # fmt: skip
-RECALL = _message(
-    "RECALL", "caller", "worker",
-    "Give back up to that many tasks that have not started, from the queue's tail.",
-    "count: int",
-)  # fmt: skip
-DONE = _message(
-    "DONE", "worker", "caller",
-    "The one result, small and free of references; nothing of the arguments was kept.",
-    "task: bytes — TaskId",
-    "value: bytes — serialized",
-)  # fmt: skip
-DONE_FULL = _message(
-    "DONE_FULL", "worker", "caller",
-    "The results, in general.",
-    "task: bytes — TaskId",
-    "outputs: list — [state, data, contained refs] of each result",
-    "kept: list — refs that came with the task and that the worker still holds",
-)  # fmt: skip
-RETURNED = _message(
-    "RETURNED", "worker", "caller",
-    "Tasks that were not started and now will not be: recalled, or stuck behind a blocked one.",
-    "tasks: list — TaskIds",
-    "blocked: bool — send no more until UNBLOCKED",
-)  # fmt: skip
-UNBLOCKED = _message(
-    "UNBLOCKED", "worker", "caller",
-    "The task that waited in `get` runs again; more tasks may be sent.",
-)  # fmt: skip
-
-# -- references: holders and the owner
-REGISTER = _message(
-    "REGISTER", "holder", "owner",
-    "`borrower` now holds the reference too.  Sent by whoever handed it on, who keeps its own "
-    "hold until REGISTERED.  Each ticket is registered once and released once, in any order.",
-    "id: bytes — RefId",
-    "borrower: bytes — ProcId",
-    "ticket: bytes — names this hand-over",
-)  # fmt: skip
-REGISTERED = _message(
-    "REGISTERED", "owner", "holder",
-    "The hand-over is on record.",
-    "ticket: bytes",
-)  # fmt: skip
-RELEASE = _message(
-    "RELEASE", "borrower", "owner",
-    "The borrower holds these no longer.",
-    "tickets: list — [id, ticket] pairs",
-)  # fmt: skip
-PULL = _message(
-    "PULL", "borrower", "owner",
-    "Send the values, or the error, as soon as each is known.",
-    "ids: list — RefIds",
-)  # fmt: skip
-VALUE = _message(
-    "VALUE", "owner", "borrower",
-    "A value that was pulled.",
-    "id: bytes — RefId",
-    "state: int",
-    "data: bytes | place | error",
-    "contains: list — refs inside the value, already registered for the receiver",
-)  # fmt: skip
-
-# -- processes and their node
-LEASE = _message(
-    "LEASE", "process", "node",
-    "Lease a worker.",
-    "request: int — the sender's number for it",
-    "cpus: float — CPUs it occupies while it runs",
-    "actor: bool — the worker becomes an actor and is never shared or reused",
-    "resources: map — custom resources",
-)  # fmt: skip
-LEASE_CANCEL = _message(
-    "LEASE_CANCEL", "process", "node", "The request is no longer needed.", "request: int"
+from freehold.core.messages_cluster import *  # noqa: F403 (in the order of the opcodes)
+from freehold.core.messages_process import *  # noqa: F403 (the table in one name space)
+from freehold.core.opcodes import (
+    FAILED,
+    INLINE,
+    MESSAGES,
+    PENDING,
+    SHARED,
+    STATES,
+    VERSION,
+    Message,
 )
-LEASE_RETURN = _message(
-    "LEASE_RETURN", "process", "node",
-    "The lease is over.",
-    "lease: int",
-    "reuse: bool — false: end the worker",
-)  # fmt: skip
-GRANT = _message(
-    "GRANT", "node", "process",
-    "A worker is leased to the receiver.",
-    "request: int",
-    "lease: int",
-    "proc: bytes — the worker",
-    "address: str — where to dial it",
-)  # fmt: skip
-DENIED = _message(
-    "DENIED", "node", "process",
-    "The request can never be satisfied.",
-    "request: int",
-    "reason: str",
-)  # fmt: skip
-RECLAIM = _message(
-    "RECLAIM", "node", "process",
-    "Somebody waits for resources: send no more tasks there, and return it when it is empty.",
-    "lease: int",
-)  # fmt: skip
-BLOCKED = _message(
-    "BLOCKED", "worker", "node",
-    "The running task waits in `get` (its CPUs are lent on), or runs again.",
-    "blocked: bool",
-)  # fmt: skip
-EXTENT = _message(
-    "EXTENT", "process", "node",
-    "Grant a range of the arena.",
-    "request: int",
-    "size: int — bytes",
-)  # fmt: skip
-EXTENT_GRANT = _message(
-    "EXTENT_GRANT", "node", "process",
-    "The range; size 0 means that the arena is full.",
-    "request: int",
-    "offset: int",
-    "size: int — bytes",
-    "warm: bool — its pages have been written before",
-    "reason: str — who holds what, when it was refused",
-)  # fmt: skip
-EXTENT_BACK = _message(
-    "EXTENT_BACK", "process", "node", "The extent holds nothing any more.", "offset: int"
-)
-TRIM = _message(
-    "TRIM", "node", "process", "Memory is short: give back the extents kept in reserve."
-)
-SEAL = _message(
-    "SEAL", "process", "node",
-    "An object is complete in the arena.",
-    "id: bytes — RefId",
-    "owner: bytes — ProcId",
-    "offset: int",
-    "size: int — bytes",
-)  # fmt: skip
-FREE = _message(
-    "FREE", "owner", "node",
-    "The objects are no longer referred to.",
-    "objects: list — [id, holder] pairs",
-)  # fmt: skip
-FREED = _message(
-    "FREED", "node", "holder",
-    "Objects in the receiver's extents were freed by their owners; the memory is its own again.",
-    "offsets: list",
-)  # fmt: skip
-HELD = _message(
-    "HELD", "process", "node",
-    "Answer to PROC_DOWN with orphans: what this process still holds of the dead owner's.",
-    "owner: bytes — the dead process",
-    "refs: list — [id, ticket] pairs; the node owns these now",
-)  # fmt: skip
-KILL = _message(
-    "KILL", "process", "node",
-    "End that worker now; or, when it is only suspected because a connection to it broke, unless "
-    "its own exit explains that within a moment.",
-    "proc: bytes",
-    "reason: str",
-    "suspected: bool",
-)  # fmt: skip
-PROC_DOWN = _message(
-    "PROC_DOWN", "node", "process",
-    "A process died.  The node is the authority: nobody else declares it.",
-    "proc: bytes",
-    "reason: str — pid, signal or exit code, last output",
-    "started: bytes — the last task that it had started",
-    "orphans: bool — it owned objects in the arena: answer with HELD",
-)  # fmt: skip
-STATUS = _message(
-    "STATUS", "any", "any",
-    "Describe yourself.  The node asks every process before it answers.",
-    "request: int",
-)  # fmt: skip
-STATUS_REPLY = _message(
-    "STATUS_REPLY", "any", "any",
-    "The sender's tables, for people and for `freehold status`.",
-    "request: int",
-    "status: map",
-)  # fmt: skip
-LOG = _message(
-    "LOG", "spawner, node", "node, driver",
-    "Lines that a worker printed.",
-    "pid: int",
-    "name: str — what the worker is doing: the function's or the actor's name",
-    "stream: str — out or err",
-    "lines: list",
-)  # fmt: skip
-LABEL = _message(
-    "LABEL", "worker", "node", "What the worker runs now, for status and logs.", "name: str"
-)
-EXIT = _message(
-    "EXIT", "node", "worker",
-    "End in good order.  A worker that is merely idle declines while others may hold what it owns.",
-    "idle: bool — it is ended only because it is idle",
-)  # fmt: skip
-STAY = _message("STAY", "worker", "node", "Not now: references that this worker owns are in use.")
 
-# -- the node daemon and its process spawner: a near peer, the same mechanism
-SPAWN = _message("SPAWN", "node", "spawner", "Start a worker.", "slot: int — 1, 2, ...")
-SPAWNED = _message("SPAWNED", "spawner", "node", "It runs.", "slot: int", "pid: int")
-SPAWN_FAILED = _message(
-    "SPAWN_FAILED", "spawner", "node", "It could not be started.", "slot: int", "reason: str"
-)
-EXITED = _message(
-    "EXITED", "spawner", "node",
-    "It has exited.",
-    "slot: int",
-    "code: int — exit code, or minus the signal",
-    "tail: str — the last lines it printed",
-    "started: bytes — the last task it had started, else empty",
-)  # fmt: skip
-RESERVE = _message(
-    "RESERVE", "node", "arena",
-    "Allocate the arena's pages up to that offset, so that writing there cannot fail.",
-    "end: int",
-)  # fmt: skip
-RESERVED = _message(
-    "RESERVED", "arena", "node",
-    "Done, or why not.",
-    "end: int — as asked",
-    "reason: str — '' if it is done",
-)  # fmt: skip
-SIGNAL = _message("SIGNAL", "node", "spawner", "Send it a signal.", "slot: int", "signal: int")
-DRAIN = _message(
-    "DRAIN", "driver, node", "node, spawner",
-    "Forward what workers have printed until now, then answer.",
-    "request: int",
-)  # fmt: skip
-DRAINED = _message(
-    "DRAINED", "spawner, node", "node, driver",
-    "Every LOG until then has been sent.",
-    "request: int",
-)  # fmt: skip
+__all__ = [
+    "FAILED",
+    "INLINE",
+    "MESSAGES",
+    "NAMES",
+    "OPCODES",
+    "PENDING",
+    "SHARED",
+    "STATES",
+    "VERSION",
+    "Message",
+]
 
 OPCODES = len(MESSAGES)
 NAMES = tuple(message.name for message in MESSAGES)

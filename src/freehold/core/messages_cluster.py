@@ -1,0 +1,187 @@
+"""Messages between machines: nodes and their head, leases elsewhere, objects between nodes."""
+
+from __future__ import annotations
+
+from freehold.core import messages_process as _before  # noqa: F401 (its opcodes come first)
+from freehold.core.opcodes import message
+
+# -- the cluster: nodes and their head (``core.head``, ``core.members``)
+JOINED = message(
+    "JOINED", "head", "node",
+    "Answer to a node's HELLO: it is a member from now on.",
+    "epoch: int — raised by every change of the membership",
+    "nodes: list — [id, address, total, labels, free] of every member",
+)  # fmt: skip
+REFUSED = message(
+    "REFUSED", "head", "node",
+    "The node may not join, or is a member no longer: its identity is dead and never returns.",
+    "reason: str",
+)  # fmt: skip
+NODE_UP = message(
+    "NODE_UP", "head", "node",
+    "A node has joined.",
+    "epoch: int",
+    "node: bytes",
+    "address: str",
+    "total: map — resource -> amount",
+    "labels: map",
+)  # fmt: skip
+NODE_DOWN = message(
+    "NODE_DOWN", "head, node", "node, process",
+    "A node is dead, with all its processes and objects.  The head is the authority; a node tells "
+    "its processes.",
+    "epoch: int",
+    "node: bytes",
+    "reason: str",
+)  # fmt: skip
+REPORT = message(
+    "REPORT", "node", "head",
+    "What is free, when it has changed; and in any case now and then, as a sign of life.",
+    "free: map — resource -> amount",
+    "waiting: int — lease requests in its queue",
+)  # fmt: skip
+GOSSIP = message(
+    "GOSSIP", "head", "node",
+    "What nodes have reported since the last GOSSIP.",
+    "nodes: list — [id, free, waiting]",
+)  # fmt: skip
+LEAVE = message("LEAVE", "node", "head", "The node has drained, and leaves in good order.")
+RETIRE = message(
+    "RETIRE", "tool, head", "head, node",
+    "Drain: take no more leases, move objects off, let tasks finish, then LEAVE.",
+    "node: bytes",
+)  # fmt: skip
+DIRECTORY = message(
+    "DIRECTORY", "process, node", "node, head",
+    "A question to the head's directory, by way of the node: names, jobs, groups.",
+    "request: int",
+    "verb: str — name, find, forget, names, job, group, ungroup, groups, nodes",
+    "fields: map",
+)  # fmt: skip
+ENTRY = message(
+    "ENTRY", "head, node", "node, process",
+    "The directory's answer.",
+    "request: int",
+    "error: list — [] or [class name, text]",
+    "fields: map",
+)  # fmt: skip
+BUNDLE = message(
+    "BUNDLE", "head", "node",
+    "Set resources aside for a bundle of a placement group, or give them back.",
+    "group: bytes",
+    "index: int",
+    "step: str — prepare, commit or drop",
+    "resources: map",
+)  # fmt: skip
+BUNDLED = message(
+    "BUNDLED", "node", "head",
+    "Whether the resources are set aside.",
+    "group: bytes",
+    "index: int",
+    "done: bool",
+)  # fmt: skip
+STORE = message(
+    "STORE", "head", "store",
+    "Write these entries, all or none, durably, before the answer.",
+    "request: int",
+    "checks: list — [key, revision]: what each must be at; 0: absent",
+    "entries: list — [key, value]; an empty value deletes",
+)  # fmt: skip
+STORED = message(
+    "STORED", "store", "head",
+    "They are on disk, or were refused.",
+    "request: int",
+    "revision: int — 0: a check failed, or the store is another head's now",
+)  # fmt: skip
+
+# -- processes and the nodes of others
+REDIRECT = message(
+    "REDIRECT", "node", "process",
+    "Ask that node for the lease instead.",
+    "request: int",
+    "node: bytes",
+    "address: str",
+)  # fmt: skip
+CLUSTER = message(
+    "CLUSTER", "node", "process",
+    "The cluster has changed: what all nodes have together.",
+    "total: map — resource -> amount",
+    "nodes: int",
+)  # fmt: skip
+WATCH = message(
+    "WATCH", "process, node", "node",
+    "From a process: tell me of deaths on that node.  From a node: tell me of deaths on yours.  "
+    "The answer is PROC_DOWN for everyone who has died there, and then as it happens.",
+    "node: bytes",
+    "address: str",
+)  # fmt: skip
+
+# -- objects between nodes (``core.pulls``)
+FETCH = message(
+    "FETCH", "process", "node",
+    "Make a copy of an object here.",
+    "id: bytes — RefId",
+    "place: list — where it is",
+    "address: str — of the node where it is",
+    "owner: bytes",
+    "owner_address: str",
+    "kind: int — 0 for a `get`, 1 for a task's argument: these wait for memory behind those",
+)  # fmt: skip
+FETCHED = message(
+    "FETCHED", "node", "process",
+    "The copy is here, and stays until UNPIN; or why it could not be made.",
+    "id: bytes",
+    "source: list — the place that was asked for",
+    "place: list — [] if it failed",
+    "reason: str",
+)  # fmt: skip
+UNPIN = message("UNPIN", "process", "node", "The process needs its copies no longer.", "ids: list")
+COPIED = message(
+    "COPIED", "node", "owner",
+    "There is a copy on the sender, to be freed like the first.",
+    "id: bytes",
+    "place: list",
+)  # fmt: skip
+LOST = message(
+    "LOST", "borrower", "owner",
+    "The object could not be read at that place; send its value again when there is one.",
+    "id: bytes",
+    "place: list",
+)  # fmt: skip
+MOVE = message(
+    "MOVE", "node", "mover",
+    "Copy bytes of an object on another node into this node's arena.",
+    "transfer: int",
+    "source: str — the node's address",
+    "id: bytes",
+    "place: list — where it is there",
+    "skip: int — bytes that are here already",
+    "offset: int — of the object in this arena",
+)  # fmt: skip
+MOVED = message(
+    "MOVED", "mover", "node",
+    "The transfer is over.",
+    "transfer: int",
+    "have: int — bytes that are here now",
+    "reason: str — '' if all are; 'gone' if the source has it no longer; else what broke",
+    "other: str — the address of a node to ask instead, '' if none",
+)  # fmt: skip
+SERVE = message(
+    "SERVE", "mover", "node",
+    "Another node asks for an object: may it be read, and where is it?",
+    "transfer: int",
+    "id: bytes",
+    "place: list",
+    "node: bytes — who asks",
+    "address: str",
+)  # fmt: skip
+SERVING = message(
+    "SERVING", "node", "mover",
+    "Read it there; bytes beyond `have` are still coming.",
+    "transfer: int",
+    "offset: int — -1: it is not here; -2: ask `other`",
+    "size: int",
+    "have: int",
+    "other: str",
+)  # fmt: skip
+SERVED = message("SERVED", "mover", "node", "The reader is done, or gone.", "transfer: int")
