@@ -167,6 +167,7 @@ class Relay:
         number = self.accepted
         self.accepted += 1
         link = _Link(self, number)
+        link.tasks.append(asyncio.current_task())
         link.writers.append(writer)
         self._links.add(link)
         try:
@@ -192,6 +193,7 @@ class _Link:
         self.relay = relay
         self.number = number
         self.writers: list[asyncio.StreamWriter] = []
+        self.tasks: list[asyncio.Future[Any] | None] = []  # asyncio itself holds them weakly
         self.closed = False
 
     async def carry(
@@ -204,6 +206,7 @@ class _Link:
             asyncio.ensure_future(self._read(way, reader, queue, draw)),
             asyncio.ensure_future(self._write(way, writer, queue)),
         ]
+        self.tasks += tasks
         try:
             await asyncio.gather(*tasks)
         finally:
