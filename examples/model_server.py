@@ -53,7 +53,7 @@ class Router:
 
 
 async def main() -> None:
-    """Send requests at a fixed rate, answered or not; print their latencies and what went through the router."""
+    """Send requests at a fixed rate, answered or not; print how it went."""
     options = argparse.ArgumentParser(description="Serve models behind a batching router.")
     for name, default in {"rate": 100, "requests": 300, "models": 2}.items():
         options.add_argument(f"--{name}", type=int, default=default)
