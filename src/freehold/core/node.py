@@ -11,6 +11,7 @@ from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.machine import NEVER, Machine, Peer
+from freehold.core.pulls import Pulls
 from freehold.core.store import Store
 from freehold.core.workers import ENDING, SUSPECT_GRACE, Worker, Workers
 
@@ -56,6 +57,7 @@ class Node(Machine):
             workers_max=workers_max,
         )
         self.store = Store(self, arena_bytes)
+        self.pulls = Pulls(self, self.store)
         self.finished = False  # the driver that it serves has gone
         self.deaths = 0  # workers that died without being told to
         self._inquiries: list[Inquiry] = []
@@ -155,6 +157,7 @@ class Node(Machine):
         self.peers.pop(gone.id, None)
         living = self.processes()
         orphans = self.store.on_death(gone.id, living)
+        self.pulls.on_death(gone.id)
         for inquiry in self._inquiries:
             inquiry.waiting.discard(gone.id)
         for peer in living:
@@ -246,6 +249,7 @@ class Node(Machine):
                 "ready": store.reserved,
                 "peak": store.extents.peak,
             },
+            "pulls": self.pulls.snapshot(),
             "leases": len(self.workers.leases),
             "waiting": len(self.workers.queue),
             "references": sum(c.get("owned", 0) + c.get("borrowed", 0) for c in counts.values()),
@@ -256,7 +260,7 @@ class Node(Machine):
 
     # -- time -------------------------------------------------------------------------------------
     def deadline(self) -> float:
-        soonest = self.workers.deadline()
+        soonest = min(self.workers.deadline(), self.pulls.deadline())
         if self.store.trimmed:
             soonest = min(soonest, self.store.trim_until)
         return min([soonest, *(inquiry.until for inquiry in self._inquiries)], default=NEVER)
@@ -267,13 +271,18 @@ class Node(Machine):
                 self._ended(worker, now)  # another process keeps its connection open
         self.workers.on_timer(now)
         self.store.on_timer(now)
+        self.pulls.on_timer(now)
         self._answer_inquiries(now)
+
+    def settle(self, now: float) -> None:
+        self.pulls.settle(now)
 
     def snapshot(self) -> dict[str, Any]:
         return self.describe({})
 
     def check(self) -> None:
         self.store.check()
+        self.pulls.check()
         self.workers.check()
 
 

@@ -7,11 +7,16 @@ Owners free their objects; the process in whose extent an object lies gets its m
 * The *owner* dies: every process says once what it still holds of the dead one's objects
   (``HELD``); those the node adopts and owns from then on, with tickets as any owner; the rest is
   freed.
+
+The node holds extents too, for copies of other nodes' objects (``core.pulls``).  Where room is
+short, those copies that nobody uses go first (``evict``); then processes are asked for the extents
+they keep in reserve.  What another node is reading keeps its memory until that is over (``lent``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.arena import Extents
@@ -19,12 +24,14 @@ from freehold.core.machine import Machine, Peer
 from freehold.core.messages import FAILED, SHARED
 
 Key = tuple[bytes, bytes, bytes]  # RefId, holder, owner: re-runs may make the same id again
+Granted = Callable[[int, int, bool, str], None]  # offset, size, warm; or size 0 and why not
+TRIM_WAIT = 0.05  # seconds for processes to give back what they keep in reserve
 
 
 class Stored:
     """One object in the arena."""
 
-    __slots__ = ("extent", "holder", "id", "offset", "owner", "size")
+    __slots__ = ("holder", "id", "offset", "owner", "readers", "size")
 
     def __init__(self, id: bytes, holder: bytes, owner: bytes, offset: int, size: int) -> None:
         self.id = id
@@ -32,6 +39,7 @@ class Stored:
         self.owner = owner
         self.offset = offset
         self.size = size
+        self.readers = 0  # nodes that it is being sent to
 
 
 class Store:
@@ -43,14 +51,20 @@ class Store:
         self.objects: dict[Key, Stored] = {}
         self.by_holder: dict[bytes, dict[Key, Stored]] = {}
         self.by_owner: dict[bytes, dict[Key, Stored]] = {}
+        self.by_offset: dict[int, Stored] = {}
+        self.lent: dict[int, Stored] = {}  # freed, but still being read; by offset
+        self.evict: Callable[[int], bool] = lambda size: False  # free a copy towards that room
+        self.free_copy: Callable[[bytes, bytes], None] = lambda owner, id: None
+        self.released = 0  # extents that came back
         self.early: set[Key] = set()  # freed before they were sealed
         self.adopted: dict[bytes, tuple[Stored, dict[bytes, bytes]]] = {}  # id -> object, tickets
         self.early_tickets: dict[bytes, bytes] = {}  # released before registered -> adopted object
+        self.elsewhere: dict[bytes, list[Peer]] = {}  # nodes with copies of adopted objects
         self.asked: dict[bytes, set[bytes]] = {}  # dead owner -> processes that have not answered
         self.gone: set[bytes] = set()  # dead processes
         self.arena = Peer(b"", "", "arena")
         self.reserved = 0  # bytes from the arena's start whose pages are allocated
-        self.allocating: list[tuple[Peer, int, int, bool]] = []  # grants that wait for pages
+        self.allocating: list[tuple[bytes, int, bool, Granted]] = []  # grants that wait for pages
         self.bytes = 0
         self.peak = 0
         machine.on(
@@ -64,6 +78,8 @@ class Store:
                 m.REGISTER: self.on_register,
                 m.RELEASE: self.on_release,
                 m.PULL: self.on_pull,
+                m.COPIED: self.on_copied,
+                m.UNCOPIED: self.on_uncopied,
             }
         )
         self.trimmed: list[tuple[Peer, int, int]] = []  # requests that wait for a trim
@@ -71,58 +87,76 @@ class Store:
 
     # -- extents ----------------------------------------------------------------------------------
     def on_extent(self, peer: Peer, now: float, request: int, size: int) -> None:
-        if self._grant(peer, request, size):
+        if self._grant_process(peer, request, size):
             return
         if size > self.extents.size:
             self._refuse(peer, request, size)
         else:  # others may have empty extents in reserve
-            for other in self.machine.peers.values():
-                self.machine.send(other, m.TRIM)
+            self.trim()
             self.trimmed.append((peer, request, size))
-            self.trim_until = now + 0.05
+            self.trim_until = now + TRIM_WAIT
 
-    def _grant(self, peer: Peer, request: int, size: int) -> bool:
-        """Grant an extent, as soon as its pages are allocated; False when there is no room."""
-        granted = self.extents.grant(peer.id, size)
-        if granted is None:
-            return False
-        offset, warm = granted
-        end = offset + self.extents.sizes[offset]
-        if end <= self.reserved:
-            self._send_grant(peer, request, offset, warm)
+    def trim(self) -> None:
+        """Ask the processes for what they keep in reserve."""
+        for other in self.machine.peers.values():
+            if other.kind in ("driver", "worker"):
+                self.machine.send(other, m.TRIM)
+
+    def _grant_process(self, peer: Peer, request: int, size: int) -> bool:
+        def granted(offset: int, length: int, warm: bool, reason: str) -> None:
+            if length:
+                self.machine.send(peer, m.EXTENT_GRANT, request, offset, length, warm, "")
+            else:
+                self._refuse(peer, request, size, reason)
+
+        return self.grant(peer.id, size, granted)
+
+    def grant(self, holder: bytes, size: int, granted: Granted) -> bool:
+        """Grant an extent, as soon as its pages are allocated; False when there is no room.
+
+        Copies that nobody uses make way.  ``granted`` is called now or later, once.
+        """
+        while (found := self.extents.grant(holder, size)) is None:
+            if not self.evict(size):
+                return False
+        offset, warm = found
+        length = self.extents.sizes[offset]
+        if offset + length <= self.reserved:
+            granted(offset, length, warm, "")
         else:
-            self.allocating.append((peer, request, offset, warm))
-            self.machine.send(self.arena, m.RESERVE, end)
+            self.allocating.append((holder, offset, warm, granted))
+            self.machine.send(self.arena, m.RESERVE, offset + length)
         return True
 
-    def _send_grant(self, peer: Peer, request: int, offset: int, warm: bool) -> None:
-        size = self.extents.sizes[offset]
-        self.machine.send(peer, m.EXTENT_GRANT, request, offset, size, warm, "")
+    def back(self, offset: int) -> None:
+        """The extent is free again."""
+        self.extents.back(offset)
+        self.released += 1
 
     def on_reserved(self, peer: Peer, now: float, end: int, reason: str) -> None:
         if not reason:
             self.reserved = max(self.reserved, end)
         waiting, self.allocating = self.allocating, []
-        for asker, request, offset, warm in waiting:
-            top = offset + self.extents.sizes[offset]
-            if top <= self.reserved:
-                self._send_grant(asker, request, offset, warm)
-            elif top == end:
-                size = self.extents.sizes[offset]
-                self.extents.back(offset)
-                self._refuse(asker, request, size, reason)
+        for entry in waiting:
+            _, offset, warm, granted = entry
+            size = self.extents.sizes[offset]
+            if offset + size <= self.reserved:
+                granted(offset, size, warm, "")
+            elif offset + size == end:
+                self.back(offset)
+                granted(offset, 0, False, reason)
             else:
-                self.allocating.append((asker, request, offset, warm))
+                self.allocating.append(entry)
 
     def on_extent_back(self, peer: Peer, now: float, offset: int) -> None:
         if self.extents.holders.get(offset) == peer.id:
-            self.extents.back(offset)
+            self.back(offset)
             self._retry_trimmed(False, now)
 
     def _retry_trimmed(self, last: bool, now: float) -> None:
         waiting, self.trimmed = self.trimmed, []
         for peer, request, size in waiting:
-            if self._grant(peer, request, size):
+            if self._grant_process(peer, request, size):
                 continue
             if last:
                 self._refuse(peer, request, size)
@@ -135,6 +169,11 @@ class Store:
             self._retry_trimmed(True, now)
 
     def _refuse(self, peer: Peer, request: int, size: int, why: str = "") -> None:
+        text = self.full(size, why)
+        self.machine.send(peer, m.EXTENT_GRANT, request, 0, 0, False, text)
+
+    def full(self, size: int, why: str = "", more: str = "") -> str:
+        """Why there is no room: who holds what, and what to do."""
         text = f"{why}; " if why else ""
         text += (
             f"no room for {size:,} bytes in the arena of {self.extents.size:,} bytes: "
@@ -144,8 +183,7 @@ class Store:
         owners = [f"process {owner.hex()[:8]} owns {_bytes_of(own):,}" for owner, own in largest]
         if owners:
             text += " (" + ", ".join(owners) + ")"
-        text += ".  Drop references, or raise arena_bytes_max."
-        self.machine.send(peer, m.EXTENT_GRANT, request, 0, 0, False, text)
+        return text + more + ".  Drop references, or raise arena_bytes_max."
 
     # -- objects ----------------------------------------------------------------------------------
     def on_seal(
@@ -157,6 +195,7 @@ class Store:
         self.objects[key] = stored
         self.by_holder.setdefault(peer.id, {})[key] = stored
         self.by_owner.setdefault(owner, {})[key] = stored
+        self.by_offset[offset] = stored
         self.bytes += size
         self.peak = max(self.peak, self.bytes)
         if key in self.early:
@@ -167,6 +206,9 @@ class Store:
 
     def on_free(self, peer: Peer, now: float, objects: list[list[bytes]]) -> None:
         for id, holder in objects:
+            if holder == self.machine.id:
+                self.free_copy(peer.id, id)
+                continue
             key = (id, holder, peer.id)
             stored = self.objects.get(key)
             if stored is not None:
@@ -185,20 +227,43 @@ class Store:
         del self.objects[key]
         _discard(self.by_holder, stored.holder, key)
         _discard(self.by_owner, stored.owner, key)
+        if self.by_offset.get(stored.offset) is stored:
+            del self.by_offset[stored.offset]
         self.bytes -= stored.size
+        if by is not None and by.id == stored.holder:
+            return  # it knows, and has taken the memory back
+        if stored.readers:
+            self.lent[stored.offset] = stored
+        else:
+            self._give_back(stored)
+
+    def _give_back(self, stored: Stored) -> None:
+        """The memory of a freed object is its holder's again."""
         holder = self.machine.peers.get(stored.holder)
         if stored.holder in self.gone:
             self._reclaim(stored.holder)
-        elif holder is not None and holder is not by:
+        elif holder is not None:
             self.machine.send(holder, m.FREED, [stored.offset])
+
+    def read(self, stored: Stored) -> None:
+        """Another node begins to read it: its memory stays until ``done``."""
+        stored.readers += 1
+
+    def done(self, stored: Stored) -> None:
+        """One reader less."""
+        stored.readers -= 1
+        if not stored.readers and self.lent.get(stored.offset) is stored:
+            del self.lent[stored.offset]
+            self._give_back(stored)
 
     def _reclaim(self, dead: bytes) -> None:
         """Take back the extents of a dead process in which no object is left."""
         offsets = [stored.offset for stored in self.by_holder.get(dead, {}).values()]
+        offsets += [stored.offset for stored in self.lent.values() if stored.holder == dead]
         for start in self.extents.of(dead):
             end = start + self.extents.sizes[start]
             if not any(start <= offset < end for offset in offsets):
-                self.extents.back(start)
+                self.back(start)
 
     # -- deaths -----------------------------------------------------------------------------------
     def on_death(self, dead: bytes, living: Iterable[Peer]) -> bool:
@@ -206,7 +271,7 @@ class Store:
         self.gone.add(dead)
         self.early = {key for key in self.early if key[1] != dead}
         self.trimmed = [entry for entry in self.trimmed if entry[0].id != dead]
-        self.allocating = [entry for entry in self.allocating if entry[0].id != dead]
+        self.allocating = [entry for entry in self.allocating if entry[0] != dead]
         self._reclaim(dead)
         for owner in list(self.asked):
             self._answered(owner, dead)
@@ -273,7 +338,22 @@ class Store:
             del self.adopted[id]
             for ticket in [ticket for ticket, of in self.early_tickets.items() if of == id]:
                 del self.early_tickets[ticket]
+            for node in self.elsewhere.pop(id, ()):
+                self.machine.send(node, m.FREE, [[id, node.id]])
             self._free(stored)
+
+    def on_copied(self, peer: Peer, now: float, id: bytes, place: list[Any]) -> None:
+        if id in self.adopted:
+            self.elsewhere.setdefault(id, []).append(peer)
+        else:  # it was freed meanwhile
+            self.machine.send(peer, m.FREE, [[id, peer.id]])
+
+    def on_uncopied(self, peer: Peer, now: float, id: bytes, place: list[Any]) -> None:
+        nodes = self.elsewhere.get(id, [])
+        if peer in nodes:
+            nodes.remove(peer)
+        if not nodes:
+            self.elsewhere.pop(id, None)
 
     def on_pull(self, peer: Peer, now: float, ids: list[bytes]) -> None:
         for id in ids:
