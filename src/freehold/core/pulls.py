@@ -29,8 +29,9 @@ from typing import Any
 from freehold.core import messages as m
 from freehold.core.copies import Copies, Copy, Key
 from freehold.core.machine import NEVER, Machine, Peer
+from freehold.core.room import TRIM_WAIT
 from freehold.core.serving import Servings
-from freehold.core.store import TRIM_WAIT, Store
+from freehold.core.store import Store
 from freehold.errors import ProtocolError
 
 WAITING, ALLOCATING, MOVING, RESTING = range(4)

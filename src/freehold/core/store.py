@@ -8,9 +8,7 @@ Owners free their objects; the process in whose extent an object lies gets its m
   (``HELD``); those the node adopts and owns from then on, with tickets as any owner; the rest is
   freed.
 
-The node holds extents too, for copies of other nodes' objects (``core.pulls``).  Where room is
-short, those copies that nobody uses go first (``evict``); then processes are asked for the extents
-they keep in reserve.  What another node is reading keeps its memory until that is over (``lent``).
+What another node is reading keeps its memory until that is over (``lent``).
 """
 
 from __future__ import annotations
@@ -19,13 +17,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from freehold.core import messages as m
-from freehold.core.arena import Extents
 from freehold.core.machine import Machine, Peer
 from freehold.core.messages import FAILED, SHARED
+from freehold.core.room import Room
 
 Key = tuple[bytes, bytes, bytes]  # RefId, holder, owner: re-runs may make the same id again
-Granted = Callable[[int, int, bool, str], None]  # offset, size, warm; or size 0 and why not
-TRIM_WAIT = 0.05  # seconds for processes to give back what they keep in reserve
 
 
 class Stored:
@@ -42,39 +38,30 @@ class Stored:
         self.readers = 0  # nodes that it is being sent to
 
 
-class Store:
+class Store(Room):
     """Objects, orphans and extents of one node."""
 
     def __init__(self, machine: Machine, arena_bytes: int) -> None:
-        self.machine = machine
-        self.extents = Extents(arena_bytes)
+        super().__init__(machine, arena_bytes)
         self.objects: dict[Key, Stored] = {}
         self.by_holder: dict[bytes, dict[Key, Stored]] = {}
         self.by_owner: dict[bytes, dict[Key, Stored]] = {}
         self.by_offset: dict[int, Stored] = {}
         self.lent: dict[int, Stored] = {}  # freed, but still being read; by offset
-        self.evict: Callable[[int], bool] = lambda size: False  # free a copy towards that room
         self.free_copy: Callable[[bytes, bytes], None] = lambda owner, id: None
-        self.released = 0  # extents that came back
         self.early: set[Key] = set()  # freed before they were sealed
         self.adopted: dict[bytes, tuple[Stored, dict[bytes, bytes]]] = {}  # id -> object, tickets
         self.early_tickets: dict[bytes, bytes] = {}  # released before registered -> adopted object
         self.elsewhere: dict[bytes, list[Peer]] = {}  # nodes with copies of adopted objects
         self.asked: dict[bytes, set[bytes]] = {}  # dead owner -> processes that have not answered
         self.gone: set[bytes] = set()  # dead processes
-        self.arena = Peer(b"", "", "arena")
-        self.reserved = 0  # bytes from the arena's start whose pages are allocated
-        self.allocating: list[tuple[bytes, int, bool, Granted]] = []  # grants that wait for pages
         self.bytes = 0
         self.peak = 0
         machine.on(
             {
-                m.EXTENT: self.on_extent,
-                m.EXTENT_BACK: self.on_extent_back,
                 m.SEAL: self.on_seal,
                 m.FREE: self.on_free,
                 m.HELD: self.on_held,
-                m.RESERVED: self.on_reserved,
                 m.REGISTER: self.on_register,
                 m.RELEASE: self.on_release,
                 m.PULL: self.on_pull,
@@ -82,96 +69,8 @@ class Store:
                 m.UNCOPIED: self.on_uncopied,
             }
         )
-        self.trimmed: list[tuple[Peer, int, int]] = []  # requests that wait for a trim
-        self.trim_until = 0.0
 
     # -- extents ----------------------------------------------------------------------------------
-    def on_extent(self, peer: Peer, now: float, request: int, size: int) -> None:
-        if self._grant_process(peer, request, size):
-            return
-        if size > self.extents.size:
-            self._refuse(peer, request, size)
-        else:  # others may have empty extents in reserve
-            self.trim()
-            self.trimmed.append((peer, request, size))
-            self.trim_until = now + TRIM_WAIT
-
-    def trim(self) -> None:
-        """Ask the processes for what they keep in reserve."""
-        for other in self.machine.peers.values():
-            if other.kind in ("driver", "worker"):
-                self.machine.send(other, m.TRIM)
-
-    def _grant_process(self, peer: Peer, request: int, size: int) -> bool:
-        def granted(offset: int, length: int, warm: bool, reason: str) -> None:
-            if length:
-                self.machine.send(peer, m.EXTENT_GRANT, request, offset, length, warm, "")
-            else:
-                self._refuse(peer, request, size, reason)
-
-        return self.grant(peer.id, size, granted)
-
-    def grant(self, holder: bytes, size: int, granted: Granted) -> bool:
-        """Grant an extent, as soon as its pages are allocated; False when there is no room.
-
-        Copies that nobody uses make way.  ``granted`` is called now or later, once.
-        """
-        while (found := self.extents.grant(holder, size)) is None:
-            if not self.evict(size):
-                return False
-        offset, warm = found
-        length = self.extents.sizes[offset]
-        if offset + length <= self.reserved:
-            granted(offset, length, warm, "")
-        else:
-            self.allocating.append((holder, offset, warm, granted))
-            self.machine.send(self.arena, m.RESERVE, offset + length)
-        return True
-
-    def back(self, offset: int) -> None:
-        """The extent is free again."""
-        self.extents.back(offset)
-        self.released += 1
-
-    def on_reserved(self, peer: Peer, now: float, end: int, reason: str) -> None:
-        if not reason:
-            self.reserved = max(self.reserved, end)
-        waiting, self.allocating = self.allocating, []
-        for entry in waiting:
-            _, offset, warm, granted = entry
-            size = self.extents.sizes[offset]
-            if offset + size <= self.reserved:
-                granted(offset, size, warm, "")
-            elif offset + size == end:
-                self.back(offset)
-                granted(offset, 0, False, reason)
-            else:
-                self.allocating.append(entry)
-
-    def on_extent_back(self, peer: Peer, now: float, offset: int) -> None:
-        if self.extents.holders.get(offset) == peer.id:
-            self.back(offset)
-            self._retry_trimmed(False, now)
-
-    def _retry_trimmed(self, last: bool, now: float) -> None:
-        waiting, self.trimmed = self.trimmed, []
-        for peer, request, size in waiting:
-            if self._grant_process(peer, request, size):
-                continue
-            if last:
-                self._refuse(peer, request, size)
-            else:
-                self.trimmed.append((peer, request, size))
-
-    def on_timer(self, now: float) -> None:
-        """Refuse what trimming could not make room for."""
-        if self.trimmed and now >= self.trim_until:
-            self._retry_trimmed(True, now)
-
-    def _refuse(self, peer: Peer, request: int, size: int, why: str = "") -> None:
-        text = self.full(size, why)
-        self.machine.send(peer, m.EXTENT_GRANT, request, 0, 0, False, text)
-
     def full(self, size: int, why: str = "", more: str = "") -> str:
         """Why there is no room: who holds what, and what to do."""
         text = f"{why}; " if why else ""
@@ -270,8 +169,7 @@ class Store:
         """A process died; returns whether the living must say what they hold of its objects."""
         self.gone.add(dead)
         self.early = {key for key in self.early if key[1] != dead}
-        self.trimmed = [entry for entry in self.trimmed if entry[0].id != dead]
-        self.allocating = [entry for entry in self.allocating if entry[0] != dead]
+        self.forget(dead)
         self._reclaim(dead)
         for owner in list(self.asked):
             self._answered(owner, dead)
