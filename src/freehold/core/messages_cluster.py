@@ -171,15 +171,22 @@ LOST = message(
     "id: bytes",
     "place: list",
 )  # fmt: skip
+UNCOPIED = message(
+    "UNCOPIED", "node", "owner",
+    "The copy there is gone: it made room for others.",
+    "id: bytes",
+    "place: list",
+)  # fmt: skip
 MOVE = message(
     "MOVE", "node", "mover",
     "Copy bytes of an object on another node into this node's arena.",
     "transfer: int",
     "source: str — the node's address",
     "id: bytes",
-    "place: list — where it is there",
+    "place: list — where it was first asked for, which names its bytes on every node",
     "skip: int — bytes that are here already",
     "offset: int — of the object in this arena",
+    "direct: bool — the source is not to name another node",
 )  # fmt: skip
 MOVED = message(
     "MOVED", "mover", "node",
@@ -194,9 +201,10 @@ SERVE = message(
     "Another node asks for an object: may it be read, and where is it?",
     "transfer: int",
     "id: bytes",
-    "place: list",
+    "place: list — as in its MOVE",
     "node: bytes — who asks",
     "address: str",
+    "direct: bool — do not name another node",
 )  # fmt: skip
 SERVING = message(
     "SERVING", "node", "mover",
@@ -207,4 +215,15 @@ SERVING = message(
     "have: int",
     "other: str",
 )  # fmt: skip
-SERVED = message("SERVED", "mover", "node", "The reader is done, or gone.", "transfer: int")
+SERVED = message(
+    "SERVED", "mover", "node",
+    "The reader is done, or gone; once for each SERVE.",
+    "transfer: int",
+    "done: bool — it has got all",
+)  # fmt: skip
+HALT = message(
+    "HALT", "node", "mover",
+    "Give the transfer up, in whichever direction; MOVED or SERVED still follows.",
+    "incoming: bool",
+    "transfer: int — the node numbers incoming ones, the mover those that it serves",
+)  # fmt: skip

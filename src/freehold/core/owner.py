@@ -46,6 +46,7 @@ class Owner(References):
                 m.PULL: self.on_pull,
                 m.VALUE: self.on_value,
                 m.COPIED: self.on_copied,
+                m.UNCOPIED: self.on_uncopied,
                 m.LOST: self.on_lost,
             }
         )
@@ -129,6 +130,11 @@ class Owner(References):
             self.freed.append((id, place))
         else:
             row.extend().copies.append(place)
+
+    def on_uncopied(self, peer: Peer, now: float, id: bytes, place: list[Any]) -> None:
+        row = self.rows.get(id)
+        if row is not None and row.owner is None:
+            self.lineage.lost(row, place)
 
     def on_lost(self, peer: Peer, now: float, id: bytes, place: list[Any]) -> None:
         row = self.rows.get(id)

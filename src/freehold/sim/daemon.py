@@ -63,7 +63,7 @@ class Spawner(Near):
 
     def __init__(self, host: NodeHost, peer: Peer, make: MakeWorker) -> None:
         super().__init__(host, peer)
-        self.home = host
+        self.site = host
         self.make = make
         self.children: dict[int, ProcessHost] = {}
 
@@ -74,7 +74,7 @@ class Spawner(Near):
                 self.world.fault("failed spawn")
                 self.answer(m.SPAWN_FAILED, slot, "no more processes")
                 return
-            child = self.children[slot] = self.make(self.home, slot)
+            child = self.children[slot] = self.make(self.site, slot)
             self.answer(m.SPAWNED, slot, child.pid)
             self.world.after(self.world.rng.expovariate(500.0), child.begin)
         elif op == m.SIGNAL and slot in self.children:
@@ -91,7 +91,7 @@ class ArenaPeer(Near):
 
     def __init__(self, home: NodeHost, peer: Peer) -> None:
         super().__init__(home, peer)
-        self.home = home
+        self.site = home
 
     def take(self, data: bytearray) -> None:
         if self.world.setup.arena_async:
@@ -109,6 +109,6 @@ class ArenaPeer(Near):
         if self.world.chance(self.world.setup.arena_fails):
             self.world.fault("no pages")
             return "the machine has no memory left"
-        memory = self.home.memory
+        memory = self.site.memory
         memory.reserved = max(memory.reserved, end)
         return ""

@@ -112,7 +112,7 @@ class Env:
         if place is None:
             raise Violation(f"{self.host}: {row!r} is read before it is here")
         _, offset, size, _ = place
-        return self.host.home.memory.read(offset, size)
+        return self.host.site.memory.read(offset, size)
 
     def _is_ready(self, row: Row) -> bool:
         """Whether ``value`` may be called: the value is here, or there is an error."""

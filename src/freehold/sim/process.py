@@ -81,7 +81,7 @@ class ProcessHost(Host):
         self, world: World, ledger: Ledger, kind: str, slot: int, body: Body, home: Home
     ) -> None:
         setup = world.setup
-        self.home = home
+        self.site = home
         name = home.prefix + (f"w{slot}" if kind == "worker" else kind)
         address = home.address_of(name)
         process = self.process = Process(
@@ -111,8 +111,8 @@ class ProcessHost(Host):
         """Connect to the node."""
         if not self.alive:
             return
-        node = Peer(b"", self.home.address, "node")
-        target = self.world.listeners.get(self.home.address)
+        node = Peer(b"", self.site.address, "node")
+        target = self.world.listeners.get(self.site.address)
         if target is None or not target.alive:
             self.crash(0)
             return
@@ -259,7 +259,7 @@ class ProcessHost(Host):
             self.machine.settle(self.world.now)
             offset = heap.place(size)
             if offset is not None:
-                self.home.memory.write(offset, size, data)
+                self.site.memory.write(offset, size, data)
                 if self.world.rng.random() < 0.3:  # copying takes a while
                     later = self.world.now + self.world.latency()
                     yield Wait(lambda: False, later, computing=True)
