@@ -11,11 +11,13 @@ from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.machine import NEVER, Machine, Peer
+from freehold.errors import ProtocolError
 from freehold.sim.links import End, connect
 from freehold.sim.values import Violation
 from freehold.sim.world import World
 from freehold.wire.codec import Reader, encode
 
+DIAL_TIMEOUT = 0.5  # seconds
 LATE_MAX = 50  # a real process would spin meanwhile
 
 
@@ -30,6 +32,7 @@ class Host:
         self.address = address
         self.pid = 0
         self.home = b""  # its node's id, once it is known
+        self.spot = ""  # the machine on which it runs
         self.info: dict[str, Any] = {}
         self.alive = True
         self.ends: list[End] = []
@@ -64,7 +67,11 @@ class Host:
             end.send(greeting)
         messages = end.reader.feed(memoryview(bytes(data)))
         if messages[0][0] == m.HELLO:
-            self._on_hello(end, messages.pop(0))
+            try:
+                self._on_hello(end, messages.pop(0))
+            except ProtocolError:  # not the one who was called
+                end.shut()
+                return
         assert end.peer is not None
         self.machine.now = world.now
         for message in messages:
@@ -126,6 +133,10 @@ class Host:
             if peer.down or not peer.address:
                 box.clear()
                 return True
+            if target is not None and self.world.parted(self, target):
+                box.clear()
+                self.world.after(DIAL_TIMEOUT, self._not_reached, peer)
+                return True
             if target is None or not target.alive:
                 self.machine.on_down(peer, self.world.now)
                 box.clear()
@@ -138,6 +149,11 @@ class Host:
         peer.outbox = []
         peer.port.send(encode(box))
         return True
+
+    def _not_reached(self, peer: Peer) -> None:
+        if self.alive and peer.port is None and not peer.down:
+            self.machine.on_down(peer, self.world.now)
+            self.finish()
 
     # -- the loop ---------------------------------------------------------------------------------
     def finish(self) -> None:
