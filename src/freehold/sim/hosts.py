@@ -63,8 +63,7 @@ class Host:
         world = self.world
         world.frame(end.other.host.name, self.name, data)
         if end.greeting:
-            greeting, end.greeting = end.greeting, bytearray()
-            end.send(greeting)
+            end.greet()
         messages = end.reader.feed(memoryview(bytes(data)))
         if messages[0][0] == m.HELLO:
             try:

@@ -36,7 +36,7 @@ class Station(Protocol):
 class End:
     """One end of a link."""
 
-    __slots__ = ("arrival", "greeting", "host", "open", "other", "peer", "reader")
+    __slots__ = ("arrival", "greeting", "host", "open", "other", "peer", "reader", "waiting")
 
     def __init__(self, host: Station, peer: Peer | None) -> None:
         self.host = host
@@ -45,12 +45,22 @@ class End:
         self.open = True
         self.arrival = 0.0  # of the last frame that was sent here
         self.greeting = bytearray()  # to be sent when the other side has said hello
+        self.waiting: list[bytes | bytearray] = []  # frames that go after it
         self.other: End = self
 
     def send(self, data: bytes | bytearray) -> None:
         """Send a frame to the other end."""
-        if self.open:
+        if self.greeting:
+            self.waiting.append(data)
+        elif self.open:
             self._deliver(self.other.host.on_frame, self.other, data)
+
+    def greet(self) -> None:
+        """The other side has said hello: answer, and send what has waited."""
+        frames = [self.greeting, *self.waiting]
+        self.greeting, self.waiting = bytearray(), []
+        for frame in frames:
+            self.send(frame)
 
     def close(self) -> None:
         """This end is gone; what was sent still arrives."""
