@@ -94,17 +94,28 @@ class Fleet(Simulation):
         self.world.after(self.world.rng.choice([0.1, 1.0, 3.0]), self._join, node.spot)
 
     def _cut_from(self, spot: str) -> None:
-        """Connections across the gap break, sooner or later, on both sides."""
+        """Across the gap, the head's connections break, and nodes miss each other."""
         for host in self._hosts():
             for end in list(host.ends):
-                if host.spot == spot and end.other.host.spot != spot:
+                other = end.other.host
+                if host.spot != spot or other.spot == spot:
+                    continue
+                if not end.lasting:
                     end.cut()
+                elif host.kind == other.kind == "node":
+                    for side in (end, end.other):
+                        if side.peer is not None:
+                            self.world.after(0.5, side.host.troubled, side.peer)
 
     def _hosts(self) -> list[Any]:
         return [self.head, *self.nodes, *self.living]
 
     def _join(self, spot: str) -> None:
         self.world.islands.discard(spot)
+        for host in self._hosts():
+            for end in list(host.ends):
+                if spot in (host.spot, end.other.host.spot):
+                    end.resume()
 
     def _crash_head(self) -> None:
         if self.world.healed or not self.head.alive:
@@ -119,7 +130,8 @@ class Fleet(Simulation):
 
     def _heal(self) -> None:
         super()._heal()
-        self.world.islands.clear()
+        for spot in sorted(self.world.islands):
+            self._join(spot)
 
     def _look_after(self) -> None:
         """A node whose identity was declared dead starts again, as its daemon would."""

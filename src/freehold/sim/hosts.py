@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from freehold.core import messages as m
+from freehold.core.address import node_of
 from freehold.core.machine import NEVER, Machine, Peer
 from freehold.errors import ProtocolError
 from freehold.sim.links import End, connect
@@ -17,7 +18,6 @@ from freehold.sim.values import Violation
 from freehold.sim.world import World
 from freehold.wire.codec import Reader, encode
 
-DIAL_TIMEOUT = 0.5  # seconds
 LATE_MAX = 50  # a real process would spin meanwhile
 
 
@@ -105,7 +105,8 @@ class Host:
         if peer is not None:
             if peer.port is end:
                 peer.port = None
-            self.machine.on_down(peer, self.world.now)
+            if not end.lasting or peer.kind == "node":  # of the others their nodes will tell
+                self.machine.on_down(peer, self.world.now)
         self.finish()
 
     # -- frames out -------------------------------------------------------------------------------
@@ -132,12 +133,9 @@ class Host:
             if peer.down or not peer.address:
                 box.clear()
                 return True
-            if target is not None and self.world.parted(self, target):
-                box.clear()
-                self.world.after(DIAL_TIMEOUT, self._not_reached, peer)
-                return True
-            if target is None or not target.alive:
-                self.machine.on_down(peer, self.world.now)
+            if target is None or not target.alive or (peer.id and target.machine.id != peer.id):
+                if peer.kind in ("node", "head") or not node_of(peer.address):
+                    self.machine.on_down(peer, self.world.now)
                 box.clear()
                 return True
             peer.port = connect(self, peer, target)
@@ -149,8 +147,9 @@ class Host:
         peer.port.send(encode(box))
         return True
 
-    def _not_reached(self, peer: Peer) -> None:
-        if self.alive and peer.port is None and not peer.down:
+    def troubled(self, peer: Peer) -> None:
+        """Another node has not been heard of for a while."""
+        if self.alive and not peer.down:
             self.machine.on_down(peer, self.world.now)
             self.finish()
 
