@@ -77,11 +77,17 @@ class Node(Machine):
             unreachable_s=unreachable_s,
         )
         self.scheduler = Scheduler(self, self.workers, self.members)
-        self.neighbours = Neighbours(
-            self, self.store, self.estates, self.processes, self.scheduler.forget_holder
-        )
         self.locals: dict[bytes, Peer] = {}  # this node's processes that are connected
         self.pulls = Pulls(self, self.store)
+        self.neighbours = Neighbours(
+            self,
+            self.store,
+            self.estates,
+            self.processes,
+            self.scheduler.forget_holder,
+            self.pulls.on_death,
+        )
+        self.scheduler.heed = self.neighbours.heed
         self.pulls.address_of = lambda node: self.neighbours.nodes.get(node, "")
         self.cluster: tuple[dict[str, float], int] = ({}, 0)  # as the processes were told
         self.finished = False  # the driver that it serves has gone
@@ -233,7 +239,6 @@ class Node(Machine):
         gone.outbox.clear()
         self._forget(gone)
         self.members.relay.forget(gone)
-        self.pulls.on_death(gone.id)
         for inquiry in self._inquiries:
             inquiry.waiting.discard(gone.id)
         self.neighbours.died(gone.id, reason, started)

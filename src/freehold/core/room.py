@@ -52,7 +52,7 @@ class Room:
     def trim(self) -> None:
         """Ask the processes for what they keep in reserve."""
         for holder in dict.fromkeys(self.extents.holders.values()):
-            if holder in self.machine.peers:
+            if holder in self.machine.peers and holder != self.machine.id:
                 self.machine.send(self.machine.peers[holder], m.TRIM)
 
     def _grant_process(self, peer: Peer, request: int, size: int) -> bool:

@@ -10,6 +10,7 @@ out under the group's names once the head says that the whole group is placed (`
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from freehold.core import messages as m
@@ -32,6 +33,7 @@ class Scheduler:
         self.members = members
         self.parked: list[Grant] = []  # for a placement group that no node has (yet)
         self.bundles: dict[tuple[bytes, int], tuple[Resources, bool]] = {}  # resources, committed
+        self.heed: Callable[[Peer], bool]  # a holder, whose death is to be heard of
         self.redirected = 0
         self._turn = 0
         self._stirred = False
@@ -62,6 +64,8 @@ class Scheduler:
     ) -> None:
         grant = Grant(peer, request, cpus, actor, resources, where, hops)
         flaw = flaw_of_strategy(where)
+        if not self.heed(peer):
+            return
         if flaw:
             self.machine.send(peer, m.DENIED, request, flaw)
         elif self.members.view:

@@ -20,6 +20,7 @@ from freehold.sim.world import World
 
 HEAD_ADDRESS = "|head.sock|head:1"
 BANDWIDTH = 1e9  # bytes a second
+GARBAGE = b"\xc1"  # what is read where nobody should read: no value
 
 
 class Site(Protocol):
@@ -166,16 +167,16 @@ class Mover(Near):
             reader.over(item, "gone" if offset == -1 else "", other)
             return
         self.readers[item.theirs] = lambda: self._broken(reader, item)
-        self._send(reader, item, offset, size)
+        self._send(reader, item, offset, size, have < size)
 
-    def _send(self, reader: Mover, item: Incoming, offset: int, size: int) -> None:
+    def _send(self, reader: Mover, item: Incoming, offset: int, size: int, coming: bool) -> None:
         if item.theirs not in self.readers:
             return
         broken = not self.host.alive or self.world.parted(self.host, reader.host)
         if broken or not reader.host.alive or item.halted:
             self._broken(reader, item)
-        elif offset not in self.site.memory.live:  # it is still arriving here itself
-            self.world.after(1e-3, self._send, reader, item, offset, size)
+        elif coming and offset not in self.site.memory.live:  # here too it is still arriving
+            self.world.after(1e-3, self._send, reader, item, offset, size, coming)
         elif self.world.chance(self.world.setup.transfer_breaks):
             self.world.fault("broken transfer")
             item.have += self.world.rng.randrange(max(1, size - item.have))
@@ -193,7 +194,8 @@ class Mover(Near):
         del self.readers[item.theirs]
         self.answer(m.SERVED, item.theirs, True)
         if reader.host.alive and not item.halted:
-            reader.site.memory.write(item.offset, size, self.site.memory.read(offset, size))
+            data = self.site.memory.live.get(offset, (size, GARBAGE))[1]  # freed meanwhile
+            reader.site.memory.write(item.offset, size, data)
             item.have = size
         reader.over(item, "" if not item.halted else "halted")
 
