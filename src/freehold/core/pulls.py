@@ -306,7 +306,7 @@ class Pulls:
             self._end(pull)
             self.copies.doom(copy)
         elif have == copy.size:
-            self._done(pull, copy)
+            self._done(pull, copy, now)
         elif other and not pull.direct and pull.hops < HOPS_MAX:
             pull.hops += 1
             pull.address = other
@@ -323,10 +323,10 @@ class Pulls:
             pull.tries = min(pull.tries + 1, 16)
             self.resting[pull.key] = pull
 
-    def _done(self, pull: Pull, copy: Copy) -> None:
+    def _done(self, pull: Pull, copy: Copy, now: float) -> None:
         self._end(pull)
         if self._short_at is not None:
-            self._short_at = self.machine.now
+            self._short_at = now
         for asker in pull.askers.values():
             self.copies.pin(copy, asker.id)
             self._answer(asker, pull.key, pull.place, self.copies.place(copy))

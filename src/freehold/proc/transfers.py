@@ -40,7 +40,7 @@ class Transfers:
         self.mover = Mover(
             arena, host.machine.id, address, dial, self.waker.wake, stall_s=stall_s, idle_s=idle_s
         )
-        self._orders = {
+        self._orders: dict[int, Callable[..., None]] = {
             m.MOVE: self.mover.move,
             m.SERVING: self.mover.serving,
             m.HALT: self.mover.halt,
