@@ -164,7 +164,7 @@ class Pulls:
         copy = self.copies.find(key, place[2])
         if node == self.machine.id and holder == node:  # the asker has been told of a copy here
             copy = self.copies.by_offset.get(offset)
-            if copy is None or copy.id != id or copy.have < copy.size or copy.doomed:
+            if copy is None or copy.id != id or copy.coming or copy.doomed:
                 return False
         elif node == self.machine.id:
             stored = self.store.by_offset.get(offset)
