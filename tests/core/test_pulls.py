@@ -281,6 +281,15 @@ def test_idle_copies_make_way_the_least_recently_used_first() -> None:
     assert desk.pulls.snapshot()["evicted"] == 4
 
 
+def test_a_new_object_waits_for_a_copy_that_is_released_meanwhile() -> None:
+    desk = Desk(2)
+    desk.bring(P, "a", 2)
+    maker = desk.machine.peer(MAKER)
+    assert only(desk.give(maker, m.EXTENT, 1, GRAIN), "EXTENT_GRANT") == []
+    (grant,) = only(desk.unpin(P, "a"), "EXTENT_GRANT")
+    assert grant[4] == GRAIN
+
+
 def test_nothing_is_evicted_in_vain() -> None:
     desk = Desk(4)
     desk.make("m", 2)

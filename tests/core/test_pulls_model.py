@@ -22,7 +22,7 @@ NODE = b"node...."
 NODES = (b"far1....", b"far2....")
 OWNERS = (b"owner1..", b"owner2..")
 SIZES = (1, GRAIN, 2 * GRAIN, 3 * GRAIN + 5, 9 * GRAIN)
-NAMES = st.integers(0, 9)
+NAMES = st.integers(0, 6)
 WHO = st.integers(0, 2)
 Place = tuple[bytes, int, int, bytes]
 
@@ -56,10 +56,12 @@ class PullsModel(RuleBasedStateMachine):
         self.moves: dict[int, tuple[int, int]] = {}  # transfer -> offset, size
         self.halted: set[int] = set()
         self.serves: dict[int, int | None] = {}  # transfer -> offset that is read
+        self.stopped: set[int] = set()  # of those
         self.local: dict[int, int] = {}  # extents of a process here
         self.pages: list[int] = []
         self.numbers = 0
         self.dead: set[bytes] = set()
+        self.down: set[bytes] = set()  # nodes
         self.processes: list[bytes] = []
         for _ in range(3):
             self.born()
@@ -95,6 +97,8 @@ class PullsModel(RuleBasedStateMachine):
             if fields[0]:
                 assert fields[1] in self.moves
                 self.halted.add(fields[1])
+            else:
+                self.stopped.add(fields[1])
         elif op == m.SERVING:
             self.on_serving(*fields)
         elif op == m.FETCHED and peer.id not in self.dead:
@@ -122,6 +126,7 @@ class PullsModel(RuleBasedStateMachine):
     ) -> None:  # fmt: skip
         holder, at, size, node = place
         what = (id, (holder, at, size, node))
+        assert source not in [address(dead) for dead in sorted(self.down)]
         if skip:
             region = self.regions[offset]
             assert (region.what, region.have) == (what, skip), "the bytes that were here are not"
@@ -154,8 +159,13 @@ class PullsModel(RuleBasedStateMachine):
 
     # -- processes --------------------------------------------------------------------------------
     def object(self, number: int) -> tuple[bytes, list[Any]]:
-        id = b"%016d" % (number % 8)  # two of them were made twice
-        return id, [b"maker...", number * 16 * GRAIN, SIZES[number % 5], NODES[number % 2]]
+        id = b"%016d" % (number % 5)  # two of them were made twice
+        return id, [
+            b"maker...",
+            number * 16 * GRAIN,
+            SIZES[number % 4 if number else 4],
+            NODES[number % 2],
+        ]
 
     @rule(who=WHO, number=NAMES, kind=st.integers(0, 1))
     def fetch(self, who: int, number: int, kind: int) -> None:
@@ -248,6 +258,7 @@ class PullsModel(RuleBasedStateMachine):
     @precondition(lambda self: len(self.dead) > 3)
     @rule(which=st.integers(0, 1))
     def node_down(self, which: int) -> None:
+        self.down.add(NODES[which])
         self.pulls.on_node_down(NODES[which])
         self.settle()
 
@@ -266,6 +277,10 @@ class PullsModel(RuleBasedStateMachine):
         waiting = {(who, pull.key[0]) for pull in self.pulls.pulls.values() for who in pull.askers}
         assert waiting == {(who, id) for who, id, _ in self.asks}
         assert set(self.pulls.moving) == set(self.moves)
+        coming = {pull.copy.offset for pull in self.pulls.pulls.values() if pull.copy}
+        for transfer, offset in self.serves.items():
+            if offset is not None and self.regions[offset].have < self.regions[offset].size:
+                assert offset in coming or transfer in self.stopped, "its bytes never come"
 
     def teardown(self) -> None:
         """The network heals; everything comes to an end, and nothing is left."""
@@ -279,7 +294,7 @@ class PullsModel(RuleBasedStateMachine):
                 self.moved(0, "broken" if min(self.moves) in self.halted else "")
             if not self.asks:
                 break
-            assert self.pulls.deadline() < NEVER, "they wait for ever"
+            assert self.pages or self.pulls.deadline() < NEVER, "they wait for ever"
             self.wait(1.5)
         assert not self.asks
         assert not self.pulls.pulls
@@ -291,7 +306,7 @@ class PullsModel(RuleBasedStateMachine):
             ids = {copy.id for copy in self.pulls.copies.by_key.values() if copy.owner == owner}
             self.handle(self.machine.peer(owner), m.FREE, [[id, NODE] for id in sorted(ids)])
         self.adds_up()
-        while self.store.trimmed:
+        while self.store.trimmed or self.pages or self.local:
             self.wait(1.5)
             while self.pages:
                 self.reserved(False)

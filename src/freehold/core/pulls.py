@@ -206,6 +206,8 @@ class Pulls:
         seen = (self.store.released, self.copies.changes)
         if self._short_at is not None and seen != self._seen:
             self._short_at = now  # somebody has given way: the patience begins anew
+        if self.store.trimmed and seen != self._seen:
+            self.store.retry(now)
         if not self._stirred and seen == self._seen and now < self._decide_at:
             return
         self._stirred = False
@@ -307,7 +309,7 @@ class Pulls:
             self.copies.doom(copy)
         elif have == copy.size:
             self._done(pull, copy, now)
-        elif other and not pull.direct and pull.hops < HOPS_MAX:
+        elif other and not pull.direct and pull.hops < HOPS_MAX and not self._is_dead(other):
             pull.hops += 1
             pull.address = other
             self._move(pull)
@@ -368,6 +370,11 @@ class Pulls:
         self.dead[dead] = None
         if len(self.dead) > DEAD_MAX:
             del self.dead[next(iter(self.dead))]
+
+    def _is_dead(self, address: str) -> bool:
+        """Whether the address is that of a dead node."""
+        node = address.partition("|")[0]
+        return any(dead.hex() == node for dead in self.dead)
 
     def on_death(self, process: bytes) -> None:
         """A process has died, here or on another node."""
