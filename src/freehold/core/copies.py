@@ -26,7 +26,8 @@ class Copy:
     """One copy, or what has come of it so far (``have`` < ``size``)."""
 
     __slots__ = (
-        "address", "doomed", "have", "id", "key", "offset", "owner", "pins", "readers", "size",
+        "address", "coming", "doomed", "have", "id", "key", "offset", "owner", "pins", "readers",
+        "size",
     )  # fmt: skip
 
     def __init__(self, key: Key, owner: bytes, address: str, offset: int, size: int) -> None:
@@ -37,6 +38,7 @@ class Copy:
         self.offset = offset
         self.size = size
         self.have = 0
+        self.coming = True  # more bytes may come
         self.pins: dict[bytes, None] = {}  # processes
         self.readers = 0
         self.doomed = False
@@ -44,7 +46,7 @@ class Copy:
     @property
     def used(self) -> bool:
         """Whether it must stay where it is."""
-        return bool(self.pins) or self.readers > 0 or (self.have < self.size and not self.doomed)
+        return bool(self.pins) or self.readers > 0 or (self.coming and not self.doomed)
 
 
 class Copies:
@@ -71,7 +73,8 @@ class Copies:
 
     def complete(self, copy: Copy, cached: bool) -> None:
         """All bytes are here; if it is to be cached, it can be found from now on."""
-        copy.have = copy.size
+        assert copy.have == copy.size
+        copy.coming = False
         if cached:
             self.by_key[copy.key] = copy
             self.by_id.setdefault(copy.id, []).append(copy)
@@ -220,4 +223,5 @@ class Copies:
         for key, copy in self.by_key.items():
             assert key == copy.key
             assert copy.have == copy.size
+            assert not copy.coming
             assert self.by_offset[copy.offset] is copy
