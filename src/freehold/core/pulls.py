@@ -305,7 +305,7 @@ class Pulls:
         if have > copy.have:
             pull.tries = 0
         self.moved_bytes += have - copy.have
-        copy.have = have if have < copy.size else copy.have  # the rest is for `complete` to say
+        copy.have = have
         self._stirred = True
         if not pull.wanted:  # then its owner may have freed the source: who knows what came
             self._end(pull)
