@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 from freehold.core import messages as m
-from freehold.core.machine import Machine, Peer
+from freehold.core.machine import Machine
 from freehold.core.store import Store
 
 Key = tuple[bytes, bytes, int, bytes]  # RefId; holder, offset and node of the place asked for
@@ -78,7 +78,7 @@ class Copies:
         if cached:
             self.by_key[copy.key] = copy
             self.by_id.setdefault(copy.id, []).append(copy)
-            self.machine.send(self._owner(copy), m.COPIED, copy.id, self.place(copy))
+            self._tell(copy, m.COPIED)
         else:
             copy.doomed = True
         self._settle(copy, True)
@@ -172,7 +172,7 @@ class Copies:
         return True
 
     def _drop(self, copy: Copy) -> None:
-        self.machine.send(self._owner(copy), m.UNCOPIED, copy.id, self.place(copy))
+        self._tell(copy, m.UNCOPIED)
         self.doom(copy)
 
     def on_death(self, process: bytes) -> None:
@@ -192,8 +192,13 @@ class Copies:
         del self.by_offset[copy.offset]
         self.store.back(copy.offset)
 
-    def _owner(self, copy: Copy) -> Peer:
-        return self.machine.peer(copy.owner, copy.address)
+    def _tell(self, copy: Copy, op: int) -> None:
+        """Tell the owner, which is this node itself if it has adopted the object."""
+        owner = self.machine.peer(copy.owner, copy.address)
+        if copy.owner == self.machine.id:
+            self.machine.handlers[op](owner, self.machine.now, copy.id, self.place(copy))
+        else:
+            self.machine.send(owner, op, copy.id, self.place(copy))
 
     def _bytes(self, copy: Copy) -> int:
         return self.store.extents.sizes[copy.offset]

@@ -26,6 +26,7 @@ from freehold.core.messages import FAILED, SHARED
 from freehold.core.store import Store
 
 Place = list[Any]
+ANSWER_MAX = 4.0  # seconds for the others to answer: who is silent for less may yet be alive
 PATIENCE = 0.5  # seconds: the news of a death may reach the asker before it reaches the adopter
 
 
@@ -37,10 +38,11 @@ def adopter_of(node: bytes, living: Iterable[bytes]) -> bytes:
 class Estate:
     """What is being collected about one dead process, or all of one dead node."""
 
-    __slots__ = ("adopter", "asked", "held", "key", "nodes", "stored")
+    __slots__ = ("adopter", "asked", "held", "key", "nodes", "stored", "until")
 
-    def __init__(self, key: bytes, asked: set[bytes], adopter: Peer | None) -> None:
+    def __init__(self, key: bytes, asked: set[bytes], adopter: Peer | None, until: float) -> None:
         self.key = key
+        self.until = until  # when those nodes are given up that have not answered
         self.asked = asked  # processes of this node that have not answered
         self.adopter = adopter  # to be told; None: this node
         self.nodes: set[bytes] = set()  # that have not answered, if this node is the adopter
@@ -91,7 +93,8 @@ class Estates:
         self, key: bytes, asked: set[bytes], nodes: set[bytes], adopter: Peer | None = None
     ) -> None:
         """A process or node is dead, and ``asked`` are to answer with HELD."""
-        estate = self.open[key] = Estate(key, asked, adopter)
+        until = self.machine.now + ANSWER_MAX
+        estate = self.open[key] = Estate(key, asked, adopter, until)
         estate.nodes = nodes
         for peer, held, stored in self.ahead.pop(key, ()):
             estate.nodes.discard(peer.id)
@@ -167,9 +170,18 @@ class Estates:
             self._answer(peer, id)
 
     def on_timer(self, now: float) -> None:
-        """Answer what has waited long enough for an estate to be opened."""
+        """Answer what has waited long enough for an estate to be opened, or to be closed."""
+        for estate in list(self.open.values()):
+            if now >= estate.until:
+                estate.nodes.clear()
+                estate.asked.clear()
+                self._advance(estate)
         if now >= self.patience:
             self._answer_all()
+
+    def deadline(self) -> float:
+        """When ``on_timer`` is due."""
+        return min([self.patience, *(estate.until for estate in self.open.values())])
 
     def on_estate(self, peer: Peer, now: float, dead: bytes, kept: list[bytes]) -> None:
         """The adopter has decided: free the rest of what is stored here of the dead."""
@@ -210,7 +222,9 @@ class Estates:
 
     def _free(self, id: bytes, owner: bytes, place: Place) -> None:
         holder, _, _, node = place
-        if node == self.machine.id:
+        if holder == self.machine.id:
+            self.store.free_copy(owner, id)
+        elif node == self.machine.id:
             self.store.free(id, holder, owner)
         elif node in self.machine.peers:
             self.machine.send(self.machine.peers[node], m.FREE_FOR, owner, [[id, holder]])

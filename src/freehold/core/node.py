@@ -351,7 +351,7 @@ class Node(Machine):
         soonest = min(self.workers.deadline(), self.pulls.deadline())
         if self.store.trimmed:
             soonest = min(soonest, self.store.trim_until)
-        soonest = min(soonest, self.estates.patience, self.members.deadline())
+        soonest = min(soonest, self.estates.deadline(), self.members.deadline())
         return min([soonest, *(inquiry.until for inquiry in self._inquiries)], default=NEVER)
 
     def on_timer(self, now: float) -> None:

@@ -134,7 +134,8 @@ class Host:
                 box.clear()
                 return True
             if target is None or not target.alive or (peer.id and target.machine.id != peer.id):
-                if peer.kind in ("node", "head") or not node_of(peer.address):
+                here = node_of(peer.address) in (b"", self.home)
+                if peer.kind in ("node", "head") or here:
                     self.machine.on_down(peer, self.world.now)
                 box.clear()
                 return True

@@ -92,8 +92,7 @@ class ProcessHost(Host):
         process.heap = PoisonHeap(home.memory, setup.heap_reserve)
         super().__init__(world, process, kind, name, address)
         self.spot = home.spot
-        if kind == "worker":
-            self.home = home.home
+        self.home = home.home
         self.ledger = ledger
         self.slot = slot
         self.pid = slot + 100
