@@ -138,9 +138,11 @@ class SqliteStore:
         A file that exists is never opened here: to close it would drop the locks that another
         connection of this process has on it (POSIX locks belong to the process).
         """
-        if self.path.exists():
+        try:
+            made = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
             return
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        os.close(made)
         directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
         os.fsync(directory)
         os.close(directory)

@@ -1,4 +1,4 @@
-"""``python -m freehold.sim``: replay one seed, or run many."""
+"""``python -m freehold.sim``: replay one seed, run many, or measure the head at scale."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 import traceback
 
 from freehold.sim.run import Outcome, Simulation
+from freehold.sim.scale import Scale
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -17,7 +18,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--start", type=int, default=0, help="the first of them")
     parser.add_argument("-k", "--keep-going", action="store_true", help="go on after a failure")
     parser.add_argument("-v", "--verbose", action="store_true", help="print every frame")
+    parser.add_argument("--scale", type=int, nargs=2, metavar=("NODES", "ACTORS"))
     given = parser.parse_args(arguments)
+    if given.scale is not None:
+        print("\n".join(Scale(*given.scale).run()))
+        return 0
     if given.seed is not None:
         outcome = attempt(given.seed, given.verbose)
         if outcome is not None:
