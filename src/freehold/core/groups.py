@@ -219,6 +219,9 @@ class Groups:
         if not self.stirred:
             return
         self.stirred = False
+        due = [group for group in self.groups.values() if group.idle and now >= group.retry]
+        if not due:
+            return
         members = [
             node for node in self.nodes.values() if node.phase == MEMBER and node.peer is not None
         ]
@@ -227,9 +230,8 @@ class Groups:
             for bundle in group.bundles:
                 if bundle.step == ASKED and bundle.node in free:
                     free[bundle.node] = taking(free[bundle.node], bundle.resources)
-        for group in self.groups.values():
-            if group.idle and now >= group.retry:
-                self._place(group, free, now)
+        for group in due:
+            self._place(group, free, now)
 
     def _place(self, group: Group, free: dict[bytes, Resources], now: float) -> None:
         missing = [bundle for bundle in group.bundles if bundle.step == UNPLACED]

@@ -12,13 +12,14 @@ import heapq
 import itertools
 import resource
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.head import Head
 from freehold.core.machine import Machine, Peer
 from freehold.core.members import Members
-from freehold.wire.codec import Reader, encode
+from freehold.wire.codec import Reader, Repeater, encode
 
 LATENCY = 0.0005  # seconds
 DISK = 0.004
@@ -73,6 +74,7 @@ class Scale:
         self.cpu = 0.0  # seconds that the head has worked
         self.frames_in = self.frames_out = self.bytes_out = 0
         self.answers = 0
+        self.repeater = Repeater()
         self.lines: list[str] = []
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
@@ -106,7 +108,7 @@ class Scale:
             dirty, head.dirty = head.dirty, []
             for peer in dirty:
                 frames, peer.outbox = peer.outbox, []
-                out.append((peer, frames, len(encode(frames))))
+                out.append((peer, frames, len(self.repeater.encode(frames))))
         deadline = head.deadline()
         self.cpu += _cpu() - begun
         for peer, frames, size in out:
@@ -129,7 +131,7 @@ class Scale:
             for _, id, _ in frames:
                 alive = self.nodes[int.from_bytes(id, "big")].alive
                 answer = "alive" if alive else "refused"
-                self.at(self.now + LATENCY, lambda id=id, answer=answer: self._probed(id, answer))  # type: ignore[misc]
+                self.at(self.now + LATENCY, partial(self._probed, id, answer))
         else:
             self.frames_out += len(frames)
             self.bytes_out += size
@@ -209,18 +211,18 @@ class Scale:
         before = _memory()
         self.work(self.head.start, self.now)
         for number in range(count):
-            self.at(JOIN_SECONDS * number / count, lambda number=number: self._join(number))  # type: ignore[misc]
+            self.at(JOIN_SECONDS * number / count, partial(self._join, number))
         self._phase(f"{count:,} nodes join in {JOIN_SECONDS:g} s", lambda: self._agree(count), 60)
         self._rest("at rest, every node reporting a change twice a second")
         for number in range(self.actors):
             node = self.nodes[number % count]
             when = self.now + NAMING_SECONDS * number / max(1, self.actors)
-            self.at(when, lambda node=node, number=number: self._name(node, number))  # type: ignore[misc]
+            self.at(when, partial(self._name, node, number))
         named = f"{self.actors:,} actors get names in {NAMING_SECONDS:g} s"
         self._phase(named, lambda: self.answers == self.actors, 120)
         failing = self.nodes[count - int(count * FAILING) :]
         for node in failing:
-            self.at(self.now, lambda node=node: self._fail(node))  # type: ignore[misc]
+            self.at(self.now, partial(self._fail, node))
         left = count - len(failing)
         self._phase(f"{len(failing):,} nodes fail at once", lambda: self._agree(left), 60)
         self._check()
