@@ -234,6 +234,24 @@ def test_a_question_for_the_same_group_is_answered_like_the_first() -> None:
     assert cluster.says("group", "b", group=G, bundles=[{"CPU": 2.0}]) == first
 
 
+@pytest.mark.parametrize("step", ["prepare", "commit"])
+def test_what_a_node_has_set_aside_for_nobody_is_given_back(step: str) -> None:
+    """A prepare that was sent again to a new connection, and done when the bundle was elsewhere."""
+    cluster = joined("a", "b")
+    make(cluster, 2)
+    (where,) = {text(id) for id in cluster.answer("a", 1)[1]["nodes"]}
+    other = node(cluster, "b" if where == "a" else "a")
+    for group in (G, b"unknown"):
+        other.on_bundle(cluster.dialler(other.name), 0.0, group, 0, "prepare", {"CPU": 1.0})
+        if step == "commit":
+            other.on_bundle(cluster.dialler(other.name), 0.0, group, 0, "commit", {"CPU": 1.0})
+    assert other.free == {"CPU": 2.0}
+    cluster.flow()
+    cluster.deliver()
+    assert (other.bundles, other.free) == ({}, {"CPU": 4.0})
+    assert held(cluster)[where] == [0]
+
+
 class Model(RuleBasedStateMachine):
     """Nodes come and go, groups are made and removed, connections break, the head restarts."""
 
@@ -248,7 +266,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(sizes=st.lists(st.integers(1, 4), min_size=1, max_size=4), kind=st.integers(0, 3))
     def make(self, sizes: list[int], kind: int) -> None:
-        group = b"g%d" % len(self.cluster.answers)
+        group = b"g%d" % len(self.groups)  # each time a new one
         strategy = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")[kind]
         bundles = [{"CPU": float(size)} for size in sizes]
         number = 10_000 + len(self.groups)

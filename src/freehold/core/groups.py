@@ -276,11 +276,12 @@ class Groups:
         self, peer: Peer, now: float, id: bytes, index: int, step: str, done: bool
     ) -> None:
         group = self.groups.get(id)
-        if group is None or not 0 <= index < len(group.bundles):
+        bundles = group.bundles if group is not None else []
+        if group is None or not 0 <= index < len(bundles) or bundles[index].node != peer.id:
+            if done and step != "drop":  # an answer to what was asked twice: it lies elsewhere now
+                self.machine.send(peer, m.BUNDLE, id, index, "drop", {})
             return
-        bundle = group.bundles[index]
-        if bundle.node != peer.id:
-            return
+        bundle = bundles[index]
         if step == "prepare" and bundle.step == ASKED:
             group.failed |= not done
             self._step(bundle, HELD if done else UNPLACED)
