@@ -1,4 +1,4 @@
-"""``python -m freehold.sim``: replay one seed, or run many."""
+"""``python -m freehold.sim``: replay one seed, run many, or measure the head at scale."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import traceback
 
 from freehold.sim.fleet import Fleet
 from freehold.sim.run import Outcome, Simulation
+from freehold.sim.scale import Scale
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,8 +20,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-k", "--keep-going", action="store_true", help="go on after a failure")
     parser.add_argument("-v", "--verbose", action="store_true", help="print every frame")
     parser.add_argument("--fleet", action="store_true", help="several nodes, and a head")
+    parser.add_argument("--scale", type=int, nargs=2, metavar=("NODES", "ACTORS"))
     given = parser.parse_args(arguments)
     kind = Fleet if given.fleet else Simulation
+    if given.scale is not None:
+        print("\n".join(Scale(*given.scale).run()))
+        return 0
     if given.seed is not None:
         outcome = attempt(given.seed, given.verbose, kind)
         if outcome is not None:
