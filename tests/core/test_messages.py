@@ -13,7 +13,7 @@ from freehold.core.process import Process
 from freehold.wire import schema
 
 PROCESS = {"process", "caller", "worker", "holder", "owner", "borrower", "driver"}
-NEAR = {"spawner", "arena"}
+NEAR = {"spawner", "arena", "mover"}
 HOST = {"HELLO"}  # hosts take it, before any machine does
 
 
