@@ -453,6 +453,15 @@ def test_another_node_is_asked_instead_and_if_it_fails_the_first_one_itself() ->
     assert desk.pulls.snapshot()["resting"] == 1
 
 
+def test_nobody_is_sent_to_a_dead_node() -> None:
+    desk = Desk()
+    desk.pulls.on_node_down(OTHER)
+    desk.fetch(P, "a")
+    assert desk.moved("a", 0, "", OTHER_AT) == []
+    (move,) = desk.pass_time(1.0)
+    assert (move[3], move[8]) == (FAR_AT, True)
+
+
 def test_a_pull_by_way_of_another_outlives_the_node_that_was_named() -> None:
     desk = Desk()
     for name in "ab":

@@ -235,10 +235,13 @@ class PullsModel(RuleBasedStateMachine):
     @rule(number=NAMES, node=st.integers(0, 3), direct=st.booleans())
     def serve(self, number: int, node: int, direct: bool) -> None:
         id, place = self.object(number)
+        here = [region.what for region in self.regions.values() if region.what]
+        if here and number:
+            id, place = here[number % len(here)]
         self.numbers += 1
         self.serves[self.numbers] = None
         asker = b"asker%03d" % node
-        fields = (self.numbers, id, place, asker, address(asker), direct)
+        fields = (self.numbers, id, list(place), asker, address(asker), direct)
         self.handle(self.pulls.mover, m.SERVE, *fields)
 
     @precondition(lambda self: self.serves)
@@ -277,6 +280,9 @@ class PullsModel(RuleBasedStateMachine):
         waiting = {(who, pull.key[0]) for pull in self.pulls.pulls.values() for who in pull.askers}
         assert waiting == {(who, id) for who, id, _ in self.asks}
         assert set(self.pulls.moving) == set(self.moves)
+        used = {at for own in self.pins.values() for _, at in own}
+        used |= {at for at in self.serves.values() if at is not None}
+        assert all(self.store.extents.holders.get(at) == NODE for at in sorted(used))
         coming = {pull.copy.offset for pull in self.pulls.pulls.values() if pull.copy}
         for transfer, offset in self.serves.items():
             if offset is not None and self.regions[offset].have < self.regions[offset].size:

@@ -347,8 +347,10 @@ def test_a_source_that_falls_silent_is_given_up(ends: list[End]) -> None:
     assert b.end()[1:3] == (0, "timed out")
 
 
-def test_a_halted_transfer_ends_at_once_and_is_reported(ends: list[End]) -> None:
-    net = Net(tcp)
+def test_a_halted_transfer_ends_at_once_and_is_reported(
+    connect: Callable[[], tuple[socket.socket, socket.socket]], ends: list[End]
+) -> None:
+    net = Net(connect)
     ends += [End(net, "a", 3 * MB, stall_s=60.0), End(net, "b", 3 * MB, stall_s=60.0)]
     a, b = ends
     a.answer = lambda event: None
@@ -463,8 +465,10 @@ def test_too_many_readers_are_sent_away(monkeypatch: pytest.MonkeyPatch, ends: l
         assert second.recv(1) == b""
 
 
-def test_closing_ends_all_that_moves(ends: list[End]) -> None:
-    net = Net(tcp)
+def test_closing_ends_all_that_moves(
+    connect: Callable[[], tuple[socket.socket, socket.socket]], ends: list[End]
+) -> None:
+    net = Net(connect)
     ends += [End(net, "a", 3 * MB, stall_s=60.0), End(net, "b", 3 * MB, stall_s=60.0)]
     a, b = ends
     holds(a, sample(2 * MB))

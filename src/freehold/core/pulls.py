@@ -376,8 +376,10 @@ class Pulls:
 
     def _is_dead(self, address: str) -> bool:
         """Whether the address is that of a dead node."""
-        node = address.partition("|")[0]
-        return any(dead.hex() == node for dead in self.dead)
+        try:
+            return bytes.fromhex(address.partition("|")[0]) in self.dead
+        except ValueError:  # an address without a node's id
+            return False
 
     def on_death(self, process: bytes) -> None:
         """A process has died, here or on another node."""
