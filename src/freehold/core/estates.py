@@ -135,13 +135,20 @@ class Estates:
         ]
         if estate.adopter is not None:
             self.machine.send(estate.adopter, m.ESTATE_HELD, estate.key, estate.held, mine)
-            del self.open[estate.key]
+            self._close(estate)
         elif not estate.nodes:
             estate.stored += mine
             self._adopt(estate)
 
-    def _adopt(self, estate: Estate) -> None:
+    def _close(self, estate: Estate) -> None:
+        """Everything has been said; after the last one, do what had to wait for that."""
         del self.open[estate.key]
+        if not self.open:
+            for id, entry in list(self.adopted.items()):
+                self._settle(id, entry)
+            self._answer_all()
+
+    def _adopt(self, estate: Estate) -> None:
         places = {id: (owner, place) for id, owner, place in estate.stored}
         for id, ticket, holder in estate.held:
             if id not in places or holder in self.store.gone:
@@ -159,9 +166,7 @@ class Estates:
             if node in self.machine.peers:
                 self.machine.send(self.machine.peers[node], m.ESTATE, estate.key, kept)
         self.store.free_others(estate.key, set(kept))
-        if not self.open:
-            self.settle_all()
-            self._answer_all()
+        self._close(estate)
 
     def _answer_all(self) -> None:
         self.patience = NEVER
@@ -288,7 +293,7 @@ class Estates:
             estate.nodes.discard(node)
             estate.stored = [entry for entry in estate.stored if entry[2][3] != node]
             if estate.adopter is not None and estate.adopter.id == node:
-                del self.open[estate.key]
+                self._close(estate)
                 self.store.free_others(estate.key, set())
             else:
                 self._advance(estate)
@@ -300,13 +305,6 @@ class Estates:
     def owners(self) -> list[bytes]:
         """The dead processes whose objects this node owns now."""
         return sorted({entry.owner for entry in self.adopted.values()})
-
-    def settle_all(self) -> None:
-        """Free what lost its last ticket while an estate was open."""
-        if not self.open:
-            for id, entry in list(self.adopted.items()):
-                if not entry.tickets:
-                    self._settle(id, entry)
 
     def check(self) -> None:
         """What is adopted is stored, unless it lies elsewhere or was lost."""
