@@ -194,7 +194,7 @@ HELD = message(
     "refs: list — [id, ticket] pairs; the adopter owns these now",
 )  # fmt: skip
 KILL = message(
-    "KILL", "process", "node",
+    "KILL", "process, node", "node",
     "End that worker now; or, when it is only suspected because a connection to it broke, unless "
     "its own exit explains that within a moment.",
     "proc: bytes",
@@ -212,12 +212,12 @@ PROC_DOWN = message(
     "adopter: list — [node, address] of who owns in its stead; []: the sender",
 )  # fmt: skip
 STATUS = message(
-    "STATUS", "any", "any",
+    "STATUS", "process, tool, node", "node, process",
     "Describe yourself.  The node asks every process before it answers.",
     "request: int",
 )  # fmt: skip
 STATUS_REPLY = message(
-    "STATUS_REPLY", "any", "any",
+    "STATUS_REPLY", "node, process", "process, tool, node",
     "The sender's tables, for people and for `freehold status`.",
     "request: int",
     "status: map",
