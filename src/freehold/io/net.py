@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import shutil
 import socket
 import stat
+import struct
 import tempfile
 
 PREFIX = "freehold-"
+_CREDENTIALS = struct.Struct("iII")  # pid, user, group: the kernel's ucred
 PATH_MAX = 75  # bytes of a session directory's parent: a socket's whole path may have 107
 
 
@@ -49,6 +53,19 @@ def write_private(path: str, data: bytes) -> None:
         file.write(data)
 
 
+def replace_private(path: str, data: bytes) -> None:
+    """Write a file of mode 0600, or put it in the place of the old one, at one stroke."""
+    beside = f"{path}.{os.getpid()}"
+    write_private(beside, data)
+    os.replace(beside, path)
+
+
+def is_private(path: str) -> bool:
+    """Whether the file is this user's, and nobody else may read it."""
+    status = os.stat(path)
+    return status.st_uid == os.getuid() and not stat.S_IMODE(status.st_mode) & 0o077
+
+
 def read_file(path: str) -> bytes:
     """The file's content."""
     with open(path, "rb") as file:
@@ -87,6 +104,27 @@ def accept(listener: socket.socket) -> socket.socket | None:
     for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
         sock.setsockopt(socket.SOL_SOCKET, option, 1 << 20)
     return sock
+
+
+def offer_descriptor(listener: socket.socket, fd: int) -> None:
+    """Hand the descriptor to whoever has connected, if it is a process of this user."""
+    while (sock := accept(listener)) is not None:
+        with sock, contextlib.suppress(OSError):
+            credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+            if _CREDENTIALS.unpack(credentials)[1] == os.getuid():
+                socket.send_fds(sock, [b"."], [fd])
+
+
+def fetch_descriptor(path: str, timeout: float) -> int:
+    """The descriptor that is offered there.  Raises OSError when none is."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(timeout)
+        sock.connect(path)
+        _, fds, _, _ = socket.recv_fds(sock, 1, 1)
+    if not fds:
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "no descriptor was handed over", path)
+    os.set_inheritable(fds[0], False)
+    return fds[0]
 
 
 def pair() -> tuple[socket.socket, socket.socket]:

@@ -190,6 +190,20 @@ def send_signal(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
+def start_time(pid: int) -> int:
+    """When that process was started, in clock ticks since the boot; 0 if it is gone.
+
+    Together with the pid it names a process for ever, and it stays when the process executes
+    another program.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return 0
+    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
 def limit_memory(limit: int | None) -> None:
     """Bound this process's private memory, in bytes; None lifts the bound."""
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
