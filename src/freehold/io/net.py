@@ -53,6 +53,12 @@ def write_private(path: str, data: bytes) -> None:
         file.write(data)
 
 
+def remove_file(path: str) -> None:
+    """Remove it; nothing happens if it is gone."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
 def replace_private(path: str, data: bytes) -> None:
     """Write a file of mode 0600, or put it in the place of the old one, at one stroke."""
     beside = f"{path}.{os.getpid()}"

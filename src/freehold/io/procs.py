@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
@@ -61,6 +61,46 @@ def start_python(code: str, config: bytes) -> subprocess.Popen[bytes]:
     process.stdin.write(len(config).to_bytes(4, "little") + config)
     process.stdin.flush()
     return process
+
+
+def execute_python(code: str, config: bytes) -> NoReturn:
+    """Become such an interpreter, in this very process; no descriptor above 2 is kept."""
+    with open(os.memfd_create("freehold-config"), "r+b") as file:
+        file.write(len(config).to_bytes(4, "little") + config)
+        file.flush()
+        file.seek(0)
+        os.dup2(file.fileno(), 0)
+        os.execv(sys.executable, [sys.executable, "-P", "-c", code])
+
+
+def read_line(pipe: IO[bytes], timeout: float) -> bytes:
+    """A line, without its end; empty if none comes in that many seconds."""
+    poll = _poll(pipe.fileno(), select.POLLIN)
+    return pipe.readline().rstrip(b"\n") if poll.poll(timeout * 1000) else b""
+
+
+def wait_or_kill(process: subprocess.Popen[bytes], timeout: float) -> int:
+    """Its exit code, or minus the signal; it is killed if it does not exit in time."""
+    try:
+        return process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
+
+
+def redirect_output(path: str) -> None:
+    """Read nothing, and append what is printed to a file of mode 0600, from now on."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for fd, number in ((null, 0), (log, 1), (log, 2)):
+        os.dup2(fd, number)
+    os.close(null)
+    os.close(log)
+
+
+def on_terminate(call: Callable[[], Any]) -> None:
+    """Call it, in the main thread, instead of ending on SIGTERM."""
+    signal.signal(signal.SIGTERM, lambda *_: call())
 
 
 def read_config() -> bytes:

@@ -7,9 +7,10 @@ since pids return; a directory whose process is gone is stale, and whoever meets
 
 from __future__ import annotations
 
-import json
 import os
 from typing import NamedTuple
+
+import msgspec
 
 from freehold.io import net, procs
 
@@ -53,13 +54,13 @@ class Record(NamedTuple):
         """Write it down, and the token; both at once become visible to :func:`standing`."""
         net.replace_private(os.path.join(self.dir, "token"), token.encode())
         fields = {name: value for name, value in self._asdict().items() if name != "dir"}
-        net.replace_private(os.path.join(self.dir, NAME), json.dumps(fields).encode())
+        net.replace_private(os.path.join(self.dir, NAME), msgspec.json.encode(fields))
 
 
 def read(path: str) -> Record | None:
     """The record in that session directory, if there is one."""
     try:
-        return Record(dir=path, **json.loads(net.read_file(os.path.join(path, NAME))))
+        return Record(dir=path, **msgspec.json.decode(net.read_file(os.path.join(path, NAME))))
     except (OSError, ValueError, TypeError):
         return None
 

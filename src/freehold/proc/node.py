@@ -18,7 +18,7 @@ from freehold.core.machine import NEVER
 from freehold.core.node import Node
 from freehold.io import clock, net, procs
 from freehold.io.shm import Arena
-from freehold.proc import forkserver
+from freehold.proc import daemon, forkserver
 from freehold.proc.host import Host
 from freehold.proc.session import now
 
@@ -131,7 +131,7 @@ def main() -> None:
     host = NodeHost(config, arena, ours)
     host.listen(config["node"])
     host.watch(0, lambda mask, when: _starter_gone(host))
-    os.write(1, b"ready\n")
+    daemon.say_ready()
     with contextlib.suppress(KeyboardInterrupt):
         host.serve()
     net.remove_session_dir(config["dir"])

@@ -8,7 +8,6 @@ daemon on this machine that belongs to the cluster.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import os
 import zlib
@@ -21,6 +20,7 @@ from freehold.wire.auth import SECRET_BYTES
 MARK = "fh1-"
 CLUSTER_BYTES = 8
 CHECK_BYTES = 4
+_TO_WORD, _FROM_WORD = bytes.maketrans(b"+/", b"-_"), bytes.maketrans(b"-_", b"+/")
 
 
 class Token(NamedTuple):
@@ -41,8 +41,9 @@ class Token(NamedTuple):
         try:
             if not text.startswith(MARK):
                 raise ValueError
-            data = base64.b64decode(text.removeprefix(MARK).encode() + b"==", b"-_", validate=True)
-        except (ValueError, binascii.Error):
+            word = text.removeprefix(MARK).encode().translate(_FROM_WORD)
+            data = binascii.a2b_base64(word + b"=" * (-len(word) % 4), strict_mode=True)
+        except ValueError:
             raise AuthenticationError(f"this is no token: it should begin with {MARK}") from None
         data, check = data[:-CHECK_BYTES], data[-CHECK_BYTES:]
         if len(data) != CLUSTER_BYTES + SECRET_BYTES or check != _check(data):
@@ -53,7 +54,8 @@ class Token(NamedTuple):
     def text(self) -> str:
         """As people see it: one word of letters, digits, ``-`` and ``_``."""
         data = self.cluster + self.secret
-        return MARK + base64.urlsafe_b64encode(data + _check(data)).rstrip(b"=").decode()
+        word = binascii.b2a_base64(data + _check(data), newline=False)
+        return MARK + word.translate(_TO_WORD).rstrip(b"=").decode()
 
 
 def _check(data: bytes) -> bytes:

@@ -1,0 +1,86 @@
+"""A driver's way to its node: one of its own, or the standing node of a cluster on this machine.
+
+``init()`` without an address starts a node that lives with the driver.  With an address, the
+driver uses the standing node of that cluster on this machine, if there is one: it speaks to it over
+its Unix socket, and is handed the arena's descriptor over another.  Otherwise it starts a node
+without CPUs, which joins the cluster and lives with the driver.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+from freehold.config import Config
+from freehold.errors import AuthenticationError, ClusterUnreachable, NodeDied
+from freehold.io import net, sessions
+from freehold.io.sessions import Record
+from freehold.io.shm import Arena
+from freehold.proc.token import Token, find
+
+ARENA_SOCKET = "arena.sock"
+HAND_OVER_TIMEOUT = 5.0  # seconds
+AUTO = "auto"
+
+
+class Way(NamedTuple):
+    """How to get at a cluster: where its head is, its token, its node on this machine if any."""
+
+    address: str
+    token: Token
+    record: Record | None
+
+    @property
+    def dir(self) -> str:
+        """The standing node's session directory."""
+        assert self.record is not None
+        return self.record.dir
+
+
+def way(config: Config) -> Way | None:
+    """The way to the cluster that the settings name; None: they name none.
+
+    Raises:
+        ClusterUnreachable: ``auto``, and no node of a cluster runs on this machine.
+        AuthenticationError: there is no token.
+    """
+    if config.address is None:
+        return None
+    nodes = [record for record in sessions.standing() if record.role == "node"]
+    if config.address != AUTO:
+        nodes = [record for record in nodes if record.cluster == config.address]
+    record = nodes[0] if nodes else None
+    if record is None and config.address == AUTO:
+        raise ClusterUnreachable(
+            "no node of a cluster runs on this machine: call `freehold start`, or give the "
+            "address of a cluster's head"
+        )
+    address = config.address if record is None else record.cluster
+    given = None if config.token is None else Token.parse(config.token)
+    token = given or find(None if record is None else record.token, None, address)
+    if token is None:
+        raise AuthenticationError(
+            f"no token for the cluster at {address}: set FREEHOLD_TOKEN, or FREEHOLD_TOKEN_FILE"
+        )
+    return Way(address, token, record)
+
+
+def take_arena(directory: str, size: int) -> Arena:
+    """The arena of the standing node that has that session directory."""
+    try:
+        fd = net.fetch_descriptor(os.path.join(directory, ARENA_SOCKET), HAND_OVER_TIMEOUT)
+    except OSError as error:
+        raise NodeDied(f"the node does not hand over its arena: {error}") from None
+    return Arena(fd, size)
+
+
+def socket_path(directory: str, pid: int) -> str:
+    """Where a driver listens that uses the standing node of that session directory."""
+    path = os.path.join(directory, f"d{pid}.sock")
+    net.remove_file(path)  # of a dead driver, which had the same pid
+    return path
+
+
+def cluster_config(where: Way) -> dict[str, Any]:
+    """What a node must know to join."""
+    return {"address": where.address, "token": where.token.text}
