@@ -1,6 +1,6 @@
 """The token: what a machine must have to join a cluster, in one word.
 
-It holds the cluster's id and its secret, and a checksum, so that a word that was cut short is told
+It holds the cluster's id and its secret, whether it uses TLS, and a checksum, so that a word that was cut short is told
 from a wrong one.  It is looked for in this order: what was given; ``FREEHOLD_TOKEN``; the file that
 was given, or ``FREEHOLD_TOKEN_FILE`` (only this user may read it); the session directory of a
 daemon on this machine that belongs to the cluster.
@@ -24,15 +24,16 @@ _TO_WORD, _FROM_WORD = bytes.maketrans(b"+/", b"-_"), bytes.maketrans(b"-_", b"+
 
 
 class Token(NamedTuple):
-    """A cluster's id and secret."""
+    """A cluster's id and secret, and whether its machines speak TLS with each other."""
 
     cluster: bytes
     secret: bytes
+    tls: bool
 
     @classmethod
-    def make(cls) -> Token:
+    def make(cls, tls: bool) -> Token:
         """A new cluster's."""
-        return cls(clock.random_bytes(CLUSTER_BYTES), clock.random_bytes(SECRET_BYTES))
+        return cls(clock.random_bytes(CLUSTER_BYTES), clock.random_bytes(SECRET_BYTES), tls)
 
     @classmethod
     def parse(cls, text: str) -> Token:
@@ -46,14 +47,14 @@ class Token(NamedTuple):
         except ValueError:
             raise AuthenticationError(f"this is no token: it should begin with {MARK}") from None
         data, check = data[:-CHECK_BYTES], data[-CHECK_BYTES:]
-        if len(data) != CLUSTER_BYTES + SECRET_BYTES or check != _check(data):
+        if len(data) != 1 + CLUSTER_BYTES + SECRET_BYTES or check != _check(data):
             raise AuthenticationError("the token is damaged: perhaps it was cut short")
-        return cls(data[:CLUSTER_BYTES], data[CLUSTER_BYTES:])
+        return cls(data[1 : 1 + CLUSTER_BYTES], data[1 + CLUSTER_BYTES :], bool(data[0]))
 
     @property
     def text(self) -> str:
         """As people see it: one word of letters, digits, ``-`` and ``_``."""
-        data = self.cluster + self.secret
+        data = bytes([self.tls]) + self.cluster + self.secret
         word = binascii.b2a_base64(data + _check(data), newline=False)
         return MARK + word.translate(_TO_WORD).rstrip(b"=").decode()
 

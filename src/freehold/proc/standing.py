@@ -1,0 +1,137 @@
+"""Starting and stopping the daemons that stand on their own: what ``freehold start`` calls.
+
+Starting returns when the daemon is ready, a node when it is a member of the cluster, or raises what
+hinders it.  Stopping asks nodes to leave before their head is stopped, waits for all of their
+processes, and kills what is still there after a while.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import psutil
+
+from freehold.config import Config
+from freehold.errors import AuthenticationError, FreeholdError
+from freehold.io import clock, net, sessions
+from freehold.io.sessions import Record
+from freehold.proc import daemon, nodes, token
+from freehold.proc.token import Token
+
+PORT = 7337  # of a head, unless another is asked for
+GRACE = 5.0  # seconds from SIGTERM to SIGKILL
+GONE = 5.0  # seconds from there until every process is gone
+
+
+def start_head(host: str, port: int, store: str, word: Token) -> Record:
+    """Start a head; its store is removed with it if it is not given a name.
+
+    Raises:
+        FreeholdError: why there is none: the port is in use, the store is damaged or another's.
+    """
+    config = {"host": host, "port": port, "store": store, "token": word.text}
+    return _start("head", config)
+
+
+def start_node(
+    address: str, word: Token, host: str, port: int, config: Config, labels: dict[str, str]
+) -> Record:
+    """Start a node that joins the cluster; ``host`` and ``port`` say where it listens.
+
+    Raises:
+        ClusterUnreachable: nobody answers at the address.
+        AuthenticationError: the token is not that cluster's.
+        VersionMismatch: the head speaks another version of the protocol.
+        JoinRefused: the head does not take it.
+        FreeholdError: whatever else hinders it: the port is in use, there is no memory.
+    """
+    cpus = float(config.num_cpus if config.num_cpus is not None else clock.cpu_count())
+    told = {
+        **nodes.common(config, cpus),
+        "secret": word.secret,
+        "cluster": {"address": address, "token": word.text, "host": host, "port": port},
+        "labels": labels,
+    }
+    return _start("node", told)
+
+
+def _start(role: str, config: dict[str, Any]) -> Record:
+    directory = net.make_session_dir()
+    socket = os.path.join(directory, f"{role}.sock")
+    told = {"standing": True, "dir": directory, role: socket, **config}
+    process = daemon.start(role, told)
+    try:
+        daemon.answer(process, role)
+        record = sessions.read(directory)
+        if record is None:
+            raise FreeholdError(f"the {role} daemon was ready, and is gone already")
+    except BaseException:
+        process.kill()
+        process.wait()
+        daemon.release(process)
+        net.remove_session_dir(directory)
+        raise
+    daemon.release(process)
+    return record
+
+
+def head_token(text: str | None, path: str | None, store: str, tls: bool) -> Token:
+    """The token of a cluster whose head is about to start: the one given, its store's, or a new.
+
+    It is kept beside a store that has a name, since nodes that come back will use it.
+
+    Raises:
+        AuthenticationError: the store's is another than the one given, or does not say the same
+            about TLS.
+    """
+    given = token.find(text, path, "")
+    beside = f"{store}.token"
+    if store and os.path.exists(beside):
+        kept = token.read(beside)
+        if given is not None and given != kept:
+            raise AuthenticationError(f"{store} is the store of a cluster with another token")
+        given = kept
+    if given is None:
+        given = Token.make(tls)
+    if given.tls and not tls:
+        raise AuthenticationError("the cluster's token says that its machines speak TLS")
+    if store and not os.path.exists(beside):
+        net.replace_private(beside, given.text.encode())
+    return given
+
+
+def stop(force: bool = False) -> list[Record]:
+    """End every standing daemon of this user on this machine; those that there were.
+
+    Raises:
+        FreeholdError: a process is still there although it was killed.
+    """
+    records = sessions.standing()
+    for role in ("node", "head"):
+        _end([record for record in records if record.role == role], force)
+    return records
+
+
+def _end(records: list[Record], force: bool) -> None:
+    daemons, others = [], []
+    for record in records:
+        try:
+            process = psutil.Process(record.pid)
+            others += process.children(recursive=True)
+            daemons.append(process)
+            if record.alive:
+                process.kill() if force else process.terminate()
+        except psutil.NoSuchProcess:
+            continue
+    _, late = psutil.wait_procs(daemons, 0 if force else GRACE)
+    for process in late:
+        process.kill()
+    _, late = psutil.wait_procs([*late, *others], GONE)
+    for process in late:  # a program that a task had started
+        process.kill()
+    _, late = psutil.wait_procs(late, GONE)
+    for record in records:
+        net.remove_session_dir(record.dir)
+    if late:
+        raise FreeholdError(f"killed, but still there: {', '.join(str(p.pid) for p in late)}")
