@@ -224,6 +224,12 @@ def reap() -> list[tuple[int, int]]:
         done.append((pid, os.waitstatus_to_exitcode(status)))
 
 
+def wait(pid: int) -> None:
+    """Wait for the end of a child."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)
+
+
 def send_signal(pid: int, number: int) -> None:
     """Signal a process; nothing happens if it is gone."""
     with contextlib.suppress(ProcessLookupError):

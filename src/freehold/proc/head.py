@@ -14,16 +14,17 @@ from typing import Any
 import msgspec
 
 from freehold.core.head import Head
+from freehold.core.ids import PROC_ID_BYTES
 from freehold.core.machine import NEVER
 from freehold.errors import FreeholdError
-from freehold.io import clock, net, procs
-from freehold.io.control import ControlStore
+from freehold.io import clock, net, procs, tls
+from freehold.io.control import ControlStore, SqliteStore
 from freehold.io.sessions import Record
-from freehold.proc import daemon, reach
+from freehold.proc import daemon, member, reach
 from freehold.proc.host import Host
 from freehold.proc.prober import Prober
 from freehold.proc.session import now
-from freehold.proc.store import StoreThread
+from freehold.proc.store import StoreThread, entries
 from freehold.proc.token import Token
 
 
@@ -33,11 +34,11 @@ class HeadHost(Host):
     machine: Head
 
     def __init__(self, token: Token, disk: ControlStore) -> None:
-        head = Head(
-            clock.random_bytes(8), entries=disk.entries(), cluster=token.cluster.hex()
-        )
-        super().__init__(head, token.secret, "head", tls=token.tls)
+        id = clock.random_bytes(PROC_ID_BYTES)
+        head = Head(id, entries=entries(disk), cluster=token.cluster.hex())
+        super().__init__(head, token.secret, "head")
         self.head = head
+        self.tls = token.tls
         self.forgiving = True
         self.info = head.info
         self.store = StoreThread(self, head.store, disk)
@@ -98,11 +99,14 @@ def main() -> None:
 
 def _open(config: dict[str, Any]) -> HeadHost:
     token = Token.parse(config["token"])
-    disk = ControlStore(config["store"] or os.path.join(config["dir"], "head.db"))
-    host = HeadHost(token, disk)
+    path = config["store"] or os.path.join(config["dir"], "head.db")
+    pem = os.path.join(config["dir"], member.CERTIFICATE) if token.tls else ""
+    if pem:
+        tls.make_certificate(pem)
+    host = HeadHost(token, SqliteStore(path, token.cluster.hex()))
     place = reach.join(config["host"], config["port"])
     try:
-        host.listen_tcp(config["host"], config["port"])
+        host.listen_tcp(config["host"], config["port"], pem)
     except OSError as error:
         raise FreeholdError(f"the head cannot listen at {place}: {error.strerror}") from None
     record = Record(

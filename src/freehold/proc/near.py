@@ -48,17 +48,18 @@ class Resident:
         seat: the peer by which ``host`` knows the resident.
         machine: the resident.
         store: the resident's near peer that takes STORE.
-        kind: what ``host`` is to the resident.
+        address: where ``host`` is dialled.
     """
 
-    def __init__(self, host: Machine, seat: Peer, machine: Machine, store: Peer, kind: str) -> None:
+    def __init__(
+        self, host: Machine, seat: Peer, machine: Machine, store: Peer, address: str
+    ) -> None:
         self.host = host
         self.seat = seat
         self.machine = machine
         self.store = store
         self.memory = Memory()
-        self.kind = kind
-        self.guest = Peer(host.id, "", kind)  # by which the resident knows ``host``
+        self.guest = Peer(host.id, address, "node")  # by which the resident knows ``host``
 
     def open(self, now: float, host_info: dict[str, Any], info: dict[str, Any]) -> None:
         """Introduce them to each other."""

@@ -1,7 +1,12 @@
-"""The node daemon: one for each machine, started by its first driver, gone with it.
+"""The node daemon: it hosts ``core.node``, and forks the fork server before it opens anything.
 
-It hosts ``core.node`` and, before it opens anything, forks the fork server.  Extents' pages are
+An *embedded* node is started by a driver and gone with it.  A *standing* one is started by
+``freehold start``, serves any number of drivers, and ends when it is told to.  Extents' pages are
 allocated here, ahead of demand, so that no process ever meets a missing page.
+
+A node of a cluster listens on a TCP port too, and keeps a connection to the head (``proc.member``).
+Any other node answers questions to the directory by itself: at the first one it takes a head in
+(``proc.near``), so that a session that asks nothing does not pay for it.
 """
 
 from __future__ import annotations
@@ -14,12 +19,16 @@ from typing import Any
 import msgspec
 
 from freehold.core import messages as m
-from freehold.core.machine import NEVER
-from freehold.core.node import Node
+from freehold.core.address import path_of
+from freehold.core.ids import PROC_ID_BYTES
+from freehold.core.machine import NEVER, Peer
+from freehold.core.membership import MemberNode
 from freehold.io import clock, net, procs
 from freehold.io.shm import Arena
-from freehold.proc import daemon, forkserver
+from freehold.proc import daemon, forkserver, member
 from freehold.proc.host import Host
+from freehold.proc.near import Resident
+from freehold.proc.ports import Port
 from freehold.proc.session import now
 
 RESERVE_STEP = 2 * 1024 * 1024
@@ -32,8 +41,10 @@ class NodeHost(Host):
     """The host of the node's machine."""
 
     def __init__(self, config: dict[str, Any], arena: Arena, spawner_sock: Any) -> None:
-        self.node = Node(
-            clock.random_bytes(8),
+        self.node = MemberNode(
+            config["id"],
+            address=config["node"],
+            labels=config.get("labels", {}),
             cpus=config["cpus"],
             arena_bytes=arena.size,
             resources=config["resources"],
@@ -43,14 +54,44 @@ class NodeHost(Host):
         )
         super().__init__(self.node, config["secret"], "node", config["node"])
         self.forgiving = True
+        self.standing = bool(config.get("standing"))
+        self.stopping = False
         self.arena = arena
         self.store = self.node.store
         self.reserve_ahead = min(config["reserve"], arena.size)
         self.reserve_most = arena.size  # lowered when the machine has no more
         self.quiet_at = 0.0
         self._high = 0
-        self.info = {**self.node.info, "fd": arena.fd}
+        self.member: member.Membership | None = None  # if there is a cluster
+        self._resident: Resident | None = None
+        self.set_home(self.node.id)
         self.attach(spawner_sock, self.node.spawner)
+
+    def _hello(self, to: bytes) -> bytearray:
+        self.info = {**self.node.info, "fd": self.arena.fd}
+        return super()._hello(to)
+
+    def _finish(self, when: float) -> None:
+        super()._finish(when)
+        members = self.node.members
+        if members.questions and members.head is None and self.member is None:
+            self._take_head_in(when)
+        resident = self._resident
+        if resident is not None:
+            resident.on_timer(when)
+            if self.machine.dirty:
+                self.flush()
+            self.next_timer = min(self.next_timer, self.machine.deadline(), resident.deadline())
+
+    def _take_head_in(self, when: float) -> None:
+        """Somebody asks the directory, and there is no cluster: be one's own head."""
+        from freehold.core.head import Head  # here, since few sessions need it
+
+        head = Head(clock.random_bytes(8), entries=[], unreachable_s=NEVER)
+        seat = Peer(head.id, "", "head")
+        self._resident = Resident(self.node, seat, head, head.store, self.address)
+        head.start(when)
+        self._resident.open(when, self.node.info, head.info)
 
     def flush(self) -> None:
         """Answer the arena's frames, which are for this process, and send the rest."""
@@ -60,6 +101,10 @@ class NodeHost(Host):
             for _, end in frames:
                 reason = self._reserve(end)
                 self.node.handlers[m.RESERVED](arena, now(), end, reason)
+        if self._resident is not None:
+            self._resident.carry(now())
+        if self.member is not None:
+            self.member.prober.take()
         super().flush()
 
     def _reserve(self, end: int) -> str:
@@ -98,12 +143,32 @@ class NodeHost(Host):
             self.store.reserved = start + step
         return True
 
+    def _close(self, port: Port, when: float) -> None:
+        super()._close(port, when)
+        if self.member is not None:
+            self.member.on_close(port, when)
+        peer = port.peer
+        if self.standing and peer is not None and peer.kind == "driver":
+            net.remove_file(path_of(peer.address))  # it may have had no time for that
+
+    def stop(self) -> None:
+        """End at the next turn; callable from a signal handler."""
+        self.stopping = True
+        self.waker.wake()
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing to serve any more: no driver, no fork server, no membership."""
+        gone = self.node.finished and not self.standing
+        return gone or self.node.spawner.port is None or bool(self.node.members.refused)
+
     def serve(self) -> None:
-        """Until the driver is gone, or the fork server is."""
-        self.node.start(now())
-        self._finish(now())
+        """Until it is over, or told to stop."""
+        with self.lock:
+            self.node.start(now())
+            self._finish(now())
         self.quiet_at = now() + QUIET_AFTER
-        while not self.node.finished and self.node.spawner.port is not None:
+        while not self.over and not self.stopping:
             self.pump(max(now() + RESERVE_PAUSE, self.quiet_at) if self.reserve_some() else NEVER)
 
 
@@ -114,7 +179,38 @@ def main() -> None:
     config = msgspec.msgpack.decode(procs.read_config())
     sys.path[:] = config["path"]
     procs.set_name("freehold-node")
-    arena = Arena.create(config["arena"])
+    config["id"] = clock.random_bytes(PROC_ID_BYTES)
+    try:
+        if config["cluster"] is not None:
+            member.prepare(config)
+        arena = Arena.create(config["arena"])
+        spawner, sock = _fork_server(config, arena)
+        procs.reset_signals()
+        host = NodeHost(config, arena, sock)
+        host.listen(config["node"])
+        if config["cluster"] is not None:
+            host.member = member.join(host, config)
+    except Exception as error:  # the fork server ends by itself
+        daemon.say_error(error)
+        net.remove_session_dir(config["dir"])
+        procs.exit_now(1)
+    if not host.standing:
+        host.watch(0, lambda mask, when: _starter_gone(host))
+    daemon.say_ready(node=host.node.id.hex(), address=host.address)
+    if host.standing:
+        member.stand(host, config)
+    with contextlib.suppress(KeyboardInterrupt):
+        host.serve()
+    if host.member is not None:
+        host.member.leave()
+        if host.standing and not host.stopping:
+            member.start_over(host, config, spawner)
+    net.remove_session_dir(config["dir"])
+    procs.exit_now(0)
+
+
+def _fork_server(config: dict[str, Any], arena: Arena) -> tuple[int, Any]:
+    """Its pid, and the socket that leads to it."""
     ours, theirs = net.pair()
 
     def serve_forks() -> None:
@@ -125,17 +221,9 @@ def main() -> None:
         ours.close()
         forkserver.main(theirs, config, arena)
 
-    procs.fork(serve_forks, tied=False)  # it cleans up behind a node that was killed
+    pid = procs.fork(serve_forks, tied=False)  # it cleans up behind a node that was killed
     theirs.close()
-    procs.reset_signals()
-    host = NodeHost(config, arena, ours)
-    host.listen(config["node"])
-    host.watch(0, lambda mask, when: _starter_gone(host))
-    daemon.say_ready()
-    with contextlib.suppress(KeyboardInterrupt):
-        host.serve()
-    net.remove_session_dir(config["dir"])
-    procs.exit_now(0)
+    return pid, ours
 
 
 def _starter_gone(host: NodeHost) -> None:

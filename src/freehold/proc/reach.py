@@ -89,7 +89,9 @@ def call(
         ProtocolError: it does not speak this protocol, or broke it.
     """
     caller = Caller()
-    host = Host(caller, token.secret, "tool", tls=token.tls)
+    host = Host(caller, token.secret, "tool")
+    host.tls = token.tls
+    host.dial_timeout = host.answer_timeout = TIMEOUT
     until = now() + TIMEOUT
     try:
         if op >= 0:

@@ -1,9 +1,9 @@
 """The head's store: the near peer that answers STORE with STORED once the entries are on disk.
 
 It writes in a thread of its own.  A write waits for the disk, for milliseconds or, when the disk is
-busy, for seconds; a head that stood still meanwhile would not hear its nodes' signs of life.  The
-thread takes whatever has come since its last write, and answers in the order of the requests; what
-is acknowledged is durable, since the answer is only made after the transaction's end.
+busy, for seconds; a head that stood still meanwhile would not hear its nodes' signs of life.  What
+the machine writes in one turn becomes durable together; the answers come in the order of the
+requests, each after the end of its transaction.
 """
 
 from __future__ import annotations
@@ -11,24 +11,17 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from typing import Any, Protocol
+from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.machine import Peer
 from freehold.errors import FreeholdError
+from freehold.io.control import ControlStore
 from freehold.proc.host import Host
 
+CLOSE_TIMEOUT = 10.0  # seconds
+PAGE = 1000
 Write = tuple[int, list[Any], list[Any]]  # request, checks, entries
-
-
-class Disk(Protocol):
-    """Where entries are kept (``freehold.io.control``)."""
-
-    def write(self, checks: list[Any], entries: list[Any]) -> int:
-        """Write all or none; the revision, 0 when a check failed."""
-
-    def close(self) -> None:
-        """Close the file."""
 
 
 class StoreThread:
@@ -38,7 +31,7 @@ class StoreThread:
         error: why nothing can be written any more, once that is so; the head must end.
     """
 
-    def __init__(self, host: Host, peer: Peer, disk: Disk) -> None:
+    def __init__(self, host: Host, peer: Peer, disk: ControlStore) -> None:
         self.error: Exception | None = None
         self._host = host
         self._peer = peer
@@ -56,14 +49,13 @@ class StoreThread:
 
     def _run(self) -> None:
         while (writes := self._writes.get()) is not None:
-            for request, checks, entries in writes:
-                try:
-                    revision = self._disk.write(checks, entries)
-                except Exception as error:  # a full or broken disk: nothing may be acknowledged
-                    self.error = error
-                    self._host.waker.wake()
-                    return
-                self._done.append((request, revision))
+            try:
+                revisions = self._disk.txns((checks, entries) for _, checks, entries in writes)
+            except Exception as error:  # a full or broken disk: nothing may be acknowledged
+                self.error = error
+                self._host.waker.wake()
+                return
+            self._done.extend((write[0], at) for write, at in zip(writes, revisions, strict=True))
             self._host.waker.wake()
         self._disk.close()
 
@@ -81,4 +73,11 @@ class StoreThread:
             raise FreeholdError("the disk does not take what the head has written")
 
 
-CLOSE_TIMEOUT = 10.0  # seconds
+def entries(disk: ControlStore) -> list[tuple[bytes, bytes, int]]:
+    """All that the store holds: key, value, revision."""
+    found: list[tuple[bytes, bytes, int]] = []
+    while True:
+        page, _ = disk.range(b"", after=found[-1][0] if found else b"", limit=PAGE)
+        found += [(entry.key, entry.value, entry.revision) for entry in page]
+        if len(page) < PAGE:
+            return found
