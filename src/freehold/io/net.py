@@ -41,6 +41,12 @@ def session_dirs() -> list[str]:
     return [path for _, path in sorted(found, reverse=True)]
 
 
+def remake_session_dir(path: str) -> None:
+    """Make it again, empty.  Raises FileExistsError when somebody else was faster."""
+    remove_session_dir(path)
+    os.mkdir(path, 0o700)
+
+
 def remove_session_dir(path: str) -> None:
     """Remove it with what is inside; nothing happens if it is gone."""
     shutil.rmtree(path, ignore_errors=True)
