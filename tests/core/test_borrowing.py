@@ -304,7 +304,7 @@ class Borrowing(RuleBasedStateMachine):
             assert not owner._handed
             for pool in self.process(who).client.leases.pools.values():
                 assert not pool.leases, f"{who} keeps leases"
-        assert not self.wires.node.store.adopted
+        assert not self.wires.node.estates.adopted
         assert not self.wires.node.workers.leases
         self.wires.node.check()
 

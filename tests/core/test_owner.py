@@ -199,19 +199,21 @@ def test_nobody_registers_a_dead_process() -> None:
     row = owner.put(b"x" * 16, INLINE, b"1")
     row.handles = 1
     dead = Peer(b"b" * 8)
-    owner.on_death(dead)
+    owner.on_death(dead, Peer(b"n" * 8))
     owner.on_register(Peer(b"c" * 8), 0.0, row.id, dead.id, b"t")
     owner.drop(row)
     assert not owner.rows
 
 
-def test_a_borrower_of_a_dead_owner_gets_an_error_that_names_the_object() -> None:
+def test_a_borrower_asks_the_heir_for_what_it_had_asked_of_a_dead_owner() -> None:
     trio = Trio()
     row = trio.owner("a").hold(b"x" * 16, b"b" * 8, "b")
-    trio.owner("a").on_death(trio.peer("a", "b"))
-    kind, text = row.data
-    assert kind == "OwnerDied"
-    assert row.id.hex() in text
+    heir = trio.peer("a", "c")
+    trio.owner("a").want(row)
+    held = trio.owner("a").on_death(trio.peer("a", "b"), heir)
+    trio.owner("a").ask_heir(heir)
+    assert [id for id, _ in held] == [row.id]
+    assert heir.outbox == [(m.PULL, [row.id])]
 
 
 def test_a_reference_to_what_was_released_fails_and_never_hangs() -> None:

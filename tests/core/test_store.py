@@ -10,7 +10,7 @@ from freehold.sim.bench import function
 from wires import Wires
 
 
-def made(*names: str) -> Wires:
+def made(*names: str, value: str = "big") -> Wires:
     """Worker w1 owns these objects in the arena; the driver holds references to them."""
     wires = Wires(2.0)
     wires.submit("driver", ["a"], function("make"))
@@ -18,7 +18,7 @@ def made(*names: str) -> Wires:
     wires.deliver()
     wires.run("w1")
     for name in names:
-        wires.put("w1", name, "big")
+        wires.put("w1", name, value)
     wires.finish("w1", "box", inside=names)
     wires.deliver()
     wires.open("driver", "a")
@@ -81,13 +81,13 @@ def test_what_others_hold_of_a_dead_owners_objects_is_adopted_and_the_rest_is_fr
     wires.drop("driver", "z")
     wires.kill("w1")
     wires.deliver()
-    assert [wires.names[id] for id in store(wires).adopted] == ["y"]
+    assert [wires.names[id] for id in wires.node.estates.adopted] == ["y"]
     assert len(store(wires).objects) == 1
-    assert wires.get("driver", "y") == "shared [w1 0 1000]"
+    assert wires.get("driver", "y") == "shared [w1 0 1000 node]"
     assert store(wires).extents.granted == EXTENT_MIN  # kept for what lies in it
     wires.drop("driver", "y")
     wires.deliver()
-    assert not store(wires).adopted
+    assert not wires.node.estates.adopted
     assert not store(wires).objects
     assert store(wires).extents.granted == 0
 
@@ -107,15 +107,26 @@ def test_a_borrower_can_hand_on_what_the_node_has_adopted() -> None:
     wires.deliver()
     wires.get("w2", "y")
     wires.deliver()
-    assert wires.get("w2", "y") == "shared [w1 0 1000]"
+    assert wires.get("w2", "y") == "shared [w1 0 1000 node]"
     wires.drop("w2", "y")
     wires.deliver()
     assert not store(wires).objects
 
 
-def test_a_value_that_was_only_in_the_dead_process_is_an_error_that_says_so() -> None:
+def test_what_its_holder_has_never_asked_for_is_adopted_too() -> None:
     wires = made("y")
     wires.kill("w1")  # the driver has never asked for the place of y
+    wires.deliver()
+    wires.get("driver", "y")
+    wires.deliver()
+    assert wires.get("driver", "y") == "shared [w1 0 1000 node]"
+
+
+def test_a_value_that_was_only_in_the_dead_process_is_an_error_that_says_so() -> None:
+    wires = made("y", value="small")
+    wires.kill("w1")
+    wires.deliver()
+    wires.get("driver", "y")
     wires.deliver()
     assert wires.row("driver", "y").data[0] == "OwnerDied"
 
@@ -150,12 +161,11 @@ def test_an_heir_that_dies_before_all_have_answered_keeps_nothing() -> None:
     wires.deliver("spawner", "node")  # both drivers are asked
     wires.deliver("node", "driver")
     wires.deliver("driver", "node")
-    assert len(store(wires).adopted) == 1
     wires.kill("driver")
     wires.deliver("driver", "node")
     assert store(wires).objects  # driver2 might hold it, and has not answered
     wires.deliver()
-    assert not store(wires).adopted
+    assert not wires.node.estates.adopted
     assert not store(wires).objects
     assert store(wires).extents.granted == 0
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from freehold.core import messages as m
+from freehold.core.address import node_of
 from freehold.core.ids import PROC_ID_BYTES
 from freehold.core.leases import Leases
 from freehold.core.machine import Machine, Peer
@@ -50,6 +51,7 @@ class Actors:
         self.leases = leases
         self.push = push
         self.finish = finish
+        self.is_ready: Callable[[Task], bool] = bool  # whether a call's arguments are there
         self.lines: dict[bytes, Line] = {}
         self._doomed: dict[bytes, list[Task]] = {}  # calls to killed processes that may still run
 
@@ -96,8 +98,17 @@ class Actors:
     def flush(self, line: Line, now: float) -> None:
         """Send the calls whose turn has come."""
         self.follow(line)
-        while line.queue and line.peer is not None and not missing(line.queue[0]):
+        while line.queue and line.peer is not None and self.is_ready(line.queue[0]):
             self.push(line.queue.popleft(), line, now)
+
+    def returned(self, line: Line, tasks: list[bytes], now: float) -> None:
+        """Calls came back unrun: what their arguments need must be made again first."""
+        for id in reversed(tasks):
+            task = line.inflight.pop(id, None)
+            if task is not None:
+                task.place = None
+                line.queue.appendleft(task)
+        self.flush(line, now)
 
     def answered(self, line: Line) -> None:
         """A call came back; let the actor's reference go after the last one."""
@@ -129,10 +140,10 @@ class Actors:
         if row.owner is None and row.state == INLINE:
             row.state, row.data = FAILED, ["ActorDied", text]  # for those who ask later
 
-    def construct(self, task: Task, lease: int, worker: Peer, now: float) -> None:
+    def construct(self, task: Task, lease: int, node: Peer, worker: Peer, now: float) -> None:
         """A worker was granted for the actor: run its constructor there."""
         line = self.line(task.rows[0])
-        line.lease = lease
+        line.lease, line.node = lease, node
         line.building = task
         worker.lease = line
         self.push(task, Place(worker), now)
@@ -143,8 +154,7 @@ class Actors:
         line.building = None
         assert task.place is None or task.place.peer is not None
         if state != INLINE:
-            self.leases.end(line.lease)
-            line.lease = 0
+            self.leases.end(line)
         return state, data
 
     def kill(self, line: Line) -> None:
@@ -155,13 +165,20 @@ class Actors:
             return
         if building is not None and building.place is not None:
             assert building.place.peer is not None
-            self.machine.send(node, m.KILL, building.place.peer.id, why, False)
+            self.machine.send(
+                node,
+                m.KILL,
+                building.place.peer.id,
+                node_of(building.place.peer.address),
+                why,
+                False,
+            )
             self.lost(line, why)
         elif row.state == PENDING and row.task is not None:
             self.leases.cancel(row.task)
             self.finish(row.task, FAILED, ["ActorDied", why])
         elif line.peer is not None:
-            self.machine.send(node, m.KILL, line.peer.id, why, False)
+            self.machine.send(node, m.KILL, line.peer.id, node_of(line.peer.address), why, False)
             for task in line.inflight.values():  # it may still run until it is really dead
                 task.pin()
                 self._doomed.setdefault(line.peer.id, []).append(task)
@@ -185,7 +202,7 @@ class Actors:
         del self.lines[row.id]
         if row.owner is None and line.lease and line.error is None:
             line.error = ["ActorDied", "its last handle is gone"]
-            self.leases.end(line.lease)
+            self.leases.end(line)
 
 
 def _for_call(task: Task, error: list[Any]) -> list[Any]:

@@ -19,12 +19,14 @@ from freehold.core import messages as m
 from freehold.core.actors import Actors, pack_address
 from freehold.core.ids import ref_id
 from freehold.core.leases import Leases, Limits
+from freehold.core.lineage import Lineage
 from freehold.core.machine import Machine, Peer
-from freehold.core.messages import FAILED, INLINE, PENDING, SHARED
+from freehold.core.messages import COLLECTED, FAILED, INLINE, PENDING, SHARED
 from freehold.core.owner import Owner, RefFields
 from freehold.core.rows import CONSTRUCTOR, METHOD, Lease, Line, Links, Place, Pool, Row, Spec, Task
 
 RETRY = 4  # a state on the wire only: failed, in a way that the caller asked to have retried
+UNKNOWN = (PENDING, COLLECTED)  # states of a dependency that cannot be sent yet
 Dep = tuple[int | str, Row]
 
 
@@ -35,13 +37,17 @@ class Client:
         self.machine = machine
         self.owner = owner
         self.leases = Leases(machine, owner, self.push, self.fail, limits)
+        self.leases.again = self.is_ready
         self.actors = Actors(machine, owner, self.leases, self.push, self.finish)
+        self.actors.is_ready = self.is_ready
+        self.lineage = Lineage(owner, limits.lineage_bytes_max)
         self.retried = 0  # tasks run again because a worker died
         self.lost = ""  # why there is no node any more
         machine.on(
             {
                 m.DONE: self.on_done,
                 m.DONE_FULL: self.on_done_full,
+                m.RETURNED: self.on_returned,
                 m.GRANT: self.on_grant,
                 m.DENIED: self.on_denied,
             }
@@ -108,7 +114,7 @@ class Client:
             held.append(args_row)
         for _, row in deps:
             held.append(row)
-            if row.state == PENDING:
+            if row.state in UNKNOWN:
                 row.extend().dependents.append(task)
                 links.missing += 1
                 self.owner.want(row)
@@ -141,10 +147,39 @@ class Client:
                     self.finish(task, FAILED, row.data)
                     return
         if task.spec.kind == CONSTRUCTOR:
-            shape = (task.spec.cpus, task.spec.resources)
-            self.leases.request(task, shape, actor=True)
+            self.leases.request(task, task.spec.shape, actor=True)
         else:
-            self.leases.place(task, now)
+            self.leases.place(task, now, self._near(task) if self.leases.nodes > 1 else b"")
+
+    def _near(self, task: Task) -> bytes:
+        """The node that holds most bytes of the task's arguments; empty if that is this one."""
+        links = task.links
+        if links is None:
+            return b""
+        held: dict[bytes, int] = {}
+        rows = [row for _, row in links.deps]
+        if links.args_row is not None:
+            rows.append(links.args_row)
+        for row in rows:
+            if row.state == SHARED:
+                held[row.data[3]] = held.get(row.data[3], 0) + row.data[2]
+        node = self.owner.node
+        best = max(held, key=lambda node: held[node], default=b"")
+        return b"" if node is not None and best == node.id else best
+
+    def is_ready(self, task: Task) -> bool:
+        """Whether every argument of a task has a value; if not, it is told when they have."""
+        links = task.links
+        if links is None:
+            return True
+        if links.missing:
+            return False
+        for _, row in links.deps:
+            if row.state in UNKNOWN:
+                row.extend().dependents.append(task)
+                links.missing += 1
+                self.owner.want(row)
+        return not links.missing
 
     def advance(self, now: float) -> None:
         """Do what the frames of this batch have made possible."""
@@ -268,6 +303,13 @@ class Client:
         elif isinstance(place, Line):
             self.actors.answered(place)
 
+    def on_returned(self, peer: Peer, now: float, tasks: list[bytes], blocked: bool) -> None:
+        place = peer.lease
+        if isinstance(place, Lease):
+            self.leases.returned(place, tasks, blocked, now)
+        elif isinstance(place, Line):
+            self.actors.returned(place, tasks, now)
+
     def _constructed(self, task: Task, peer: Peer, output: list[Any]) -> list[Any]:
         """The actor's reference becomes its address, or the constructor's error."""
         state, data, contains = output
@@ -280,12 +322,17 @@ class Client:
         rows = task.rows
         for row in rows:
             row.task = None
-        for row, (state, data, contains) in zip(rows, outputs, strict=False):
+        for row, output in zip(rows, outputs, strict=False):
+            if row.state != PENDING:  # only what was lost is taken from another run
+                self._refuse(row.id, [output])
+                continue
+            state, data, contains = output
             inner = self.owner.receive(contains)
             self.owner.contain(row, inner)
             self.owner.resolve(row, FAILED if state == RETRY else state, data)
             for ref in inner:
                 self.owner.settle(ref)
+        self.lineage.keep(task)
         for row in rows:
             if row.state == PENDING:
                 self.owner.resolve(row, INLINE, b"")
@@ -318,26 +365,27 @@ class Client:
     def on_grant(
         self, peer: Peer, now: float, request: int, lease: int, proc: bytes, address: str
     ) -> None:
-        wanted = self.leases.requests.pop(request, None)
+        wanted = self.leases.answered(request)
         worker = self.machine.peer(proc, address)
         if wanted is None or worker.down:
             self.machine.send(peer, m.LEASE_RETURN, lease, wanted is None)
             if wanted is not None:
                 self._ask_again(wanted, request)
         elif isinstance(wanted, Pool):
-            self.leases.granted(wanted, request, lease, worker, now)
+            made = Lease(lease, worker, wanted, peer, now)
+            self.leases.granted(wanted, request, made, now)
         else:
-            self.actors.construct(wanted, lease, worker, now)
+            self.actors.construct(wanted, lease, peer, worker, now)
 
     def _ask_again(self, wanted: Pool | Task, request: int) -> None:
         if isinstance(wanted, Pool):
             wanted.requests.discard(request)
             self.leases.want(wanted)
         else:
-            self.leases.request(wanted, (wanted.spec.cpus, wanted.spec.resources), actor=True)
+            self.leases.request(wanted, wanted.spec.shape, actor=True)
 
     def on_denied(self, peer: Peer, now: float, request: int, reason: str) -> None:
-        wanted = self.leases.requests.pop(request, None)
+        wanted = self.leases.answered(request)
         if isinstance(wanted, Task):
             self.fail(wanted, "Unschedulable", f"{wanted.spec.name}: {reason}")
         elif wanted is not None:

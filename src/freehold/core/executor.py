@@ -14,11 +14,11 @@ serialized results back with ``finish``.  The rules:
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import Any, Protocol
 
 from freehold.core import messages as m
 from freehold.core.machine import Machine, Peer
-from freehold.core.messages import INLINE, PENDING, SHARED
+from freehold.core.messages import FAILED, INLINE, PENDING, SHARED
 from freehold.core.owner import Owner
 from freehold.core.rows import CONSTRUCTOR, FUNCTION_TASK, Row
 
@@ -41,7 +41,7 @@ class Full:
 class Run:
     """One task on its way through this worker."""
 
-    __slots__ = ("args", "full", "id", "key", "peer", "refs")
+    __slots__ = ("args", "full", "id", "key", "missing", "peer", "refs")
 
     def __init__(self, peer: Peer, id: bytes, key: bytes, args: Any, full: Full | None) -> None:
         self.peer = peer
@@ -49,6 +49,7 @@ class Run:
         self.key = key
         self.args = args
         self.full = full
+        self.missing = 0  # shared arguments that are on their way from other nodes
         self.refs: list[Row] | None = None  # references that its arguments brought
 
     @property
@@ -67,6 +68,13 @@ class Run:
         return {} if self.full is None else self.full.options
 
 
+class Copies(Protocol):
+    """What this file needs of ``core.fetches``."""
+
+    def missing(self, run: Run) -> int:
+        """How many shared arguments are on their way."""
+
+
 class Executor:
     """The runs of one worker."""
 
@@ -78,7 +86,8 @@ class Executor:
         self.started = b""
         self.blocked = 0
         self.callers: dict[bytes, Peer] = {}  # whom UNBLOCKED is owed; empty while nothing waits
-        self.is_actor = False  # its runs are calls, which are never given back
+        self.is_actor = False  # its runs are calls, which are never recalled
+        self.fetches: Copies  # set by core.fetches
         machine.on(
             {
                 m.FUNCTION: self.on_function,
@@ -119,6 +128,8 @@ class Executor:
         for position, ref, owner, address, state, data in deps:
             row = self._guard(full, ref, owner, address, data) if state == SHARED else None
             full.deps.append([position, row, state, data])
+        if full.guards:
+            run.missing = self.fetches.missing(run)
         self.queue.append(run)
         if kind == CONSTRUCTOR:
             self.is_actor = True
@@ -155,12 +166,40 @@ class Executor:
 
     # -- runs -------------------------------------------------------------------------------------
     def next(self) -> Run | None:
-        """The run to start now."""
-        if not self.queue:
+        """The run to start now; None while the first one's arguments are on their way."""
+        if not self.queue or self.queue[0].missing:
             return None
         run = self.queue.popleft()
         self.started = run.id
         return run
+
+    def fetched(self, row: Row) -> None:
+        """A shared argument has come."""
+        for run in self.queue:
+            if run.missing and run.full is not None:
+                run.missing -= run.full.guards.count(row)
+
+    def lost(self, row: Row, place: list[Any]) -> None:
+        """It is not where it was: return the runs that read it to their callers.
+
+        An actor's calls behind them go too, so that each caller's order is kept.
+        """
+        callers: set[bytes] = set()
+        for run in list(self.queue):
+            reads = run.full is not None and row in run.full.guards
+            if reads and run.peer.id not in callers:
+                callers.add(run.peer.id)
+                self.machine.send(run.peer, m.LOST, row.id, place)
+            if reads or (self.is_actor and run.peer.id in callers):
+                self._return(run.peer, [run], False)
+
+    def refused(self, row: Row, reason: str) -> None:
+        """This node has no room for it: the runs that read it fail."""
+        for run in list(self.queue):
+            if run.full is not None and row in run.full.guards:
+                self.queue.remove(run)
+                error = (FAILED, ["ObjectStoreFull", reason], list[Row]())
+                self.finish(run, [error] * max(run.outputs, 1))
 
     def block(self, run: Run | None) -> None:
         """The running task waits in ``get``: lend its CPUs, return what is stuck behind it."""

@@ -27,6 +27,7 @@ from freehold.core.rows import (
     GONE,
     STALLED,
     Lease,
+    Line,
     Pool,
     Shape,
     Spec,
@@ -47,6 +48,7 @@ class Limits(NamedTuple):
     keep: float = 4e-4  # seconds for which a busy worker keeps results back, to send many at once
     idle: float = 0.2  # an unused lease is returned after that many seconds
     leases_max: int = 64  # leases requested at a time, whatever the node's size
+    lineage_bytes_max: int = 64 << 20  # recipes kept to make lost values again
 
 
 class Leases:
@@ -62,32 +64,54 @@ class Leases:
         self.limits = limits
         self.pools: dict[Shape, Pool] = {}
         self.requests: dict[int, Pool | Task] = {}  # a Task: an actor's constructor
-        self.cpus = 1.0  # of the node
+        self.asked: dict[int, tuple[Peer, int]] = {}  # request -> the node that has it, its hops
+        self.cpus = 1.0  # of all nodes
+        self.nodes = 1
         self.lost = ""  # why there is no node any more
+        self.again: Callable[[Task], bool] = bool  # whether a task's arguments are (still) there
         self.lone = False  # a task was sent to a worker that had none: do not keep it waiting
         self._requests = 0
         machine.on(
             {
-                m.RETURNED: self.on_returned,
                 m.UNBLOCKED: self.on_unblocked,
                 m.RECLAIM: self.on_reclaim,
+                m.REDIRECT: self.on_redirect,
+                m.CLUSTER: self.on_cluster,
             }
         )
 
     def pool(self, spec: Spec) -> Pool:
         """The pool of the spec's shape."""
-        shape = (spec.cpus, spec.resources)
-        pool = self.pools.get(shape)
-        if pool is None:
-            most = int(self.cpus / spec.cpus) if spec.cpus > 0 else int(4 * self.cpus)
-            pool = self.pools[shape] = Pool(shape, max(1, min(most, self.limits.leases_max)))
-        spec.pool = pool
+        pool = spec.pool = self.pool_of((spec.cpus, spec.resources, spec.where))
         return pool
 
+    def pool_of(self, shape: Shape) -> Pool:
+        """The pool of that shape."""
+        pool = self.pools.get(shape)
+        if pool is None:
+            pool = self.pools[shape] = Pool(shape, self._most(shape))
+        return pool
+
+    def _most(self, shape: Shape) -> int:
+        """Leases of that shape that the cluster could ever grant at a time."""
+        cpus = shape[0]
+        most = int(self.cpus / cpus) if cpus > 0 else int(4 * self.cpus)
+        return max(1, min(most, self.limits.leases_max))
+
+    def on_cluster(self, peer: Peer, now: float, total: dict[str, float], nodes: int) -> None:
+        self.cpus, self.nodes = total.get("CPU", 0.0), nodes
+        for pool in self.pools.values():
+            pool.most = self._most(pool.shape)
+            if pool.queue:
+                self.want(pool)
+
     # -- placing tasks --------------------------------------------------------------------------
-    def place(self, task: Task, now: float) -> None:
-        """Send a ready task to a worker, or queue it and see to leases."""
+    def place(self, task: Task, now: float, near: bytes = b"") -> None:
+        """Send a ready task to a worker, on node ``near`` if possible; or queue it."""
         spec = task.spec
+        if near and not spec.where:
+            self._place(task, self.pool_of((spec.cpus, spec.resources, ("node", near, True))), now)
+            return
         pool = spec.pool or self.pool(spec)
         if spec.room:
             busy = spec.lease
@@ -97,8 +121,11 @@ class Leases:
                 self.push(task, busy, now)
                 return
             spec.room = 0
+        self._place(task, pool, now)
+
+    def _place(self, task: Task, pool: Pool, now: float) -> None:
         if not pool.queue:
-            pace = spec.pace
+            pace = task.spec.pace
             joined = False
             if not pool.idle or (pace is not None and pace < TINY):
                 joined = self._join(task, pool, now)
@@ -240,24 +267,50 @@ class Leases:
         """Ask the node for one worker."""
         assert self.owner.node is not None
         self._requests += 1
-        number = self._requests
-        self.requests[number] = pool
-        cpus, resources = shape
-        self.machine.send(self.owner.node, m.LEASE, number, cpus, actor, dict(resources))
-        return number
+        self.requests[self._requests] = pool
+        self._ask(self._requests, self.owner.node, shape, actor, 0)
+        return self._requests
+
+    def _ask(self, number: int, node: Peer, shape: Shape, actor: bool, hops: int) -> None:
+        """Send the request to that node, after noting where it goes."""
+        self.asked[number] = (node, hops)
+        cpus, resources, where = shape
+        fields = [where[0], dict(where[1])] if where[:1] == ("labels",) else list(where)
+        self.machine.send(node, m.LEASE, number, cpus, actor, dict(resources), fields, hops)
+
+    def on_redirect(self, peer: Peer, now: float, request: int, node: bytes, address: str) -> None:
+        wanted = self.requests.get(request)
+        if wanted is None or self.asked[request][0] is not peer:
+            return  # it was cancelled meanwhile
+        target = self.machine.peer(node, address)
+        target.kind = "node"
+        if target.down:  # the news of its death has come first
+            assert self.owner.node is not None
+            target = self.owner.node
+        shape = wanted.shape if isinstance(wanted, Pool) else wanted.spec.shape
+        self._ask(request, target, shape, isinstance(wanted, Task), self.asked[request][1] + 1)
+
+    def answered(self, request: int) -> Pool | Task | None:
+        """The request is granted, denied or cancelled: forget it; what it was for."""
+        self.asked.pop(request, None)
+        return self.requests.pop(request, None)
+
+    def _withdraw(self, request: int) -> None:
+        node = self.asked[request][0]
+        self.answered(request)
+        self.machine.send(node, m.LEASE_CANCEL, request)
 
     def cancel(self, task: Task) -> None:
         """The actor that the task is to construct is not wanted any more."""
-        assert self.owner.node is not None
         for number, wanted in list(self.requests.items()):
             if wanted is task:
-                del self.requests[number]
-                self.machine.send(self.owner.node, m.LEASE_CANCEL, number)
+                self._withdraw(number)
 
-    def granted(self, pool: Pool, request: int, id: int, peer: Peer, now: float) -> None:
-        """The node granted a request of ``pool``."""
+    def granted(self, pool: Pool, request: int, lease: Lease, now: float) -> None:
+        """A node granted a request of ``pool``."""
         pool.requests.discard(request)
-        lease = Lease(id, peer, pool, now)
+        peer = lease.peer
+        assert peer is not None
         peer.lease = lease
         pool.leases.append(lease)
         pool.idle.append(lease)
@@ -268,13 +321,13 @@ class Leases:
     def give_back(self, lease: Lease, reuse: bool = True) -> None:
         """End a lease that has nothing in flight."""
         self.forget(lease)
-        assert self.owner.node is not None
-        self.machine.send(self.owner.node, m.LEASE_RETURN, lease.id, reuse)
+        self.machine.send(lease.node, m.LEASE_RETURN, lease.id, reuse)
 
-    def end(self, lease: int) -> None:
+    def end(self, line: Line) -> None:
         """End an actor's lease, and with it its worker."""
-        assert self.owner.node is not None
-        self.machine.send(self.owner.node, m.LEASE_RETURN, lease, False)
+        lease, line.lease = line.lease, 0
+        if lease and line.node is not None:
+            self.machine.send(line.node, m.LEASE_RETURN, lease, False)
 
     def forget(self, lease: Lease) -> None:
         """Take the lease out of its pool."""
@@ -296,11 +349,18 @@ class Leases:
             pool.requests.clear()
             self.want(pool)
 
+    def other_node_died(self, node: Peer) -> None:
+        """What had been asked there is asked at home."""
+        assert self.owner.node is not None
+        for number, (asked, hops) in list(self.asked.items()):
+            if asked is node:
+                wanted = self.requests[number]
+                shape = wanted.shape if isinstance(wanted, Pool) else wanted.spec.shape
+                self._ask(number, self.owner.node, shape, isinstance(wanted, Task), hops)
+
     # -- what workers and the node say ------------------------------------------------------------
-    def on_returned(self, peer: Peer, now: float, tasks: list[bytes], blocked: bool) -> None:
-        lease = peer.lease
-        if not isinstance(lease, Lease):
-            return
+    def returned(self, lease: Lease, tasks: list[bytes], blocked: bool, now: float) -> None:
+        """A worker gave tasks back."""
         lease.recalled = False
         if blocked:
             lease.shut |= BLOCKED
@@ -308,7 +368,8 @@ class Leases:
             task = lease.inflight.pop(id, None)
             if task is not None:
                 task.place = None
-                lease.pool.queue.appendleft(task)
+                if self.again(task):
+                    lease.pool.queue.appendleft(task)
         if blocked and lease in lease.pool.idle:
             lease.pool.idle.remove(lease)
         self.dispatch(lease.pool, now)
@@ -322,7 +383,7 @@ class Leases:
     def on_reclaim(self, peer: Peer, now: float, id: int) -> None:
         for pool in self.pools.values():
             for lease in pool.leases:
-                if lease.id == id:
+                if lease.id == id and lease.node is peer:
                     lease.shut |= DRAINING
                     self.refill(lease, now)
                     return
@@ -345,13 +406,11 @@ class Leases:
 
     def on_timer(self, now: float) -> None:
         """Return idle leases, cancel needless requests, recall stalled queues."""
-        assert self.owner.node is not None
         for pool in self.pools.values():
             self.rebalance(pool, now)
             while pool.idle and pool.idle[0].last + self.limits.idle <= now:
                 self.give_back(pool.idle[0])
             if not pool.queue:
                 for request in sorted(pool.requests):
-                    del self.requests[request]
-                    self.machine.send(self.owner.node, m.LEASE_CANCEL, request)
+                    self._withdraw(request)
                 pool.requests.clear()

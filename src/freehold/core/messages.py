@@ -8,6 +8,7 @@ in a core machine, and raise ``VERSION`` when an older peer could misread the ch
 States of a value, as sent: ``PENDING``, ``INLINE`` (``data`` is the serialized value), ``SHARED``
 (``data`` is its place in the arena, ``[holder, offset, size, node]``) and ``FAILED`` (``data`` is a
 serialized exception, or ``[class name, text]`` where a daemon or a core machine made it).
+``COLLECTED`` (its recipe is kept, its value is not) is its owner's affair and is never sent.
 A *ref* field is ``[id, owner, owner address, ticket]``.
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 from freehold.core.messages_cluster import *  # noqa: F403 (in the order of the opcodes)
 from freehold.core.messages_process import *  # noqa: F403 (the table in one name space)
 from freehold.core.opcodes import (
+    COLLECTED,
     FAILED,
     INLINE,
     MESSAGES,
@@ -27,6 +29,7 @@ from freehold.core.opcodes import (
 )
 
 __all__ = [
+    "COLLECTED",
     "FAILED",
     "INLINE",
     "MESSAGES",

@@ -27,9 +27,8 @@ NODE_UP = message(
     "labels: map",
 )  # fmt: skip
 NODE_DOWN = message(
-    "NODE_DOWN", "head, node", "node, process",
-    "A node is dead, with all its processes and objects.  The head is the authority; a node tells "
-    "its processes.",
+    "NODE_DOWN", "head", "node",
+    "A node is dead, with all its processes and objects.",
     "epoch: int",
     "node: bytes",
     "reason: str",
@@ -95,6 +94,32 @@ STORED = message(
 )  # fmt: skip
 
 # -- processes and the nodes of others
+NODE_LOST = message(
+    "NODE_LOST", "node", "process",
+    "A node is dead, with all its processes and objects: answer with HELD.",
+    "node: bytes",
+    "reason: str",
+    "adopter: list — [node, address] of who owns in their stead; []: the sender",
+)  # fmt: skip
+ESTATE_HELD = message(
+    "ESTATE_HELD", "node", "node",
+    "To the adopter: what this node's processes hold of the dead, and what it stores.",
+    "dead: bytes — the process, or the node",
+    "held: list — [id, ticket, holder]",
+    "stored: list — [id, owner, place]",
+)  # fmt: skip
+ESTATE = message(
+    "ESTATE", "node", "node",
+    "From the adopter: free what you store of the dead, but for these.",
+    "dead: bytes",
+    "kept: list — RefIds",
+)  # fmt: skip
+FREE_FOR = message(
+    "FREE_FOR", "node", "node",
+    "FREE of objects that lie on the receiver, passed on by the owner's node.",
+    "owner: bytes — ProcId",
+    "objects: list — [id, holder] pairs",
+)  # fmt: skip
 REDIRECT = message(
     "REDIRECT", "node", "process",
     "Ask that node for the lease instead.",
@@ -113,7 +138,6 @@ WATCH = message(
     "From a process: tell me of deaths on that node.  From a node: tell me of deaths on yours.  "
     "The answer is PROC_DOWN for everyone who has died there, and then as it happens.",
     "node: bytes",
-    "address: str",
 )  # fmt: skip
 
 # -- objects between nodes (``core.pulls``)
@@ -122,7 +146,6 @@ FETCH = message(
     "Make a copy of an object here.",
     "id: bytes — RefId",
     "place: list — where it is",
-    "address: str — of the node where it is",
     "owner: bytes",
     "owner_address: str",
     "kind: int — 0 for a `get`, 1 for a task's argument: these wait for memory behind those",

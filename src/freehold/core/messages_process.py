@@ -112,6 +112,8 @@ LEASE = message(
     "cpus: float — CPUs it occupies while it runs",
     "actor: bool — the worker becomes an actor and is never shared or reused",
     "resources: map — custom resources",
+    "where: list — the strategy: [], [spread], [node, id, soft] or [labels, map]",
+    "hops: int — nodes that have redirected the request before",
 )  # fmt: skip
 LEASE_CANCEL = message(
     "LEASE_CANCEL", "process", "node", "The request is no longer needed.", "request: int"
@@ -170,13 +172,14 @@ SEAL = message(
     "An object is complete in the arena.",
     "id: bytes — RefId",
     "owner: bytes — ProcId",
+    "home: bytes — the node on which the owner lives; empty: this one",
     "offset: int",
     "size: int — bytes",
 )  # fmt: skip
 FREE = message(
     "FREE", "owner", "node",
     "The objects are no longer referred to.",
-    "objects: list — [id, holder] pairs",
+    "objects: list — [id, holder, node] of each; the node tells the others",
 )  # fmt: skip
 FREED = message(
     "FREED", "node", "holder",
@@ -185,25 +188,27 @@ FREED = message(
 )  # fmt: skip
 HELD = message(
     "HELD", "process", "node",
-    "Answer to PROC_DOWN with orphans: what this process still holds of the dead owner's.",
-    "owner: bytes — the dead process",
-    "refs: list — [id, ticket] pairs; the node owns these now",
+    "Answer to PROC_DOWN with orphans, and to NODE_LOST: what this process still holds.",
+    "dead: bytes — the process, or the node",
+    "refs: list — [id, ticket] pairs; the adopter owns these now",
 )  # fmt: skip
 KILL = message(
     "KILL", "process", "node",
     "End that worker now; or, when it is only suspected because a connection to it broke, unless "
     "its own exit explains that within a moment.",
     "proc: bytes",
+    "node: bytes — its node, which is told; empty: the receiver",
     "reason: str",
     "suspected: bool",
 )  # fmt: skip
 PROC_DOWN = message(
-    "PROC_DOWN", "node", "process",
+    "PROC_DOWN", "node", "process, node",
     "A process died.  The node is the authority: nobody else declares it.",
     "proc: bytes",
     "reason: str — pid, signal or exit code, last output",
     "started: bytes — the last task that it had started",
-    "orphans: bool — it owned objects in the arena: answer with HELD",
+    "orphans: bool — it owned objects in shared memory: answer with HELD",
+    "adopter: list — [node, address] of who owns in its stead; []: the sender",
 )  # fmt: skip
 STATUS = message(
     "STATUS", "any", "any",

@@ -10,7 +10,9 @@ from collections import deque
 from typing import Any
 
 from freehold.core import messages as m
+from freehold.core.estates import Estates
 from freehold.core.machine import NEVER, Machine, Peer
+from freehold.core.neighbours import Neighbours
 from freehold.core.store import Store
 from freehold.core.workers import ENDING, SUSPECT_GRACE, Worker, Workers
 
@@ -56,6 +58,11 @@ class Node(Machine):
             workers_max=workers_max,
         )
         self.store = Store(self, arena_bytes)
+        self.estates = Estates(self, self.store)
+        self.neighbours = Neighbours(
+            self, self.store, self.estates, self.processes, self.workers.forget_holder
+        )
+        self.locals: dict[bytes, Peer] = {}  # this node's processes that are connected
         self.finished = False  # the driver that it serves has gone
         self.deaths = 0  # workers that died without being told to
         self._inquiries: list[Inquiry] = []
@@ -64,7 +71,7 @@ class Node(Machine):
         self.on(
             {
                 m.BYE: self.on_bye,
-                m.LEASE: workers.on_lease,
+                m.LEASE: self.on_lease,
                 m.LEASE_CANCEL: workers.on_cancel,
                 m.LEASE_RETURN: workers.on_return,
                 m.BLOCKED: workers.on_blocked,
@@ -92,25 +99,47 @@ class Node(Machine):
         return {"cpus": self.workers.total["CPU"], "arena": self.store.extents.size}
 
     def processes(self) -> list[Peer]:
-        """Drivers and workers that are connected."""
-        return [peer for peer in self.peers.values() if peer.kind in ("driver", "worker")]
+        """Drivers and workers of this node that are connected."""
+        return list(self.locals.values())
 
     # -- processes --------------------------------------------------------------------------------
     def on_up(self, peer: Peer, now: float, info: dict[str, Any]) -> None:
-        if peer.kind != "worker":
+        if peer.kind not in ("driver", "worker") or info.get("node", self.id) not in (b"", self.id):
             return
-        for owner in self.store.adopted_from():  # it may yet be handed what was theirs
-            self.send(peer, m.PROC_DOWN, owner, "it had died before", b"", False)
-        if not self.workers.on_worker(peer, now, int(info.get("slot", 0))):
+        self.locals[peer.id] = peer
+        for owner in self.estates.owners():  # it may yet be handed what was theirs
+            self.send(peer, m.PROC_DOWN, owner, "it had died before", b"", False, [])
+        if peer.kind == "worker" and not self.workers.on_worker(
+            peer, now, int(info.get("slot", 0))
+        ):
             peer.down = True  # its exit has been reported already
-            self.peers.pop(peer.id, None)
+            self._forget(peer)
+
+    def _forget(self, peer: Peer) -> None:
+        self.peers.pop(peer.id, None)
+        self.locals.pop(peer.id, None)
+
+    def on_lease(
+        self,
+        peer: Peer,
+        now: float,
+        request: int,
+        cpus: float,
+        actor: bool,
+        resources: dict[str, float],
+        where: list[Any],
+        hops: int,
+    ) -> None:
+        self.workers.on_lease(peer, now, request, cpus, actor, resources, where, hops)
 
     def on_down(self, peer: Peer, now: float) -> None:
         """A connection is cut.  A worker's death is for the spawner to report; others' is now."""
+        if peer.id not in self.locals:
+            return  # a tool, or somebody whose node, or the head, says what has become of it
         if peer.kind == "driver":
             self._died(peer, now, f"the driver (pid {peer.pid}) is gone", b"")
-            self.finished = not any(other.kind == "driver" for other in self.peers.values())
-        elif peer.kind == "worker":
+            self.finished = not any(other.kind == "driver" for other in self.locals.values())
+        else:
             worker = self.workers.by_proc.get(peer.id)
             if worker is not None and worker.peer is peer:
                 worker.closed = True
@@ -118,8 +147,6 @@ class Node(Machine):
                     self._ended(worker, now)
                 else:
                     self.workers.suspect(worker, now, "it closed its connection to the node")
-        else:
-            self.peers.pop(peer.id, None)
 
     def on_bye(self, peer: Peer, now: float) -> None:
         self.on_down(peer, now)
@@ -152,23 +179,26 @@ class Node(Machine):
     def _died(self, gone: Peer, now: float, reason: str, started: bytes) -> None:
         gone.down = True
         gone.outbox.clear()
-        self.peers.pop(gone.id, None)
-        living = self.processes()
-        orphans = self.store.on_death(gone.id, living)
+        self._forget(gone)
         for inquiry in self._inquiries:
             inquiry.waiting.discard(gone.id)
-        for peer in living:
-            self.send(peer, m.PROC_DOWN, gone.id, reason, started, orphans)
+        self.neighbours.died(gone.id, reason, started)
         self.workers.forget_holder(gone, now)
 
-    def on_kill(self, peer: Peer, now: float, proc: bytes, reason: str, suspected: bool) -> None:
+    def on_kill(
+        self, peer: Peer, now: float, proc: bytes, node: bytes, reason: str, suspected: bool
+    ) -> None:
+        elsewhere = self.neighbours.node(node) if node else None
+        if elsewhere is not None:
+            self.send(elsewhere, m.KILL, proc, b"", reason, suspected)
+            return
         worker = self.workers.by_proc.get(proc)
         if worker is not None and suspected:
             self.workers.suspect(worker, now, reason)
         elif worker is not None:
             self.workers.kill(worker, reason)
-        elif proc not in self.peers:
-            self.send(peer, m.PROC_DOWN, proc, "it had died before", b"", False)
+        elif proc not in self.peers and peer.id in self.locals and node in (b"", self.id):
+            self.send(peer, m.PROC_DOWN, proc, "it had died before", b"", False, [])
 
     def on_label(self, peer: Peer, now: float, name: str) -> None:
         worker = self.workers.by_proc.get(peer.id)
@@ -238,7 +268,7 @@ class Node(Machine):
                 "count": len(store.objects),
                 "bytes": store.bytes,
                 "peak_bytes": store.peak,
-                "adopted": len(store.adopted),
+                "adopted": len(self.estates.adopted),
             },
             "arena": {
                 "size": store.extents.size,
@@ -259,6 +289,7 @@ class Node(Machine):
         soonest = self.workers.deadline()
         if self.store.trimmed:
             soonest = min(soonest, self.store.trim_until)
+        soonest = min(soonest, self.estates.patience)
         return min([soonest, *(inquiry.until for inquiry in self._inquiries)], default=NEVER)
 
     def on_timer(self, now: float) -> None:
@@ -267,6 +298,7 @@ class Node(Machine):
                 self._ended(worker, now)  # another process keeps its connection open
         self.workers.on_timer(now)
         self.store.on_timer(now)
+        self.estates.on_timer(now)
         self._answer_inquiries(now)
 
     def snapshot(self) -> dict[str, Any]:
@@ -274,6 +306,7 @@ class Node(Machine):
 
     def check(self) -> None:
         self.store.check()
+        self.estates.check()
         self.workers.check()
 
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 VERSION = 1
 
-PENDING, INLINE, SHARED, FAILED = range(4)
-STATES = ("pending", "inline", "shared", "failed")
+PENDING, INLINE, SHARED, FAILED, COLLECTED = range(5)
+STATES = ("pending", "inline", "shared", "failed", "collected")
 
 
 class Message(NamedTuple):

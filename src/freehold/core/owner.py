@@ -11,8 +11,7 @@ daemon is asked.  The rules of this file:
 3. References inside the arguments of a running task need no registration: the caller holds them
    until the task is done, and then takes over what the worker says it kept (``take_kept``).
 4. When a process dies its tickets go, and nobody registers it again: process ids never return.
-   When an *owner* dies, its node adopts what other processes hold in shared memory; every other
-   borrowed row of it fails at once with ``OwnerDied``.
+   When an *owner* dies, a node owns in its stead what others hold (``core.estates``).
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from typing import Any
 from freehold.core import messages as m
 from freehold.core.ids import pack_index
 from freehold.core.machine import Machine, Peer
-from freehold.core.messages import FAILED, PENDING, SHARED
+from freehold.core.messages import COLLECTED, FAILED, PENDING, SHARED
 from freehold.core.references import References
 from freehold.core.rows import Row, Task
 
@@ -34,7 +33,7 @@ class Owner(References):
 
     def __init__(self, machine: Machine, address: str = "") -> None:
         super().__init__(machine, address)
-        self.dead: set[bytes] = set()
+        self.dead: dict[bytes, Peer] = {}  # processes -> who owns in their stead
         self._handed: dict[bytes, tuple[Row, Task | None]] = {}  # ticket -> what awaits REGISTERED
         self._tickets = 0
         machine.on(
@@ -44,6 +43,8 @@ class Owner(References):
                 m.RELEASE: self.on_release,
                 m.PULL: self.on_pull,
                 m.VALUE: self.on_value,
+                m.COPIED: self.on_copied,
+                m.LOST: self.on_lost,
             }
         )
 
@@ -62,14 +63,15 @@ class Owner(References):
             row = Row(id, None)  # not in the table: it was released, and ids are not reused
             self.fail(row, "ObjectFreed", f"object {id.hex()} was released by its owner")
             return row
-        if owner in self.dead and self.node is not None:
-            return self._orphan(id, self.node)
-        row = self.rows[id] = Row(id, None, self.machine.peer(owner, address))
+        peer = self.machine.peer(owner, address)  # which may turn out to be dead
+        if owner in self.dead:
+            return self._orphan(id, self.dead[owner])
+        row = self.rows[id] = Row(id, None, peer)
         return row
 
-    def _orphan(self, id: bytes, node: Peer) -> Row:
-        """A reference whose owner is dead: the node has adopted it, or knows that it is lost."""
-        row = self.rows[id] = Row(id, None, node)
+    def _orphan(self, id: bytes, heir: Peer) -> Row:
+        """A reference whose owner is dead: the heir has adopted it, or knows that it is lost."""
+        row = self.rows[id] = Row(id, None, heir)
         ticket = self.ticket()
         row.extend().mine.append(ticket)
         row.extend().sure = True
@@ -84,7 +86,9 @@ class Owner(References):
     # -- values -------------------------------------------------------------------------------
 
     def want(self, row: Row) -> None:
-        """Ask the owner for a borrowed row's value, once."""
+        """Ask the owner for a borrowed row's value, once; make one's own again if it is gone."""
+        if row.state == COLLECTED:
+            self.lineage.revive(row)
         if row.state != PENDING or row.owner is None:
             return
         more = row.extend()
@@ -98,7 +102,7 @@ class Owner(References):
             if row is None:
                 text = f"object {id.hex()} was released by its owner"
                 self.machine.send(peer, m.VALUE, id, FAILED, ["ObjectFreed", text], [])
-            elif row.state == PENDING:
+            elif row.state in (PENDING, COLLECTED):
                 row.extend().pullers.append(peer)
                 self.want(row)
             else:
@@ -111,6 +115,32 @@ class Owner(References):
         if row.more is not None:
             contains = [self.hand_over(inner, peer) for inner in row.more.contains]
         self.machine.send(peer, m.VALUE, row.id, row.state, row.data, contains)
+
+    def forget_value(self, row: Row) -> None:
+        """A borrowed value cannot be read where it was: it is to be asked for again."""
+        row.state, row.data = PENDING, None
+        row.extend().pulled = False
+
+    def on_copied(self, peer: Peer, now: float, id: bytes, place: list[Any]) -> None:
+        row = self.rows.get(id)
+        if row is None or row.owner is not None or row.state != SHARED:
+            self.freed.append((id, place))
+        else:
+            row.extend().copies.append(place)
+
+    def on_lost(self, peer: Peer, now: float, id: bytes, place: list[Any]) -> None:
+        row = self.rows.get(id)
+        if row is not None:
+            self.lost(row, place)
+
+    def lost(self, row: Row, place: list[Any]) -> None:
+        """Somebody could not read the value there."""
+        if row.owner is None:
+            self.lineage.lost(row, place)
+        elif row.state == SHARED and row.data == place:
+            self.forget_value(row)
+            self.machine.send(row.owner, m.LOST, row.id, place)
+            self.want(row)
 
     def on_value(
         self, peer: Peer, now: float, id: bytes, state: int, data: Any, contains: list[RefFields]
@@ -228,9 +258,12 @@ class Owner(References):
                 self.settle(row)
 
     # -- deaths -------------------------------------------------------------------------------
-    def on_death(self, dead: Peer) -> list[list[bytes]]:
-        """A process died.  Returns ``[id, ticket]`` of what is still held of its shared objects."""
-        self.dead.add(dead.id)
+    def on_death(self, dead: Peer, heir: Peer) -> list[list[bytes]]:
+        """A process died, and ``heir`` owns in its stead.
+
+        Returns ``[id, ticket]`` of what is still held here of the dead one's.
+        """
+        self.dead[dead.id] = heir
         for row in [row for row in self.rows.values() if row.more is not None]:
             self._forget_borrower(row, dead.id)
         for ticket, (row, task) in list(self._handed.items()):
@@ -239,16 +272,20 @@ class Owner(References):
                 self._confirmed(row, task)
         held = []
         for row in [row for row in self.rows.values() if row.owner is dead]:
-            if row.state == SHARED:
+            row.owner = heir
+            if row.state in (PENDING, SHARED):
                 ticket = self.ticket()
                 row.extend().mine.append(ticket)
                 row.extend().sure = True
                 held.append([row.id, ticket])
-            elif row.state == PENDING:
-                self.fail(row, *_owner_died(row))
-            if self.node is not None:
-                row.owner = self.node  # others may have registered this process there, in its stead
         return held
+
+    def ask_heir(self, heir: Peer) -> None:
+        """Ask whoever owns now for what had been asked of the dead."""
+        for row in self.rows.values():
+            more = row.more
+            if row.owner is heir and row.state == PENDING and more is not None and more.pulled:
+                self.machine.send(heir, m.PULL, [row.id])
 
     def _forget_borrower(self, row: Row, dead: bytes) -> None:
         more = row.more
@@ -271,13 +308,3 @@ class Owner(References):
         more.mine.append(ticket)
         more.sure = True
         self._register(row.id, self.machine.id, ticket, row, None)
-
-
-def _owner_died(row: Row) -> tuple[str, str]:
-    owner = row.owner
-    whose = owner.id.hex()[:8] if owner is not None else "?"
-    site = f" made at {row.more.site}" if row.more is not None and row.more.site else ""
-    return "OwnerDied", (
-        f"object {row.id.hex()}{site}: its owner, process {whose}, died before the value reached "
-        "this process.  Let a longer-lived process (the driver) submit the task or put the value."
-    )

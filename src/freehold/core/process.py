@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from freehold.core import messages as m
+from freehold.core.address import node_of
 from freehold.core.arena import Heap
 from freehold.core.client import Client
 from freehold.core.executor import Executor
+from freehold.core.fetches import Fetches
 from freehold.core.leases import Limits
 from freehold.core.machine import Machine, Peer
 from freehold.core.messages import FAILED, PENDING, SHARED, STATES
@@ -36,12 +38,15 @@ class Process(Machine):
         self.owner = Owner(self, address)
         self.client = Client(self, self.owner, limits or Limits())
         self.executor = Executor(self, self.owner)
+        self.fetches = Fetches(self, self.owner, self.executor)
         self.heap = Heap(heap_reserve)
         self.node_info: dict[str, Any] = {}
         self.extents: dict[int, str | None] = {}  # request -> None while pending, "" or a refusal
         self.statuses: dict[int, dict[str, Any] | None] = {}
         self.logs: list[tuple[int, str, str, list[str]]] = []  # lines to show to the user
         self.exiting = False
+        self.watched: set[bytes] = set()  # nodes of whose deaths this process is told
+        self.dead_nodes: dict[bytes, Peer] = {}  # -> who owns in their processes' stead
         self._requests = 0
         self.drained = 0
         self.on(
@@ -50,6 +55,7 @@ class Process(Machine):
                 m.FREED: self.on_freed,
                 m.TRIM: self.on_trim,
                 m.PROC_DOWN: self.on_proc_down,
+                m.NODE_LOST: self.on_node_lost,
                 m.STATUS: self.on_status,
                 m.STATUS_REPLY: self.on_status_reply,
                 m.LOG: self.on_log,
@@ -60,16 +66,19 @@ class Process(Machine):
 
     # -- the host's calls -------------------------------------------------------------------------
     def on_up(self, peer: Peer, now: float, info: dict[str, Any]) -> None:
-        if peer.id in self.owner.dead:
+        if peer.id in self.owner.dead or node_of(peer.address) in self.dead_nodes:
             peer.down = True  # its hello has been overtaken by the news of its death
-        elif peer.kind == "node":
+        elif peer.kind == "node" and self.owner.node is None:
             self.owner.node = peer
             self.node_info = info
             self.client.leases.cpus = float(info.get("cpus", 1.0))
+            self.client.lineage.active = bool(info.get("standing", False))
 
     def on_down(self, peer: Peer, now: float) -> None:
         """A connection is cut.  Only the node says who is dead; until then, nothing is decided."""
         node = self.owner.node
+        if peer.kind == "node" and node is not None and peer is not node:
+            return  # another node: whether it is dead is for the head to say
         if peer is node or peer.kind == "node":  # perhaps before it ever said hello
             self.client.node_died("the node daemon is gone, and with it every worker and object")
             for other in [peer, *self.peers.values()]:  # what a lone process says would be wrong
@@ -78,7 +87,8 @@ class Process(Machine):
         elif not peer.down and node is not None:
             if isinstance(peer.lease, Lease):
                 peer.lease.shut |= BROKEN
-            self.send(node, m.KILL, peer.id, "its connection was lost", True)
+            where = node_of(peer.address)
+            self.send(node, m.KILL, peer.id, where, "its connection was lost", True)
             peer.down = True  # what was under way may be lost, so it is not mended: one will end
 
     def deadline(self) -> float:
@@ -94,6 +104,8 @@ class Process(Machine):
             self.client.advance(now)
         if owner.freed:
             self._release_memory()
+        if owner.unpinned:
+            self.fetches.release()
 
     # -- memory -----------------------------------------------------------------------------------
     def request_extent(self, size: int) -> int:
@@ -112,23 +124,25 @@ class Process(Machine):
         self.extents[request] = "" if size else reason
 
     def seal(self, id: bytes, owner: bytes, offset: int, size: int) -> list[Any]:
-        """An object is complete in this process's heap; returns its place."""
+        """An object is complete in this process's heap, for another if need be; its place."""
         node = self.owner.node
         assert node is not None
-        self.send(node, m.SEAL, id, owner, offset, size)
+        whose = self.peers.get(owner)
+        home = b"" if whose is None else node_of(whose.address)
+        self.send(node, m.SEAL, id, owner, home, offset, size)
         dirty = self.dirty
         if dirty and dirty[0] is not node and node in dirty:
             dirty.remove(node)  # a crash amid the next flush must not leave a place, but no object
             dirty.insert(0, node)
-        return [self.id, offset, size]
+        return [self.id, offset, size, node.id]
 
     def _release_memory(self) -> None:
         freed, self.owner.freed = self.owner.freed, []
         if self.client.lost:
             return  # others may still read it; it goes with this process
         objects = []
-        for id, (holder, offset, _) in freed:
-            objects.append([id, holder])
+        for id, (holder, offset, _, node) in freed:
+            objects.append([id, holder, node])
             if holder == self.id:
                 self._free(offset)
         if self.owner.node is not None:
@@ -149,19 +163,73 @@ class Process(Machine):
 
     # -- deaths -----------------------------------------------------------------------------------
     def on_proc_down(
-        self, peer: Peer, now: float, proc: bytes, reason: str, started: bytes, orphans: bool
+        self,
+        peer: Peer,
+        now: float,
+        proc: bytes,
+        reason: str,
+        started: bytes,
+        orphans: bool,
+        adopter: list[Any],
     ) -> None:
         dead = self.peer(proc)
+        if dead.down and proc in self.owner.dead:
+            return  # its node has died, which said it all
         dead.down = True
-        held = self.owner.on_death(dead)
+        heir = self.peer(*adopter) if adopter else peer
+        held = self.owner.on_death(dead, heir)
         if orphans:
             self.send(peer, m.HELD, proc, held)
         else:  # the node had asked before this process came to hold anything of the dead one's
             for id, ticket in held:
-                self.send(peer, m.REGISTER, id, self.id, ticket)
+                self.send(heir, m.REGISTER, id, self.id, ticket)
+        self.owner.ask_heir(heir)
         self.executor.on_death(dead)
         self.client.on_death(dead, now, reason, started)
         del self.peers[proc]
+
+    def on_node_lost(
+        self, peer: Peer, now: float, node: bytes, reason: str, adopter: list[Any]
+    ) -> None:
+        """Another node is dead, with all its processes and what lay there."""
+        heir = self.peer(*adopter) if adopter else peer
+        self.dead_nodes[node] = heir
+        self.client.lineage.node_died(node)
+        gone = [other for other in self.peers.values() if node_of(other.address) == node]
+        held: list[list[bytes]] = []
+        for other in gone:
+            other.down = True
+            other.outbox.clear()
+            held += self.owner.on_death(other, heir)
+        self.send(peer, m.HELD, node, held)
+        self.owner.ask_heir(heir)
+        for other in gone:
+            self.executor.on_death(other)
+            self.client.on_death(other, now, reason, b"")
+            if other.id == node:
+                self.client.leases.other_node_died(other)
+            del self.peers[other.id]
+
+    def peer(self, id: bytes, address: str = "") -> Peer:
+        known = self.peers.get(id)
+        if known is not None and (known.address or not address):
+            return known
+        made = super().peer(id, address)
+        self._watch(made)
+        return made
+
+    def _watch(self, peer: Peer) -> None:
+        """Have the node tell of deaths on the node where that process lives."""
+        node = self.owner.node
+        where = node_of(peer.address)
+        if not where or node is None or where == node.id:
+            return
+        if where in self.dead_nodes:
+            peer.down = True
+            self.owner.on_death(peer, self.dead_nodes[where])
+        elif where not in self.watched:
+            self.watched.add(where)
+            self.send(node, m.WATCH, where)
 
     def on_exit(self, peer: Peer, now: float, idle: bool) -> None:
         if idle and (self.owner.rows or self.executor.queue):

@@ -10,12 +10,32 @@ actor that it stands for.  What must be done about it elsewhere is left in lists
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from freehold.core import messages as m
+from freehold.core.address import node_of
 from freehold.core.machine import Machine, Peer
-from freehold.core.messages import FAILED, INLINE, PENDING, SHARED
-from freehold.core.rows import Row, Task, Waiter
+from freehold.core.messages import COLLECTED, FAILED, INLINE, PENDING, SHARED
+from freehold.core.rows import Links, Row, Task, Waiter
+
+
+class Recipes(Protocol):
+    """What this file needs of ``core.lineage``."""
+
+    def is_kept(self, task: Task) -> bool:
+        """Whether the task is a recipe."""
+
+    def loosen(self, links: Links) -> None:
+        """Hold as lineage what can be made again."""
+
+    def dropped(self, row: Row) -> None:
+        """The row is freed."""
+
+    def revive(self, row: Row) -> None:
+        """Make the value again."""
+
+    def lost(self, row: Row, place: list[Any]) -> None:
+        """It cannot be read there."""
 
 
 class References:
@@ -31,6 +51,8 @@ class References:
         self.freed: list[tuple[bytes, Any]] = []  # shared objects to give back: id, place
         self.moved: list[Row] = []  # actors whose address, or death, has become known
         self.ended: list[Row] = []  # actors that nobody here refers to any more
+        self.unpinned: list[bytes] = []  # whose copy on this node is needed no longer
+        self.lineage: Recipes  # set by core.lineage
         self.failures = 0  # how many rows have ever resolved to an error
 
     def put(self, id: bytes, state: int, data: Any, contains: Iterable[Row] = ()) -> Row:
@@ -80,32 +102,69 @@ class References:
 
     def _free(self, row: Row) -> list[Row]:
         """Free the row if nothing needs it; the rows that its value held until now."""
-        if row.needed or self.rows.get(row.id) is not row:
+        more = row.more
+        if row.handles or row.holds or (more is not None and more.tickets):
+            return []
+        if self.rows.get(row.id) is not row:
             return []
         if row.state == PENDING and row.owner is None and row.task is not None:
             return []  # its task still runs; the result settles it
+        if more is not None and more.lineage:
+            return self._collect(row)
         del self.rows[row.id]
-        more = row.more
         if row.owner is not None:
             if more is not None and more.mine:
                 pairs = [[row.id, ticket] for ticket in more.mine]
                 more.mine = []
                 self.machine.send(row.owner, m.RELEASE, pairs)
         elif row.state == SHARED:
-            self.freed.append((row.id, row.data))
+            self._free_memory(row)
         if more is None:
             return []
+        if more.here is not None:
+            self.unpinned.append(row.id)
         if more.actor:
             self.ended.append(row)
+        if more.recipe is not None:
+            self.lineage.dropped(row)
         contains, more.contains = more.contains, []
         return contains
 
+    def _collect(self, row: Row) -> list[Row]:
+        """Only recipes need the row: free its value, if it can be made again."""
+        more = row.more
+        assert more is not None
+        if row.state != SHARED or more.recipe is None:
+            return []
+        self._free_memory(row)
+        row.state, row.data = COLLECTED, None
+        if more.here is not None:
+            more.here = None
+            self.unpinned.append(row.id)
+        contains, more.contains = more.contains, []
+        return contains
+
+    def _free_memory(self, row: Row) -> None:
+        self.freed.append((row.id, row.data))
+        if row.more is not None:
+            self.freed += [(row.id, place) for place in row.more.copies]
+            row.more.copies = []
+
     def let_go(self, task: Task) -> None:
         """The task is over: it needs its arguments no longer."""
-        links, task.links = task.links, None
-        if links is not None:
-            for row in links.held:
-                self.unhold(row)
+        links = task.links
+        if links is None:
+            return
+        if self.lineage.is_kept(task):
+            self.lineage.loosen(links)
+            return
+        task.links = None
+        for row in links.held:
+            self.unhold(row)
+        for row in links.lineage:
+            assert row.more is not None
+            row.more.lineage -= 1
+            self.settle(row)
 
     def unpin(self, task: Task) -> None:
         """One reason to keep the references of a task that is over is gone."""
@@ -115,10 +174,15 @@ class References:
             if links.settling == 0 and task.rows[0].task is not task:  # else it is tried again
                 self.let_go(task)
 
+    def home_of(self, peer: Peer) -> bytes:
+        """The node on which the peer lives."""
+        where = node_of(peer.address)
+        return where if where or self.node is None else self.node.id
+
     def lost_outputs(self, task: Task, worker: Peer) -> None:
         """The worker died before it could say where it had put the task's results."""
         for row in task.rows:
-            self.freed.append((row.id, [worker.id, 0, 0]))
+            self.freed.append((row.id, [worker.id, 0, 0, self.home_of(worker)]))
 
     def resolve(self, row: Row, state: int, data: Any) -> None:
         """The row's value, place or error is known; tell everybody who waits for it."""

@@ -24,7 +24,8 @@ from freehold.core.machine import Peer
 from freehold.core.messages import PENDING
 
 FUNCTION_TASK, CONSTRUCTOR, METHOD = range(3)
-Shape = tuple[float, tuple[tuple[str, float], ...]]  # CPUs, custom resources
+Where = tuple[Any, ...]  # a strategy: (), ("spread",), ("node", id, soft), ("labels", pairs)
+Shape = tuple[float, tuple[tuple[str, float], ...], Where]  # CPUs, custom resources, strategy
 
 
 class Waiter:
@@ -44,8 +45,8 @@ class More:
     """The part of a row that most rows never need."""
 
     __slots__ = (
-        "actor", "contains", "dependents", "early", "mine", "pulled", "pullers", "site", "sure",
-        "tickets",
+        "actor", "contains", "copies", "dependents", "early", "evicted", "here", "lineage", "mine",
+        "pulled", "pullers", "recipe", "refused", "site", "sure", "tickets",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -59,6 +60,12 @@ class More:
         self.sure = False  # borrower: this process has registered one of those by itself
         self.pulled = False  # borrower: the value has been asked for
         self.site = ""  # where in the user's program the reference was made
+        self.recipe: Task | None = None  # owner: how a value in shared memory is made again
+        self.lineage = 0  # owner: recipes that it is an argument of
+        self.evicted = False  # owner: there was a recipe
+        self.copies: list[Any] = []  # owner: further places of the value
+        self.here: Any = None  # the place of this node's copy, if the value lies elsewhere
+        self.refused = ""  # why there can be none
 
 
 class Row:
@@ -91,7 +98,7 @@ class Row:
         """Whether anything keeps the row alive."""
         if self.handles or self.holds:
             return True
-        return self.more is not None and bool(self.more.tickets)
+        return self.more is not None and bool(self.more.tickets or self.more.lineage)
 
     def __repr__(self) -> str:
         whose = "owned" if self.owner is None else f"of {self.owner!r}"
@@ -110,7 +117,7 @@ class Spec:
 
     __slots__ = (
         "code", "cpus", "digest", "kind", "lease", "name", "options", "outputs", "pace", "plain",
-        "pool", "resources", "retries", "room",
+        "pool", "resources", "retries", "room", "where",
     )  # fmt: skip
 
     def __init__(
@@ -124,6 +131,7 @@ class Spec:
         resources: tuple[tuple[str, float], ...] = (),
         outputs: int = 1,
         retries: int = 0,
+        where: Where = (),
         options: dict[str, Any] | None = None,
     ) -> None:
         self.digest = digest
@@ -134,6 +142,7 @@ class Spec:
         self.resources = resources
         self.outputs = outputs
         self.retries = retries
+        self.where = where
         self.options: dict[str, Any] = options or {}
         self.plain = outputs == 1 and not self.options and kind != CONSTRUCTOR
         self.pace: float | None = None
@@ -141,16 +150,22 @@ class Spec:
         self.lease: Lease | None = None  # the busy worker that takes the next tasks,
         self.room = 0  # and how many of them before another look at the pool
 
+    @property
+    def shape(self) -> Shape:
+        """What a lease for it asks for."""
+        return self.cpus, self.resources, self.where
+
 
 class Links:
     """The references that a task was submitted with; most tasks have none."""
 
-    __slots__ = ("args_row", "deps", "held", "line", "missing", "settling")
+    __slots__ = ("args_row", "deps", "held", "line", "lineage", "missing", "settling")
 
     def __init__(self) -> None:
         self.args_row: Row | None = None  # large arguments: an object of their own
         self.deps: Sequence[tuple[int | str, Row]] = ()  # top-level references: where, which
         self.held: list[Row] = []  # all that the task keeps alive while it may run
+        self.lineage: list[Row] = []  # what a recipe could make again, and does not hold
         self.missing = 0  # deps without a value yet
         self.settling = 0  # hand-overs to confirm before the references may go
         self.line: Line | None = None  # of a call to an actor
@@ -210,11 +225,12 @@ GONE = 16  # returned, or its worker is dead
 class Lease(Place):
     """One leased worker."""
 
-    __slots__ = ("batch", "id", "last", "low", "pool", "recalled", "shut")
+    __slots__ = ("batch", "id", "last", "low", "node", "pool", "recalled", "shut")
 
-    def __init__(self, id: int, peer: Peer, pool: Pool, now: float) -> None:
+    def __init__(self, id: int, peer: Peer, pool: Pool, node: Peer, now: float) -> None:
         super().__init__(peer)
         self.id = id
+        self.node = node  # that has granted it
         self.pool = pool
         self.last = now  # of the last result, or of the first task after being idle
         self.batch = 1  # results that came together with the last one
@@ -244,13 +260,14 @@ class Line(Place):
     handle is dropped ends after its pending calls.
     """
 
-    __slots__ = ("building", "error", "lease", "queue", "row")
+    __slots__ = ("building", "error", "lease", "node", "queue", "row")
 
     def __init__(self, row: Row) -> None:
         super().__init__(None)
         self.row = row
         self.queue: Queue = Queue()
-        self.lease = 0  # the owner's lease on the actor's worker
+        self.lease = 0  # the owner's lease on the actor's worker,
+        self.node: Peer | None = None  # and the node that has granted it
         self.building: Task | None = None  # its constructor, while that runs
         self.error: list[Any] | None = None  # once it is dead: [class name, text, cause?]
 

@@ -4,19 +4,14 @@ Owners free their objects; the process in whose extent an object lies gets its m
 
 * The *holder* of an extent dies: its extents come back when the last sealed object in them is
   freed; what it had not sealed is garbage.
-* The *owner* dies: every process says once what it still holds of the dead one's objects
-  (``HELD``); those the node adopts and owns from then on, with tickets as any owner; the rest is
-  freed.
+* The *owner* dies: see ``core.estates``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from freehold.core import messages as m
 from freehold.core.arena import Extents
 from freehold.core.machine import Machine, Peer
-from freehold.core.messages import FAILED, SHARED
 
 Key = tuple[bytes, bytes, bytes]  # RefId, holder, owner: re-runs may make the same id again
 
@@ -24,14 +19,16 @@ Key = tuple[bytes, bytes, bytes]  # RefId, holder, owner: re-runs may make the s
 class Stored:
     """One object in the arena."""
 
-    __slots__ = ("extent", "holder", "id", "offset", "owner", "size")
+    __slots__ = ("holder", "home", "id", "offset", "owner", "place", "size")
 
-    def __init__(self, id: bytes, holder: bytes, owner: bytes, offset: int, size: int) -> None:
+    def __init__(
+        self, id: bytes, owner: bytes, home: bytes, place: tuple[bytes, int, int, bytes]
+    ) -> None:
         self.id = id
-        self.holder = holder
         self.owner = owner
-        self.offset = offset
-        self.size = size
+        self.home = home  # the owner's node
+        self.place = list(place)
+        self.holder, self.offset, self.size, _ = place
 
 
 class Store:
@@ -44,10 +41,7 @@ class Store:
         self.by_holder: dict[bytes, dict[Key, Stored]] = {}
         self.by_owner: dict[bytes, dict[Key, Stored]] = {}
         self.early: set[Key] = set()  # freed before they were sealed
-        self.adopted: dict[bytes, tuple[Stored, dict[bytes, bytes]]] = {}  # id -> object, tickets
-        self.early_tickets: dict[bytes, bytes] = {}  # released before registered -> adopted object
-        self.asked: dict[bytes, set[bytes]] = {}  # dead owner -> processes that have not answered
-        self.gone: set[bytes] = set()  # dead processes
+        self.gone: set[bytes] = set()  # dead processes, and nodes
         self.arena = Peer(b"", "", "arena")
         self.reserved = 0  # bytes from the arena's start whose pages are allocated
         self.allocating: list[tuple[Peer, int, int, bool]] = []  # grants that wait for pages
@@ -58,12 +52,7 @@ class Store:
                 m.EXTENT: self.on_extent,
                 m.EXTENT_BACK: self.on_extent_back,
                 m.SEAL: self.on_seal,
-                m.FREE: self.on_free,
-                m.HELD: self.on_held,
                 m.RESERVED: self.on_reserved,
-                m.REGISTER: self.on_register,
-                m.RELEASE: self.on_release,
-                m.PULL: self.on_pull,
             }
         )
         self.trimmed: list[tuple[Peer, int, int]] = []  # requests that wait for a trim
@@ -76,8 +65,9 @@ class Store:
         if size > self.extents.size:
             self._refuse(peer, request, size)
         else:  # others may have empty extents in reserve
-            for other in self.machine.peers.values():
-                self.machine.send(other, m.TRIM)
+            for holder in dict.fromkeys(self.extents.holders.values()):
+                if holder in self.machine.peers:
+                    self.machine.send(self.machine.peers[holder], m.TRIM)
             self.trimmed.append((peer, request, size))
             self.trim_until = now + 0.05
 
@@ -149,9 +139,10 @@ class Store:
 
     # -- objects ----------------------------------------------------------------------------------
     def on_seal(
-        self, peer: Peer, now: float, id: bytes, owner: bytes, offset: int, size: int
+        self, peer: Peer, now: float, id: bytes, owner: bytes, home: bytes, offset: int, size: int
     ) -> None:
-        stored = Stored(id, peer.id, owner, offset, size)
+        me = self.machine.id
+        stored = Stored(id, owner, home or me, (peer.id, offset, size, me))
         key = (id, peer.id, owner)
         assert key not in self.objects, f"{id.hex()} is sealed twice by {peer!r}"
         self.objects[key] = stored
@@ -162,7 +153,7 @@ class Store:
         if key in self.early:
             self.early.remove(key)
             self._free(stored)
-        elif owner in self.gone:  # its owner died before it was made
+        elif owner in self.gone or home in self.gone:  # its owner died before it was made
             self._free(stored)
 
     def on_free(self, peer: Peer, now: float, objects: list[list[bytes]]) -> None:
@@ -176,6 +167,15 @@ class Store:
                     self._free(stored, peer)
             elif holder not in self.gone:
                 self.early.add(key)
+
+    def free_for(self, owner: bytes, objects: list[list[bytes]]) -> None:
+        """An owner elsewhere has no use for these any more."""
+        for id, holder in objects:
+            stored = self.objects.get((id, holder, owner))
+            if stored is not None:
+                self._free(stored)
+            elif holder not in self.gone:
+                self.early.add((id, holder, owner))
 
     def _held_by(self, holder: bytes) -> list[Stored]:
         return list(self.by_holder.get(holder, {}).values())
@@ -201,90 +201,33 @@ class Store:
                 self.extents.back(start)
 
     # -- deaths -----------------------------------------------------------------------------------
-    def on_death(self, dead: bytes, living: Iterable[Peer]) -> bool:
-        """A process died; returns whether the living must say what they hold of its objects."""
+    def on_death(self, dead: bytes) -> None:
+        """A process died."""
         self.gone.add(dead)
         self.early = {key for key in self.early if key[1] != dead}
         self.trimmed = [entry for entry in self.trimmed if entry[0].id != dead]
         self.allocating = [entry for entry in self.allocating if entry[0].id != dead]
         self._reclaim(dead)
-        for owner in list(self.asked):
-            self._answered(owner, dead)
-        for id in list(self.adopted):
-            tickets = self.adopted[id][1]
-            for ticket in [ticket for ticket, who in tickets.items() if who == dead]:
-                del tickets[ticket]
-            self._settle(id)
-        if not self.by_owner.get(dead):
-            return False
-        self.asked[dead] = {peer.id for peer in living}
-        self._answered(dead, b"")
-        return True
 
-    def on_held(self, peer: Peer, now: float, owner: bytes, refs: list[list[bytes]]) -> None:
-        for id, ticket in refs:
-            for stored in self.by_owner.get(owner, {}).values():
-                if stored.id == id:
-                    entry = self.adopted.setdefault(id, (stored, {}))
-                    entry[1][ticket] = peer.id
-        self._answered(owner, peer.id)
+    # -- for estates ------------------------------------------------------------------------------
+    def owned_by(self, key: bytes) -> list[Stored]:
+        """What is stored of a dead process, or of every process of a dead node."""
+        found = list(self.by_owner.get(key, {}).values())
+        for objects in self.by_owner.values():
+            found += [stored for stored in objects.values() if stored.home == key]
+        return found
 
-    def _answered(self, owner: bytes, proc: bytes) -> None:
-        waiting = self.asked.get(owner)
-        if waiting is None:
-            return
-        waiting.discard(proc)
-        if waiting:
-            return
-        del self.asked[owner]
-        for stored in list(self.by_owner.get(owner, {}).values()):
-            if self.adopted.get(stored.id, (None,))[0] is stored:
-                self._settle(stored.id)  # its holder may have gone meanwhile
-            else:
+    def free_others(self, key: bytes, kept: set[bytes]) -> None:
+        """Free what is stored of the dead, but for these."""
+        for stored in self.owned_by(key):
+            if stored.id not in kept:
                 self._free(stored)
 
-    # -- as the owner of what it has adopted ------------------------------------------------------
-    def adopted_from(self) -> list[bytes]:
-        """The dead processes whose objects the node owns now."""
-        return sorted({stored.owner for stored, _ in self.adopted.values()})
-
-    def on_register(
-        self, peer: Peer, now: float, id: bytes, borrower: bytes, ticket: bytes
-    ) -> None:
-        entry = self.adopted.get(id)
-        if ticket in self.early_tickets:
-            del self.early_tickets[ticket]
-        elif entry is not None and borrower not in self.gone:
-            entry[1][ticket] = borrower
-        self.machine.send(peer, m.REGISTERED, ticket)
-
-    def on_release(self, peer: Peer, now: float, tickets: list[list[bytes]]) -> None:
-        for id, ticket in tickets:
-            entry = self.adopted.get(id)
-            if entry is None:
-                continue
-            if entry[1].pop(ticket, None) is None:
-                self.early_tickets[ticket] = id
-            self._settle(id)
-
-    def _settle(self, id: bytes) -> None:
-        stored, tickets = self.adopted[id]
-        if not tickets and stored.owner not in self.asked:
-            del self.adopted[id]
-            for ticket in [ticket for ticket, of in self.early_tickets.items() if of == id]:
-                del self.early_tickets[ticket]
+    def free(self, id: bytes, holder: bytes, owner: bytes) -> None:
+        """Free one object, if it is (still) here."""
+        stored = self.objects.get((id, holder, owner))
+        if stored is not None:
             self._free(stored)
-
-    def on_pull(self, peer: Peer, now: float, ids: list[bytes]) -> None:
-        for id in ids:
-            entry = self.adopted.get(id)
-            if entry is None:
-                text = f"object {id.hex()}: its owner died, and its value was with it"
-                self.machine.send(peer, m.VALUE, id, FAILED, ["OwnerDied", text], [])
-            else:
-                stored = entry[0]
-                place = [stored.holder, stored.offset, stored.size]
-                self.machine.send(peer, m.VALUE, id, SHARED, place, [])
 
     def check(self) -> None:
         """Every object lies in an extent of its holder, and counts agree."""

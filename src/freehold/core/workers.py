@@ -108,6 +108,8 @@ class Workers:
         cpus: float,
         actor: bool,
         resources: dict[str, float],
+        where: list[Any],
+        hops: int,
     ) -> None:
         grant = Grant(peer, request, cpus, actor, resources)
         lacking = [

@@ -143,7 +143,7 @@ class Runtime(Host):
     def read_shared(self, row: Row) -> Any:
         """The value, in place; views of it keep the row."""
         assert self.arena is not None
-        _, offset, size = row.data
+        _, offset, size, _ = row.data
         view = self.arena.read(offset, size)
         if not serial.has_views(view):
             return serial.loads(view)

@@ -101,7 +101,7 @@ class Env:
 
     def drop_view(self, view: View) -> None:
         """A view dies; it must still read what it read."""
-        _, offset, size = view.row.data
+        _, offset, size, _ = view.row.data
         if self.world.memory.read(offset, size) != view.data:
             raise Violation(f"{self.host}: a view of {view.row!r} has changed")
         self.host.drops.append(view.row)
@@ -114,7 +114,7 @@ class Env:
             self.ledger.judge(row.data, row.id)
             raise Failure(row.data)
         if row.state == SHARED:
-            _, offset, size = row.data
+            _, offset, size, _ = row.data
             data = self.world.memory.read(offset, size)
             if keep_view:
                 row.handles += 1
@@ -268,7 +268,7 @@ class Env:
         data = run.args
         if not isinstance(data, bytes):
             assert run.full is not None
-            _, offset, size = run.full.guards[0].data
+            _, offset, size, _ = run.full.guards[0].data
             data = self.world.memory.read(offset, size)
         met: list[Row] = []
         value, refs = self.load(data, met)
@@ -283,7 +283,7 @@ class Env:
     def _dependency(self, row: Row | None, state: int, data: Any, met: list[Row]) -> list[Ref]:
         if state == SHARED:
             assert row is not None
-            _, offset, size = row.data
+            _, offset, size, _ = row.data
             data = self.world.memory.read(offset, size)
             if self.world.rng.random() < 0.2:
                 row.handles += 1

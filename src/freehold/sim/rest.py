@@ -58,9 +58,9 @@ def _node_rest(node: Node, hosts: list[ProcessHost]) -> list[str]:
     ]
     found: dict[str, Any] = {
         "objects": [brief(stored.id) for stored in store.objects.values()],
-        "adopted": list(store.adopted),
+        "adopted": list(node.estates.adopted),
         "early frees": sorted(store.early),
-        "questions": store.asked,
+        "estates": list(node.estates.open),
         "trims": store.trimmed,
         "allocating": store.allocating,
         "extents of nobody": lost,

@@ -1,0 +1,280 @@
+"""What the dead have owned, and who owns it now.
+
+When a process dies, its node becomes the owner of what others still hold of it; when a node dies,
+one of the living, which all of them choose alike (``adopter_of``), becomes that for all its
+processes.  The rules:
+
+1. Everyone who might hold something says once what it holds: processes to their node (HELD), each
+   node to the adopter (ESTATE_HELD), together with what it stores of the dead.  Whoever dies before
+   it has answered is not waited for.
+2. When all have answered, the adopter owns what is both held and stored, with one ticket for each
+   holder; every node frees the rest of what it stores of the dead (ESTATE).
+3. From then on the adopter is an owner like any other, as far as values in shared memory go:
+   REGISTER, RELEASE, PULL.  What it is asked for and does not have ends in ``OwnerDied``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import Any
+
+from freehold.core import messages as m
+from freehold.core.address import node_of
+from freehold.core.machine import NEVER, Machine, Peer
+from freehold.core.messages import FAILED, SHARED
+from freehold.core.store import Store
+
+Place = list[Any]
+PATIENCE = 0.5  # seconds: the news of a death may reach the asker before it reaches the adopter
+
+
+def adopter_of(node: bytes, living: Iterable[bytes]) -> bytes:
+    """Which of the living adopts what the processes of a dead node owned."""
+    return max(living, key=lambda other: blake2b(other + node, digest_size=8).digest())
+
+
+class Estate:
+    """What is being collected about one dead process, or all of one dead node."""
+
+    __slots__ = ("adopter", "asked", "held", "key", "nodes", "stored")
+
+    def __init__(self, key: bytes, asked: set[bytes], adopter: Peer | None) -> None:
+        self.key = key
+        self.asked = asked  # processes of this node that have not answered
+        self.adopter = adopter  # to be told; None: this node
+        self.nodes: set[bytes] = set()  # that have not answered, if this node is the adopter
+        self.held: list[list[Any]] = []  # [id, ticket, holder]
+        self.stored: list[list[Any]] = []  # [id, owner, place]
+
+
+class Adopted:
+    """An object that this node owns in the stead of a dead process."""
+
+    __slots__ = ("owner", "place", "tickets")
+
+    def __init__(self, owner: bytes, place: Place) -> None:
+        self.owner = owner
+        self.place = place
+        self.tickets: dict[bytes, bytes] = {}  # ticket -> holder
+
+
+class Estates:
+    """The estates of one node."""
+
+    def __init__(self, machine: Machine, store: Store) -> None:
+        self.machine = machine
+        self.store = store
+        self.open: dict[bytes, Estate] = {}
+        self.adopted: dict[bytes, Adopted] = {}
+        self.early: dict[bytes, bytes] = {}  # released before registered: ticket -> id
+        self.pulls: list[tuple[Peer, bytes]] = []  # asked for while an estate is open
+        self.ahead: dict[bytes, list[tuple[Peer, list[Any], list[Any]]]] = {}  # before ``begin``
+        self.patience = NEVER  # until then, what is asked for may be of an estate yet unheard of
+        machine.on(
+            {
+                m.HELD: self.on_held,
+                m.ESTATE_HELD: self.on_estate_held,
+                m.ESTATE: self.on_estate,
+                m.REGISTER: self.on_register,
+                m.RELEASE: self.on_release,
+                m.PULL: self.on_pull,
+                m.LOST: self.on_lost,
+            }
+        )
+
+    # -- collecting -------------------------------------------------------------------------------
+    def begin(
+        self, key: bytes, asked: set[bytes], nodes: set[bytes], adopter: Peer | None = None
+    ) -> None:
+        """A process or node is dead, and ``asked`` are to answer with HELD."""
+        estate = self.open[key] = Estate(key, asked, adopter)
+        estate.nodes = nodes
+        for peer, held, stored in self.ahead.pop(key, ()):
+            estate.nodes.discard(peer.id)
+            estate.held += held
+            estate.stored += stored
+        self._advance(estate)
+
+    def on_held(self, peer: Peer, now: float, dead: bytes, refs: list[list[Any]]) -> None:
+        estate = self.open.get(dead)
+        if estate is None:
+            return
+        if peer.id in estate.asked:
+            estate.asked.discard(peer.id)
+            estate.held += [[id, ticket, peer.id] for id, ticket in refs]
+        self._advance(estate)
+
+    def on_estate_held(
+        self, peer: Peer, now: float, dead: bytes, held: list[Any], stored: list[Any]
+    ) -> None:
+        estate = self.open.get(dead)
+        if estate is None and dead in self.store.gone:  # too late
+            self.machine.send(peer, m.ESTATE, dead, list(self.adopted))
+            return
+        if estate is None:
+            self.ahead.setdefault(dead, []).append((peer, held, stored))
+            return
+        estate.nodes.discard(peer.id)
+        estate.held += held
+        estate.stored += stored
+        self._advance(estate)
+
+    def _advance(self, estate: Estate) -> None:
+        """Go on when everyone who is asked here has answered."""
+        if estate.asked or self.open.get(estate.key) is not estate:
+            return
+        mine = [
+            [stored.id, stored.owner, stored.place] for stored in self.store.owned_by(estate.key)
+        ]
+        if estate.adopter is not None:
+            self.machine.send(estate.adopter, m.ESTATE_HELD, estate.key, estate.held, mine)
+            del self.open[estate.key]
+        elif not estate.nodes:
+            estate.stored += mine
+            self._adopt(estate)
+
+    def _adopt(self, estate: Estate) -> None:
+        del self.open[estate.key]
+        places = {id: (owner, place) for id, owner, place in estate.stored}
+        for id, ticket, holder in estate.held:
+            if id not in places or holder in self.store.gone:
+                continue
+            if ticket in self.early:
+                del self.early[ticket]
+                continue
+            entry = self.adopted.get(id)
+            if entry is None:
+                entry = self.adopted[id] = Adopted(*places[id])
+            entry.tickets[ticket] = holder
+        kept = [id for id in places if id in self.adopted]
+        told = {place[3] for _, _, place in estate.stored} - {self.machine.id}
+        for node in sorted(told):
+            if node in self.machine.peers:
+                self.machine.send(self.machine.peers[node], m.ESTATE, estate.key, kept)
+        self.store.free_others(estate.key, set(kept))
+        if not self.open:
+            self.settle_all()
+            self._answer_all()
+
+    def _answer_all(self) -> None:
+        self.patience = NEVER
+        pulls, self.pulls = self.pulls, []
+        for peer, id in pulls:
+            self._answer(peer, id)
+
+    def on_timer(self, now: float) -> None:
+        """Answer what has waited long enough for an estate to be opened."""
+        if now >= self.patience:
+            self._answer_all()
+
+    def on_estate(self, peer: Peer, now: float, dead: bytes, kept: list[bytes]) -> None:
+        """The adopter has decided: free the rest of what is stored here of the dead."""
+        self.store.free_others(dead, set(kept))
+
+    # -- as the owner of what it has adopted ------------------------------------------------------
+    def on_register(
+        self, peer: Peer, now: float, id: bytes, borrower: bytes, ticket: bytes
+    ) -> None:
+        entry = self.adopted.get(id)
+        if ticket in self.early:
+            del self.early[ticket]
+        elif entry is not None and borrower not in self.store.gone:
+            entry.tickets[ticket] = borrower
+        self.machine.send(peer, m.REGISTERED, ticket)
+
+    def on_release(self, peer: Peer, now: float, tickets: list[list[bytes]]) -> None:
+        for id, ticket in tickets:
+            entry = self.adopted.get(id)
+            if entry is None:
+                if self.open:
+                    self.early[ticket] = id
+                continue
+            if entry.tickets.pop(ticket, None) is None:
+                self.early[ticket] = id
+            self._settle(id, entry)
+
+    def _settle(self, id: bytes, entry: Adopted) -> None:
+        if entry.tickets or self.open:
+            return
+        del self.adopted[id]
+        for ticket in [ticket for ticket, of in self.early.items() if of == id]:
+            del self.early[ticket]
+        holder, _, _, node = entry.place
+        if node == self.machine.id:
+            self.store.free(id, holder, entry.owner)
+        elif node in self.machine.peers:
+            target = self.machine.peers[node]
+            self.machine.send(target, m.FREE_FOR, entry.owner, [[id, holder]])
+
+    def on_pull(self, peer: Peer, now: float, ids: list[bytes]) -> None:
+        for id in ids:
+            if id not in self.adopted and (self.open or self._is_elsewhere(peer)):
+                self.pulls.append((peer, id))
+                self.patience = min(self.patience, now + PATIENCE)
+            else:
+                self._answer(peer, id)
+
+    def _is_elsewhere(self, peer: Peer) -> bool:
+        return node_of(peer.address) not in (b"", self.machine.id)
+
+    def _answer(self, peer: Peer, id: bytes) -> None:
+        entry = self.adopted.get(id)
+        if entry is None:
+            text = (
+                f"object {id.hex()}: its owner died, and its value was with it.  Let a "
+                "longer-lived process (the driver) submit the task or put the value."
+            )
+            self.machine.send(peer, m.VALUE, id, FAILED, ["OwnerDied", text], [])
+        elif not entry.place:
+            text = f"object {id.hex()} was lost with its node, after its owner had died"
+            self.machine.send(peer, m.VALUE, id, FAILED, ["ObjectLost", text], [])
+        else:
+            self.machine.send(peer, m.VALUE, id, SHARED, entry.place, [])
+
+    def on_lost(self, peer: Peer, now: float, id: bytes, place: Place) -> None:
+        entry = self.adopted.get(id)
+        if entry is not None and entry.place == place:
+            entry.place = []
+
+    # -- further deaths ---------------------------------------------------------------------------
+    def on_death(self, dead: bytes) -> None:
+        """A process died: it holds nothing, and answers nothing."""
+        for estate in list(self.open.values()):
+            estate.asked.discard(dead)
+            self._advance(estate)
+        for id, entry in list(self.adopted.items()):
+            for ticket in [ticket for ticket, who in entry.tickets.items() if who == dead]:
+                del entry.tickets[ticket]
+            self._settle(id, entry)
+
+    def on_node_death(self, node: bytes) -> None:
+        """A node died, with what lay there."""
+        for estate in list(self.open.values()):
+            estate.nodes.discard(node)
+            estate.stored = [entry for entry in estate.stored if entry[2][3] != node]
+            if estate.adopter is not None and estate.adopter.id == node:
+                del self.open[estate.key]
+                self.store.free_others(estate.key, set())
+            else:
+                self._advance(estate)
+        for entry in self.adopted.values():
+            if entry.place and entry.place[3] == node:
+                entry.place = []
+
+    def owners(self) -> list[bytes]:
+        """The dead processes whose objects this node owns now."""
+        return sorted({entry.owner for entry in self.adopted.values()})
+
+    def settle_all(self) -> None:
+        """Free what lost its last ticket while an estate was open."""
+        if not self.open:
+            for id, entry in list(self.adopted.items()):
+                if not entry.tickets:
+                    self._settle(id, entry)
+
+    def check(self) -> None:
+        """What is adopted is stored, unless it lies elsewhere or was lost."""
+        for id, entry in self.adopted.items():
+            if entry.place and entry.place[3] == self.machine.id:
+                assert (id, entry.place[0], entry.owner) in self.store.objects

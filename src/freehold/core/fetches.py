@@ -1,0 +1,85 @@
+"""Reading what lies on another node: one's own node is asked for a copy, which it keeps pinned.
+
+A process reads shared memory only where it is mapped, on its own node.  ``here`` says where a
+value can be read, or asks for a copy (FETCH) and says None; the answer (FETCHED) wakes the runs
+that wait for it.  A value that could not be read at its place is reported (LOST) to its owner,
+which has it read elsewhere or made again; a copy for which this node has no room is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from freehold.core import messages as m
+from freehold.core.executor import Executor, Run
+from freehold.core.machine import Machine, Peer
+from freehold.core.messages import SHARED
+from freehold.core.owner import Owner
+from freehold.core.rows import Row
+
+GET, ARGUMENT = range(2)  # what a copy is for: those for a `get` come first
+
+
+class Fetches:
+    """The copies that one process has asked for, or uses."""
+
+    def __init__(self, machine: Machine, owner: Owner, executor: Executor) -> None:
+        self.machine = machine
+        self.owner = owner
+        self.executor = executor
+        self.pending: dict[bytes, Row] = {}  # by RefId: asked for, not answered
+        self.answers = 0  # FETCHED that have come
+        executor.fetches = self
+        machine.on({m.FETCHED: self.on_fetched})
+
+    def here(self, row: Row, kind: int = GET) -> list[Any] | None:
+        """The place where this process can read the value, or None: it is on its way."""
+        place: list[Any] = row.data
+        node = self.owner.node
+        if node is None or place[3] == node.id:
+            return place
+        more = row.extend()
+        if more.here is None and not more.refused and row.id not in self.pending:
+            self.pending[row.id] = row
+            owner = row.owner
+            whose = self.machine.id if owner is None else owner.id
+            address = self.owner.address if owner is None else owner.address
+            self.machine.send(node, m.FETCH, row.id, place, whose, address, kind)
+        return more.here  # type: ignore[no-any-return]
+
+    def on_fetched(
+        self, peer: Peer, now: float, id: bytes, source: list[Any], place: list[Any], reason: str
+    ) -> None:
+        self.answers += 1
+        row = self.pending.pop(id, None)
+        known = self.owner.rows.get(id)
+        if row is None or not row.needed:
+            if place and (known is None or known.more is None or known.more.here is None):
+                self.machine.send(peer, m.UNPIN, [id])
+            return
+        if place:
+            row.extend().here = place
+            self.executor.fetched(row)
+        elif reason == "lost":
+            self.executor.lost(row, source)
+            if row.state == SHARED:
+                self.owner.lost(row, source)
+        else:
+            row.extend().refused = reason
+            self.executor.refused(row, reason)
+
+    def forgive(self, row: Row) -> None:
+        """Let a copy that was refused be asked for again."""
+        if row.more is not None:
+            row.more.refused = ""
+
+    def release(self) -> None:
+        """Tell the node which copies are needed no longer."""
+        ids, self.owner.unpinned = self.owner.unpinned, []
+        if self.owner.node is not None:
+            self.machine.send(self.owner.node, m.UNPIN, ids)
+
+    def missing(self, run: Run) -> int:
+        """How many of the shared values that the run reads are still on their way."""
+        assert run.full is not None
+        return sum(self.here(row, ARGUMENT) is None for row in run.full.guards)

@@ -1,0 +1,205 @@
+"""Values that are lost, and how they are made again.
+
+The owner of a result in shared memory keeps its *recipe*, the task that made it, as long as the
+result is referred to, or something is that may have to be made from it.  The rules:
+
+1. A recipe holds its arguments.  Those that have a recipe themselves are held as *lineage* only:
+   their values may be collected (``COLLECTED``), for they can be made again.  Small values, and
+   those that cannot be made again (a ``put``, another owner's), are kept.
+2. A value whose last place is gone is ``COLLECTED`` too.  It is made again when somebody asks for
+   it (``revive``): its outputs become ``PENDING``, its task runs again after its arguments have
+   been revived in the same way, and only what is gone is taken from the new run.
+3. Each new run costs one of the task's retries.  Recipes have a budget in bytes; the oldest are
+   forgotten first, and the error of what is then lost says so.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from freehold.core.machine import Peer
+from freehold.core.messages import COLLECTED, FAILED, PENDING, SHARED
+from freehold.core.owner import Owner
+from freehold.core.rows import Links, Row, Task
+
+ROW_BYTES = 300  # what a recipe takes beside its arguments: the task, its rows and links
+Place = list[Any]
+
+
+class Lineage:
+    """The recipes of one owner."""
+
+    def __init__(self, owner: Owner, bytes_max: int) -> None:
+        self.owner = owner
+        self.bytes_max = bytes_max
+        self.bytes = 0
+        self.active = False  # only a cluster can lose a part of what it holds
+        self.recipes: dict[bytes, Task] = {}  # by task id, the oldest first
+        self.revived = 0  # tasks that have run again because their results were lost
+        owner.lineage = self
+
+    # -- recipes ----------------------------------------------------------------------------------
+    def keep(self, task: Task) -> None:
+        """The task has results in shared memory: remember how they were made."""
+        if not self.active:
+            return
+        kept = [row for row in task.rows if row.state == SHARED]
+        for row in kept:
+            row.extend().recipe = task
+        if kept and task.id not in self.recipes:
+            self.recipes[task.id] = task
+            self.bytes += _size(task)
+            while self.bytes > self.bytes_max:
+                self._evict(next(iter(self.recipes.values())))
+
+    def _evict(self, task: Task) -> None:
+        for row in task.rows:
+            if row.more is not None and row.more.recipe is task:
+                row.more.recipe = None
+                row.more.evicted = True
+        self._forget(task)
+
+    def dropped(self, row: Row) -> None:
+        """The row is freed: its recipe goes with the last of the task's rows."""
+        assert row.more is not None
+        task, row.more.recipe = row.more.recipe, None
+        if task is not None and not any(
+            other.more is not None and other.more.recipe is task for other in task.rows
+        ):
+            self._forget(task)
+
+    def _forget(self, task: Task) -> None:
+        if self.recipes.pop(task.id, None) is None:
+            return
+        self.bytes -= _size(task)
+        if task.rows[0].task is task or any(row.task is task for row in task.rows):
+            return  # it runs: its end lets the arguments go
+        self.owner.let_go(task)
+
+    def is_kept(self, task: Task) -> bool:
+        """Whether the task is anybody's recipe."""
+        return self.recipes.get(task.id) is task
+
+    def loosen(self, links: Links) -> None:
+        """The task is over: hold as lineage what can be made again."""
+        held, links.held = links.held, []
+        for row in held:
+            more = row.more
+            if row.owner is None and more is not None and more.recipe is not None:
+                more.lineage += 1
+                links.lineage.append(row)
+                self.owner.unhold(row)
+            else:
+                links.held.append(row)
+
+    def tighten(self, links: Links) -> None:
+        """The task runs again: hold its arguments as any task does."""
+        for row in links.lineage:
+            assert row.more is not None
+            row.more.lineage -= 1
+            row.holds += 1
+        links.held += links.lineage
+        links.lineage = []
+
+    # -- losses -----------------------------------------------------------------------------------
+    def copied(self, row: Row, place: Place) -> None:
+        """There is a copy of the value."""
+        row.extend().copies.append(place)
+
+    def lost(self, row: Row, place: Place) -> None:
+        """The value of an own row cannot be read at that place any more."""
+        if row.state != SHARED:
+            return
+        more = row.extend()
+        if place in more.copies:
+            more.copies.remove(place)
+        if row.data != place:
+            return
+        if more.copies:
+            row.data = more.copies.pop(0)
+        elif more.recipe is not None:
+            row.state, row.data = COLLECTED, None
+        else:
+            row.state, row.data = FAILED, _lost(row)
+            self.owner.failures += 1
+
+    def node_died(self, node: bytes) -> None:
+        """Nothing can be read on that node any more."""
+        for row in list(self.owner.rows.values()):
+            if row.owner is not None:
+                if row.state == SHARED and row.data[3] == node:
+                    self.owner.forget_value(row)
+                continue
+            more = row.more
+            if more is not None and more.copies:
+                more.copies = [place for place in more.copies if place[3] != node]
+            if row.state == SHARED and row.data[3] == node:
+                self.lost(row, row.data)
+
+    def revive(self, row: Row) -> None:
+        """Make a collected value again, and first what it is made from."""
+        ahead = [row]
+        while ahead:
+            row = ahead.pop()
+            if row.state != COLLECTED:
+                continue
+            assert row.more is not None
+            task = row.more.recipe
+            if task is None or task.tries == 0:
+                why = "its task has been run again as often as max_retries allows"
+                self.owner.resolve(row, FAILED, _lost(row, why if task is not None else ""))
+                self.owner.settle(row)
+                continue
+            ahead += self._again(task)
+
+    def _again(self, task: Task) -> list[Row]:
+        """Have the task run again; the arguments that must be made before."""
+        task.tries -= 1
+        self.revived += 1
+        for row in task.rows:
+            if row.state == COLLECTED and self.owner.rows.get(row.id) is row:
+                row.state, row.task = PENDING, task
+        links = task.links
+        if links is None:
+            self.owner.ready.append(task)
+            return []
+        self.tighten(links)
+        collected = []
+        links.missing = 0
+        for _, dep in links.deps:
+            if dep.state == COLLECTED:
+                collected.append(dep)
+            if dep.state in (PENDING, COLLECTED):
+                dep.extend().dependents.append(task)
+                links.missing += 1
+                if dep.owner is not None:
+                    self.owner.want(dep)
+        if not links.missing:
+            self.owner.ready.append(task)
+        return collected
+
+    def site_of(self, peer: Peer) -> bytes:
+        """The node on which a peer lives."""
+        return self.owner.home_of(peer)
+
+    def check(self) -> None:
+        """Recipes are counted once, and each is some row's."""
+        assert self.bytes == sum(_size(task) for task in self.recipes.values())
+        for task in self.recipes.values():
+            assert any(row.more is not None and row.more.recipe is task for row in task.rows)
+
+
+def _size(task: Task) -> int:
+    links = task.links
+    return ROW_BYTES + len(task.spec.code) // 64 + (64 * len(links.deps) if links else 0)
+
+
+def _lost(row: Row, why: str = "") -> list[Any]:
+    """The error of a value that nothing can bring back."""
+    more = row.more
+    site = f" made at {more.site}" if more is not None and more.site else ""
+    if not why and more is not None and more.evicted:
+        why = "its recipe had been forgotten to keep lineage within lineage_bytes_max"
+    elif not why:
+        why = "it was put, not computed; freehold.put(value, copies=2) keeps it on two nodes"
+    return ["ObjectLost", f"object {row.id.hex()}{site} was lost with its node, and {why}"]

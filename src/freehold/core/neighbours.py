@@ -1,0 +1,182 @@
+"""What a node does about other nodes' processes: deaths are passed on, and some messages are.
+
+A node that has to do with processes elsewhere watches their nodes (WATCH), and hears from each who
+has died there, past and future (PROC_DOWN); it tells its own processes.  What a process has to say
+to another node about an object or a process goes by way of its own node (FREE, KILL), so that
+processes need no connections to nodes, but for those that grant them leases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from freehold.core import messages as m
+from freehold.core.address import node_of
+from freehold.core.estates import Estates, adopter_of
+from freehold.core.machine import Machine, Peer
+from freehold.core.store import Store
+
+DEATHS_MAX = 10_000  # remembered of each node, for those who come to watch it later
+
+
+class Neighbours:
+    """The part of a node's machine that deals with other nodes about processes and objects."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        store: Store,
+        estates: Estates,
+        locals: Callable[[], list[Peer]],
+        forget: Callable[[Peer, float], None],
+    ) -> None:
+        self.machine = machine
+        self.store = store
+        self.estates = estates
+        self.locals = locals  # this node's processes
+        self.forget = forget  # a holder of leases died
+        self.address = ""  # of this node, for those who are to find it
+        self.watchers: dict[bytes, Peer] = {}  # nodes that are told of deaths here
+        self.deaths: list[tuple[Any, ...]] = []  # PROC_DOWN of this node's dead
+        self.watching: dict[bytes, list[tuple[Any, ...]]] = {}  # node -> PROC_DOWN of its dead
+        self.nodes: dict[bytes, str] = {}  # living nodes -> where they are dialled
+        self.lost: dict[bytes, tuple[Any, ...]] = {}  # dead nodes -> NODE_LOST
+        machine.on(
+            {
+                m.WATCH: self.on_watch,
+                m.PROC_DOWN: self.on_proc_down,
+                m.FREE: self.on_free,
+                m.FREE_FOR: self.on_free_for,
+            }
+        )
+
+    def node(self, id: bytes) -> Peer | None:
+        """The peer that is that living node."""
+        address = self.nodes.get(id)
+        if address is None or id == self.machine.id:
+            return None
+        peer = self.machine.peer(id, address)
+        peer.kind = "node"
+        return peer
+
+    # -- watching ---------------------------------------------------------------------------------
+    def on_watch(self, peer: Peer, now: float, node: bytes) -> None:
+        if peer.kind == "node":
+            self.watchers[peer.id] = peer
+            for frame in self.deaths:
+                self.machine.send(peer, *frame)
+        elif node in self.lost:
+            self.machine.send(peer, *self.lost[node])
+        elif not self.watch(node):
+            for frame in self.watching.get(node, ()):
+                self.machine.send(peer, *frame)
+
+    def watch(self, node: bytes) -> bool:
+        """Watch that node; False if this is so already, or it is not known (yet)."""
+        if not node or node in self.watching or node == self.machine.id:
+            return False
+        peer = self.node(node)
+        if peer is None:
+            return False
+        self.watching[node] = []
+        self.machine.send(peer, m.WATCH, node)
+        return True
+
+    def on_proc_down(
+        self,
+        peer: Peer,
+        now: float,
+        proc: bytes,
+        reason: str,
+        started: bytes,
+        orphans: bool,
+        adopter: list[Any],
+    ) -> None:
+        """A process of the node that the peer is has died."""
+        heard = self.watching.get(peer.id)
+        if heard is None or proc in self.store.gone:
+            return
+        heir = [peer.id, self.nodes.get(peer.id, peer.address)]
+        frame = (m.PROC_DOWN, proc, reason, started, orphans, heir)
+        heard.append((m.PROC_DOWN, proc, reason, started, False, heir))
+        del heard[:-DEATHS_MAX]
+        living = self.locals()
+        for process in living:
+            self.machine.send(process, *frame)
+        gone = self.machine.peers.get(proc)
+        self.store.on_death(proc)
+        self.estates.on_death(proc)
+        if orphans:
+            self.estates.begin(proc, {process.id for process in living}, set(), peer)
+        if gone is not None:
+            gone.down = True
+            self.forget(gone, now)
+            self.machine.peers.pop(proc, None)
+
+    def died(self, proc: bytes, reason: str, started: bytes) -> None:
+        """A process of this node has died: tell everybody, and collect its estate."""
+        living = self.locals()
+        self.store.on_death(proc)
+        self.estates.on_death(proc)
+        orphans = bool(self.store.owned_by(proc)) or bool(self.watchers)
+        if orphans:
+            asked = {process.id for process in living}
+            self.estates.begin(proc, asked, set(self.watchers))
+        for peer in (*living, *self.watchers.values()):
+            self.machine.send(peer, m.PROC_DOWN, proc, reason, started, orphans, [])
+        if self.nodes:
+            self.deaths.append((m.PROC_DOWN, proc, reason, started, False, []))
+            del self.deaths[:-DEATHS_MAX]
+
+    # -- nodes ------------------------------------------------------------------------------------
+    def node_up(self, node: bytes, address: str, holders: Iterable[Peer]) -> None:
+        """A node is a member of the cluster; watch it if its processes hold leases here."""
+        self.nodes[node] = address
+        if any(node_of(holder.address) == node for holder in holders):
+            self.watch(node)
+
+    def node_down(self, node: bytes, reason: str, now: float) -> None:
+        """A node is dead: tell this node's processes, and collect its processes' estates."""
+        self.nodes.pop(node, None)
+        self.watchers.pop(node, None)
+        self.watching.pop(node, None)
+        heir = adopter_of(node, [*self.nodes, self.machine.id])
+        mine = heir == self.machine.id
+        adopter = [] if mine else [heir, self.nodes[heir]]
+        self.lost[node] = (m.NODE_LOST, node, reason, adopter)
+        gone = [peer for peer in self.machine.peers.values() if node_of(peer.address) == node]
+        self.store.gone.add(node)
+        for peer in gone:
+            peer.down = True
+            self.machine.peers.pop(peer.id, None)
+            if peer.id != node:
+                self.store.on_death(peer.id)
+                self.estates.on_death(peer.id)
+                self.forget(peer, now)
+        self.estates.on_node_death(node)
+        living = self.locals()
+        for process in living:
+            self.machine.send(process, *self.lost[node])
+        others = set(self.nodes) - {self.machine.id} if mine else set[bytes]()
+        asked = {process.id for process in living}
+        self.estates.begin(node, asked, others, None if mine else self.node(heir))
+
+    # -- what processes have to say to other nodes ------------------------------------------------
+    def on_free(self, peer: Peer, now: float, objects: list[list[bytes]]) -> None:
+        elsewhere: dict[bytes, list[list[bytes]]] = {}
+        mine = []
+        for id, holder, node in objects:
+            if node == self.machine.id or not node:
+                mine.append([id, holder])
+            else:
+                elsewhere.setdefault(node, []).append([id, holder])
+        if mine:
+            self.store.on_free(peer, now, mine)
+        for node, freed in elsewhere.items():
+            target = self.node(node)
+            if target is not None:
+                self.machine.send(target, m.FREE_FOR, peer.id, freed)
+
+    def on_free_for(self, peer: Peer, now: float, owner: bytes, objects: list[list[bytes]]) -> None:
+        self.store.free_for(owner, objects)
