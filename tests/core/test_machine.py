@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from freehold.core.machine import NEVER, Machine, Peer
@@ -30,6 +32,45 @@ def test_a_peer_is_one_object_and_learns_its_address_once() -> None:
     assert machine.peer(b"you", "here") is peer
     machine.peer(b"you", "elsewhere")
     assert peer.address == "here"
+
+
+ME, YOU = b"me" * 4, b"you-here"
+
+
+def hello(proc: Any = YOU, address: str = "here", **info: Any) -> list[Any]:
+    return [0, proc, "worker", 7, address, info]
+
+
+def test_a_peer_is_met_by_its_hello() -> None:
+    machine = Machine(ME, 3)
+    peer = machine.meet(None, hello(node=b"n" * 8, to=ME))
+    assert (peer.id, peer.kind, peer.pid, peer.address) == (YOU, "worker", 7, "here")
+    assert machine.meet(None, hello(address="")) is peer  # a second connection
+    assert peer.address == "here"
+    nameless = Peer(b"", "there")
+    assert machine.meet(nameless, hello(b"8 bytes.")) is nameless
+    assert machine.peers == {YOU: peer, b"8 bytes.": nameless}
+
+
+def test_another_process_at_the_address_is_not_the_peer() -> None:
+    machine = Machine(ME, 3)
+    peer = machine.peer(YOU, "here")
+    with pytest.raises(ProtocolError, match="another process listens there"):
+        machine.meet(peer, hello(b"somebody"))
+    assert machine.peers == {YOU: peer}
+    with pytest.raises(ProtocolError, match="for one that listened here before"):
+        machine.meet(None, hello(to=b"earlier."))
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [[0], hello(b"short"), hello("no bytes"), [*hello(), 1], [0, YOU, "worker", True, "", {}]],
+)
+def test_a_malformed_hello_is_refused(garbage: list[Any]) -> None:
+    machine = Machine(ME, 3)
+    with pytest.raises(ProtocolError, match="malformed HELLO"):
+        machine.meet(None, garbage)
+    assert not machine.peers
 
 
 def test_an_opcode_that_nobody_takes_is_refused() -> None:

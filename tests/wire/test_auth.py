@@ -16,10 +16,12 @@ SECRET = b"s" * 32
 GREETING = len(MAGIC) + 2 + NONCE_BYTES
 
 
-def pair(first: bytes = SECRET, second: bytes = SECRET) -> tuple[Handshake, Handshake]:
+def pair(
+    first: bytes = SECRET, second: bytes = SECRET, seen: bytes = b"", own: bytes = b""
+) -> tuple[Handshake, Handshake]:
     return (
-        Handshake(first, os.urandom(NONCE_BYTES), dialler=True),
-        Handshake(second, os.urandom(NONCE_BYTES), dialler=False),
+        Handshake(first, os.urandom(NONCE_BYTES), dialler=True, binding=seen),
+        Handshake(second, os.urandom(NONCE_BYTES), dialler=False, binding=own),
     )
 
 
@@ -83,6 +85,47 @@ def test_a_proof_cannot_be_reflected() -> None:
     answer = acceptor.take()
     with pytest.raises(AuthenticationError):
         acceptor.feed(answer[-PROOF_BYTES:])
+
+
+def test_both_must_have_seen_the_same_certificate() -> None:
+    one, other = b"1" * 32, b"2" * 32
+    for seen, own in ((one, other), (one, b""), (b"", one)):
+        dialler, acceptor = pair(seen=seen, own=own)
+        acceptor.feed(dialler.take())
+        dialler.feed(acceptor.take())
+        with pytest.raises(AuthenticationError, match="between" if own else "does not know"):
+            acceptor.feed(dialler.take())
+        assert not acceptor.take()
+        assert isinstance(dialler.hung_up(), AuthenticationError)
+    dialler, acceptor = pair()
+    greeting = dialler.take()
+    dialler.binding = acceptor.binding = one  # known only when the first bytes have come
+    acceptor.feed(greeting)
+    dialler.feed(acceptor.take())
+    acceptor.feed(dialler.take())
+    dialler.feed(acceptor.take())
+    assert dialler.done
+    assert acceptor.done
+
+
+def test_tls_where_none_is_meant_is_named() -> None:
+    for record in (b"\x16\x03\x01\x02\x00", b"\x15\x03\x03"):
+        dialler, acceptor = pair()
+        dialler.take()
+        for side in (dialler, acceptor):
+            with pytest.raises(ProtocolError, match="speaks TLS, this process does not"):
+                side.feed(record)
+        assert not dialler.take()
+        assert acceptor.take()[: len(MAGIC)] == MAGIC  # which no TLS takes for its own
+
+
+def test_what_a_hang_up_means_depends_on_when_it_comes() -> None:
+    dialler, acceptor = pair()
+    acceptor.feed(dialler.take())
+    for side in (dialler, acceptor):
+        assert not isinstance(side.hung_up(), AuthenticationError)
+    dialler.feed(acceptor.take())
+    assert "another secret" in str(dialler.hung_up())
 
 
 def test_a_proof_of_another_conversation_is_worth_nothing() -> None:

@@ -15,8 +15,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from freehold.core.ids import PROC_ID_BYTES
 from freehold.errors import ProtocolError
 
+HELLO_TYPES = (bytes, str, int, str, dict)  # of its fields, see ``core.messages``
 Handler = Callable[..., None]
 Frame = tuple[Any, ...]
 NEVER = math.inf
@@ -91,6 +93,28 @@ class Machine:
         elif address and not known.address:
             known.address = address
         return known
+
+    def meet(self, dialled: Peer | None, hello: list[Any]) -> Peer:
+        """Who speaks on a connection, by its HELLO; ``dialled`` is whom the host has called there.
+
+        Addresses are used again, ids are not.  So a caller who knows whom it wants says it
+        (``to``), and nothing that was meant for one process ever reaches another.
+        """
+        if tuple(map(type, hello[1:])) != HELLO_TYPES or len(hello[1]) != PROC_ID_BYTES:
+            raise ProtocolError("a peer sent a malformed HELLO")
+        _, proc, kind, pid, address, info = hello
+        if info.get("to", self.id) != self.id:
+            raise ProtocolError("a peer took this process for one that listened here before")
+        peer = self.peer(proc, address) if dialled is None else dialled
+        if not peer.id:
+            peer.id = proc
+            self.peers[proc] = peer
+        elif peer.id != proc:
+            raise ProtocolError(f"{peer!r} is not where it was: another process listens there")
+        peer.kind, peer.pid = kind, pid
+        if address:
+            peer.address = address
+        return peer
 
     # What a host calls; subclasses say more.
     def on_up(self, peer: Peer, now: float, info: dict[str, Any]) -> None:

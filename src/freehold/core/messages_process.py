@@ -11,7 +11,8 @@ HELLO = message(
     "kind: str — driver, worker, node or tool",
     "pid: int — its operating system process",
     "address: str — where it can be dialled, '' if nowhere",
-    "info: map — the node answers with its resources and limits",
+    "info: map — node: the sender's node, b'' if it does not know; to: whom it calls, if it knows; "
+    "a worker adds its slot, a node its resources and limits",
 )  # fmt: skip
 BYE = message("BYE", "process", "node", "The sender leaves in good order.")
 

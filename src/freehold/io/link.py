@@ -10,17 +10,33 @@ CHUNK = 1 << 18  # bytes read at a time
 
 
 class Link:
-    """One connection.  ``backlog`` is true while unsent bytes wait for the socket to drain."""
+    """One connection.
 
-    __slots__ = ("_out", "fd", "sock")
+    Attributes:
+        backlog: whether unsent bytes wait for the socket to drain.
+        unsent: how many bytes do.
+        drained: how many have gone after they had to wait, ever; while it stands still, the other
+            side takes nothing.
+        binding: what ties the connection to its TLS certificate; empty without TLS.
+    """
 
+    __slots__ = ("_out", "drained", "fd", "sock", "unsent")
+
+    binding = b""
     _inbox = memoryview(bytearray(CHUNK))  # shared: what is read is consumed before the next read
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self.sock = sock
         self.fd = sock.fileno()
+        self.unsent = 0
+        self.drained = 0
         self._out: deque[memoryview] = deque()
+
+    @property
+    def blocked(self) -> bool:
+        """Whether bytes wait for the socket to be writable."""
+        return bool(self._out)
 
     @property
     def backlog(self) -> bool:
@@ -33,6 +49,7 @@ class Link:
         """
         if self._out:
             self._out.append(memoryview(data))
+            self.unsent += len(data)
             return False
         try:
             sent = self.sock.send(data)
@@ -41,16 +58,19 @@ class Link:
         if sent == len(data):
             return True
         self._out.append(memoryview(data)[sent:])
+        self.unsent += len(data) - sent
         return False
 
     def drain(self) -> bool:
-        """The socket can take more; returns whether everything is sent now."""
+        """The socket can take more; returns whether nothing waits for it any longer."""
         out = self._out
         while out:
             try:
                 sent = self.sock.send(out[0])
             except BlockingIOError:
                 return False
+            self.unsent -= sent
+            self.drained += sent
             if sent == len(out[0]):
                 out.popleft()
             else:

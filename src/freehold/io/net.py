@@ -1,4 +1,4 @@
-"""Unix sockets in a directory that only this user may enter."""
+"""Sockets: Unix ones, in a directory that only this user may enter, and TCP between machines."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ import struct
 import tempfile
 
 PREFIX = "freehold-"
+KEEP_IDLE = 5  # seconds of silence after which the kernel asks whether the other side is there
+KEEP_INTERVAL = 2  # seconds between two such questions
+SILENCE_MAX = 10  # seconds without any answer to what was sent, after which a connection is lost
 _CREDENTIALS = struct.Struct("iII")  # pid, user, group: the kernel's ucred
 PATH_MAX = 75  # bytes of a session directory's parent: a socket's whole path may have 107
 
@@ -142,3 +145,98 @@ def fetch_descriptor(path: str, timeout: float) -> int:
 def pair() -> tuple[socket.socket, socket.socket]:
     """Two connected stream sockets."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+
+
+def listen_tcp(host: str, port: int) -> socket.socket:
+    """A listening TCP socket; port 0 takes any.  Raises OSError where it cannot be had."""
+    family, address = _numeric(host, port)
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host != "::"))
+        sock.bind(address)
+        sock.listen(1024)
+    except OSError:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
+
+
+def dial_tcp(host: str, port: int) -> socket.socket:
+    """A socket that is being connected; when it is writable, ``tcp_error`` tells how it went.
+
+    The host is numeric, since asking a name service would block (see ``resolve``).  Raises OSError
+    when it fails at once.
+    """
+    family, address = _numeric(host, port)
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    code = sock.connect_ex(address)
+    if code not in (0, errno.EINPROGRESS):
+        sock.close()
+        raise OSError(code, os.strerror(code))
+    with contextlib.suppress(OSError):  # gone already: ``tcp_error`` will say so
+        _tune(sock)
+    return sock
+
+
+def tcp_error(sock: socket.socket) -> OSError | None:
+    """What has become of a connection that ``dial_tcp`` began; None if it stands."""
+    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    try:
+        if not code and sock.getsockname() == sock.getpeername():
+            code = errno.ECONNREFUSED  # nobody listens, and the kernel took that port for this end
+    except OSError as error:
+        return error
+    return OSError(code, os.strerror(code)) if code else None
+
+
+def accept_tcp(listener: socket.socket) -> socket.socket | None:
+    """The next connection, if there is one.  Raises OSError when there are too many open files."""
+    try:
+        sock, _ = listener.accept()
+    except (BlockingIOError, ConnectionAbortedError):
+        return None
+    with contextlib.suppress(OSError):  # gone already: the first read will say so
+        _tune(sock)
+    return sock
+
+
+def _tune(sock: socket.socket) -> None:
+    """Small frames go at once, and a peer that is silently gone is noticed."""
+    tcp = socket.IPPROTO_TCP
+    sock.setsockopt(tcp, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(tcp, socket.TCP_KEEPIDLE, KEEP_IDLE)
+    sock.setsockopt(tcp, socket.TCP_KEEPINTVL, KEEP_INTERVAL)
+    sock.setsockopt(tcp, socket.TCP_KEEPCNT, SILENCE_MAX // KEEP_INTERVAL)
+    sock.setsockopt(tcp, socket.TCP_USER_TIMEOUT, SILENCE_MAX * 1000)
+
+
+def _numeric(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
+    flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    return found[0][0], found[0][4]  # type: ignore[return-value]
+
+
+def resolve(host: str) -> str:
+    """The numeric form of a host's name.  It may ask a name service, and wait: not for the loop."""
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return str(found[0][4][0])
+
+
+def own_host(toward: str = "192.0.2.1") -> str:
+    """This machine's numeric host as another one would dial it; loopback if it has no network.
+
+    Nothing is sent: the kernel only says from where it would send (the default is a documentation
+    address, RFC 5737).
+    """
+    family, address = _numeric(toward, 9)
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect(address)
+        except OSError:
+            return "127.0.0.1"
+        return str(sock.getsockname()[0])

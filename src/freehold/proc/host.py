@@ -16,6 +16,7 @@ from collections.abc import Callable
 from freehold.core.machine import NEVER, Machine
 from freehold.io import clock
 from freehold.io.wake import Waker
+from freehold.proc.alarms import Alarm
 from freehold.proc.links import Links
 from freehold.proc.session import drops, now
 
@@ -78,15 +79,30 @@ class Host(Links):
     def _finish(self, when: float) -> None:
         machine = self.machine
         if when >= self.next_timer:
-            machine.on_timer(when)
+            self._on_timer(when)
         if drops:
             self.drain()
         machine.settle(when)
         self.next_timer = machine.deadline()
+        if self.alarms.heap:
+            self.next_timer = min(self.next_timer, self.alarms.deadline())
         if machine.dirty:
             self.flush()
         if self.after is not None:
             self.after()
+
+    def _on_timer(self, when: float) -> None:
+        self.alarms.run(when)
+        if when >= self.machine.deadline():
+            self.machine.on_timer(when)
+
+    def call_at(self, when: float, call: Callable[[float], None]) -> Alarm:
+        """Call ``call(now)``, locked, at that time; whoever sleeps in the selector is told."""
+        alarm = super().call_at(when, call)
+        if when < self.next_timer:
+            self.next_timer = when
+            self.waker.wake()
+        return alarm
 
     def drain(self) -> None:
         """Process handles hosts keep (see ``ProcessHost``); a daemon has none."""
@@ -203,11 +219,7 @@ class Host(Links):
     def abandon(self) -> None:
         """In a forked child: give up what is the parent's, without a word to anybody."""
         self.closed = True
-        for port in list(self._open_ports):
-            port.link.close()
-        if self._listener is not None:
-            self._listener.close()
-        self.epoll.close()
+        self.shut()
         self.waker.close()
 
     def close(self) -> None:
@@ -219,5 +231,5 @@ class Host(Links):
         if background is not None and background is not threading.current_thread():
             background.join(1.0)
         with self.lock:
-            self.close_links()
+            self.shut()
             self.waker.close()

@@ -1,123 +1,40 @@
-"""Connections: sockets on one side, a machine's peers on the other.
+"""Frames: from sockets to a machine's handlers, and from its outboxes to sockets.
 
 A peer is dialled when the machine first writes to it.  Frames written before the handshake is over
 wait.  When both sides dial at the same time there are two connections; each side goes on sending
-over the one that it had first, so that order is kept.
+over the one that it had first, so that order is kept.  How connections are made, and what ends
+them, is in ``proc.ports``.
 """
 
 from __future__ import annotations
 
-import contextlib
-import select
-import socket
-from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 from freehold.core import messages as m
-from freehold.core.ids import PROC_ID_BYTES
 from freehold.core.machine import Machine, Peer
-from freehold.errors import AuthenticationError, FreeholdError, ProtocolError
-from freehold.io import clock, net
-from freehold.io.link import Link
+from freehold.errors import ProtocolError
+from freehold.io import clock
+from freehold.proc.ports import READ, WRITE, Port, Ports
 from freehold.wire import schema
-from freehold.wire.auth import NONCE_BYTES, Handshake
-from freehold.wire.codec import Reader, encode
-
-HELLO_TYPES = (bytes, str, int, str, dict)
-READ, WRITE = select.EPOLLIN, select.EPOLLOUT
+from freehold.wire.codec import encode
 
 now = clock.now
 
 
-class Port:
-    """A connection and what the host knows about it."""
-
-    __slots__ = ("handshake", "link", "peer", "reader", "waiting")
-
-    def __init__(self, link: Link, handshake: Handshake | None, peer: Peer | None) -> None:
-        self.link = link
-        self.handshake = handshake
-        self.peer = peer
-        self.reader = Reader()
-        self.waiting: list[bytearray] = []  # frames written before the handshake was over
-
-
-class Links:
+class Links(Ports):
     """The connections of one process."""
 
     def __init__(self, machine: Machine, secret: bytes, kind: str, address: str = "") -> None:
-        self.machine = machine
-        self.secret = secret
-        self.kind = kind
-        self.address = address
+        super().__init__(machine, secret, kind, address)
         self.info: dict[str, Any] = {}  # sent with HELLO
-        self.epoll = select.epoll()
-        self.ports: dict[int, Callable[[int, float], None]] = {}
-        self.errors: deque[FreeholdError] = deque(maxlen=100)  # what peers did wrong
         self.forgiving = False  # outlive a message whose handler fails: only its sender goes
         self.unflushed = 0
-        self._listener: socket.socket | None = None
-        self._open_ports: set[Port] = set()
 
-    def watch(self, fd: int, on_event: Callable[[int, float], None]) -> None:
-        """Call ``on_event(mask, now)``, locked, when the descriptor is readable."""
-        self.ports[fd] = on_event
-        self.epoll.register(fd, READ)
-
-    def unwatch(self, fd: int) -> None:
-        """Stop watching."""
-        if self.ports.pop(fd, None) is not None:
-            with contextlib.suppress(OSError, ValueError):
-                self.epoll.unregister(fd)
-
-    def listen(self, path: str) -> None:
-        """Accept connections at ``path``, which becomes this process's address."""
-        self._listener = net.listen(path)
-        self.address = path
-        self.watch(self._listener.fileno(), self._on_accept)
-
-    def _on_accept(self, mask: int, now: float) -> None:
-        assert self._listener is not None
-        while (sock := net.accept(self._listener)) is not None:
-            nonce = clock.random_bytes(NONCE_BYTES)
-            self._open(Link(sock), Handshake(self.secret, nonce, dialler=False), None)
-
-    def dial(self, peer: Peer) -> None:
-        """Connect to a peer by its address; it is told to the machine if that fails."""
-        try:
-            link = Link(net.dial(peer.address))
-        except OSError:
-            self.machine.on_down(peer, now())
-            return
-        handshake = Handshake(self.secret, clock.random_bytes(NONCE_BYTES), dialler=True)
-        peer.port = self._open(link, handshake, peer)
-
-    def attach(self, sock: socket.socket, peer: Peer) -> None:
-        """Use a connected socket that needs no authentication: one made before a fork."""
-        peer.port = self._open(Link(sock), None, peer)
-
-    def _open(self, link: Link, handshake: Handshake | None, peer: Peer | None) -> Port:
-        port = Port(link, handshake, peer)
-        self._open_ports.add(port)
-        self.watch(link.fd, lambda mask, when: self._on_port(port, mask, when))
-        if handshake is not None:
-            self._send(port, handshake.take())
-        return port
-
-    def _close(self, port: Port, when: float) -> None:
-        self.unwatch(port.link.fd)
-        port.link.close()
-        self._open_ports.discard(port)
-        peer = port.peer
-        if peer is not None:  # of two connections to it, either may have held what is lost
-            if peer.port is port:
-                peer.port = None
-            self.machine.on_down(peer, when)
-
-    def _hello(self) -> bytearray:
-        hello = (m.HELLO, self.machine.id, self.kind, clock.pid(), self.address, self.info)
-        return encode([hello])
+    def _hello(self, to: bytes) -> bytearray:
+        info = {**self.info, "node": self.home}
+        if to:
+            info["to"] = to
+        return encode([(m.HELLO, self.machine.id, self.kind, clock.pid(), self.address, info)])
 
     # -- frames in --------------------------------------------------------------------------------
     def _on_port(self, port: Port, mask: int, when: float) -> None:
@@ -126,23 +43,30 @@ class Links:
                 self.epoll.modify(port.link.fd, READ)
             data = port.link.receive()
             if data is None:
+                if port.handshake is not None and port.link.blocked:  # TLS had to answer
+                    self.epoll.modify(port.link.fd, READ | WRITE)
                 return
             if not data:
-                self._close(port, when)
+                self._ended(port, when)
             elif port.handshake is not None:
                 self._shake(port, bytes(data), when)
             else:
                 self._take(port, data, when)
-        except OSError:
-            self._close(port, when)
         except ProtocolError as error:
-            self.errors.append(error)
-            self._close(port, when)
+            self._fail(port, error, when)
+        except OSError:
+            self._ended(port, when)
         except Exception as error:
             if not self.forgiving and not self._is_garbage(error):
                 raise
-            self.errors.append(ProtocolError(f"{port.peer!r} sent a malformed message: {error!r}"))
-            self._close(port, when)
+            what = f"{port.peer!r} sent a malformed message: {error!r}"
+            self._fail(port, ProtocolError(what), when)
+
+    def _ended(self, port: Port, when: float) -> None:
+        """The other side has closed the connection, or lost it."""
+        if port.handshake is not None and port.peer is not None:
+            self.errors.append(port.handshake.hung_up())
+        self.end(port, when)
 
     @staticmethod
     def _is_garbage(error: Exception) -> bool:
@@ -157,17 +81,15 @@ class Links:
     def _shake(self, port: Port, data: bytes, when: float) -> None:
         handshake = port.handshake
         assert handshake is not None
+        handshake.binding = port.link.binding
         try:
             rest = handshake.feed(data)
-        except ProtocolError as error:
+        finally:
             self._send(port, handshake.take())
-            if port.peer is not None and not isinstance(error, AuthenticationError):
-                self.errors.append(error)
-            raise
-        self._send(port, handshake.take())
-        if handshake.done:
+        if handshake.done and port in self._open_ports:
             port.handshake = None
-            self._send(port, self._hello())
+            self._settle(port)
+            self._send(port, self._hello(port.peer.id if port.peer is not None else b""))
             waiting, port.waiting = port.waiting, []
             for frame in waiting:
                 self._send(port, frame)
@@ -190,25 +112,11 @@ class Links:
             handlers[message[0]](peer, when, *message[1:])
 
     def _on_hello(self, port: Port, hello: list[Any], when: float) -> Peer:
-        if (
-            tuple(type(field) for field in hello[1:]) != HELLO_TYPES
-            or len(hello[1]) != PROC_ID_BYTES
-        ):
-            raise ProtocolError("a peer sent a malformed HELLO")
-        _, proc, kind, pid, address, info = hello
-        peer = port.peer
-        if peer is None or (peer.id and peer.id != proc):
-            peer = self.machine.peer(proc, address)
-        if not peer.id:
-            peer.id = proc
-            self.machine.peers[proc] = peer
-        peer.kind, peer.pid = kind, pid
-        if address:
-            peer.address = address
+        peer = self.machine.meet(port.peer, hello)
         port.peer = peer
         if peer.port is None:
             peer.port = port
-        self.machine.on_up(peer, when, info)
+        self.machine.on_up(peer, when, hello[-1])
         return peer
 
     # -- frames out -------------------------------------------------------------------------------
@@ -245,16 +153,7 @@ class Links:
         try:
             if not port.link.send(data):
                 self.epoll.modify(port.link.fd, READ | WRITE)
+                if port.link.unsent > self.unsent_max:
+                    self._crowd(port)
         except (OSError, ValueError):
-            self._close(port, now())
-
-    def close_links(self) -> None:
-        """Close every connection.  The machine is not told."""
-        if self._listener is not None:
-            self._listener.close()
-        for port in list(self._open_ports):
-            port.link.close()
-            if port.peer is not None:
-                port.peer.port = None
-        self._open_ports.clear()
-        self.epoll.close()
+            self.end(port, now())

@@ -30,6 +30,7 @@ class Host:
         self.name = name
         self.address = address
         self.pid = 0
+        self.home = b""  # its node's id, once it is known
         self.info: dict[str, Any] = {}
         self.alive = True
         self.ends: list[End] = []
@@ -45,10 +46,12 @@ class Host:
     def __repr__(self) -> str:
         return self.name
 
-    def hello(self) -> bytearray:
-        """The first frame on every link."""
-        hello = (m.HELLO, self.machine.id, self.kind, self.pid, self.address, self.info)
-        return encode([hello])
+    def hello(self, to: bytes = b"") -> bytearray:
+        """The first frame on every link; ``to`` is whom it calls, if that is known."""
+        info = (
+            {**self.info, "node": self.home, "to": to} if to else {**self.info, "node": self.home}
+        )
+        return encode([(m.HELLO, self.machine.id, self.kind, self.pid, self.address, info)])
 
     # -- frames in --------------------------------------------------------------------------------
     def on_frame(self, end: End, data: bytes | bytearray) -> None:
@@ -70,20 +73,11 @@ class Host:
         self.finish()
 
     def _on_hello(self, end: End, hello: list[Any]) -> None:
-        _, proc, kind, pid, address, info = hello
-        peer = end.peer
-        if peer is None or (peer.id and peer.id != proc):
-            peer = self.machine.peer(proc, address)
-        if not peer.id:
-            peer.id = proc
-            self.machine.peers[proc] = peer
-        peer.kind, peer.pid = kind, pid
-        if address:
-            peer.address = address
+        peer = self.machine.meet(end.peer, hello)
         end.peer = peer
         if peer.port is None:
             peer.port = end
-        self.machine.on_up(peer, self.world.now, info)
+        self.machine.on_up(peer, self.world.now, hello[-1])
 
     def on_near(self, peer: Peer, data: bytes | bytearray) -> None:
         """A near thing has answered."""

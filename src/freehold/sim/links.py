@@ -23,8 +23,8 @@ class Station(Protocol):
     name: str
     ends: list[End]
 
-    def hello(self) -> bytearray:
-        """The first frame on every link."""
+    def hello(self, to: bytes = b"") -> bytearray:
+        """The first frame on every link; ``to`` is whom it calls, if that is known."""
 
     def on_frame(self, end: End, data: bytes | bytearray) -> None:
         """A frame has arrived."""
@@ -91,7 +91,7 @@ def connect(dialler: Station, peer: Peer, acceptor: Station) -> End:
     acceptor.ends.append(theirs)
     theirs.send(acceptor.hello())
     if acceptor.kind == "node":
-        ours.greeting = dialler.hello()
+        ours.greeting = dialler.hello(peer.id)
     else:
-        ours.send(dialler.hello())
+        ours.send(dialler.hello(peer.id))
     return ours
