@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 KIB, MIB = 1024, 1024 * 1024
 TEXTS = ("address", "token")
-OF_THE_NODE = ("num_cpus", "resources", "prestart", "worker_idle_s", "workers_max")
 INLINE_LIMIT = 64 * MIB  # bytes; larger values must not travel inside messages
 
 
@@ -71,12 +70,6 @@ class Config(NamedTuple):
                 merged[name] = _number(name, text)
         config = cls(**merged)
         config._check()
-        if config.address:
-            for name in OF_THE_NODE:
-                if given.get(name) is not None:
-                    raise ValueError(
-                        f"{name} is for `freehold start`, not for a program that joins"
-                    )
         return config
 
     def _check(self) -> None:

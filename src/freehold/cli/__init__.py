@@ -37,9 +37,23 @@ def _bench() -> click.Command:
     return bench
 
 
+def _start() -> click.Command:
+    from freehold.cli.cluster import start
+
+    return start
+
+
+def _stop() -> click.Command:
+    from freehold.cli.cluster import stop
+
+    return stop
+
+
 LATER: dict[str, tuple[Callable[[], click.Command], str]] = {
     "bench": (_bench, "Measure freehold, its peers and the floor side by side."),
     "demo": (_demo, "Index a source tree while a worker is killed."),
+    "start": (_start, "Start a cluster on this machine, or join one."),
+    "stop": (_stop, "Stop what `freehold start` has started here."),
 }
 
 

@@ -72,9 +72,8 @@ def start(head: bool, address: str | None, block: bool, **options: Any) -> None:
     if not all(isinstance(value, str) for value in labels.values()):
         raise click.UsageError("labels are texts")
     try:
-        config = Config.make(
-            {"num_cpus": options["num_cpus"], "resources": options["resources"]}, node=True
-        )
+        given = {name: options[name] for name in ("num_cpus", "resources")}
+        config = Config.make(given)._replace(address=None, token=None)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     try:
@@ -116,9 +115,9 @@ def _start_head(options: dict[str, Any], config: Config, labels: dict[str, str])
 def _join(
     address: str, options: dict[str, Any], config: Config, labels: dict[str, str]
 ) -> list[Record]:
-    from freehold.proc import standing
+    from freehold.proc import reach, standing
 
-    address = standing.normal(address)
+    address = reach.normal(address)
     word = standing.any_token(options["token"], options["token_file"], address)
     host = standing.own_host(options["host"], toward=address)
     node = standing.start_node(address, word, host, options["port"] or 0, config, labels)
@@ -159,5 +158,3 @@ def stop(force: bool) -> None:
         click.echo(f"stopped: {record.role} at {record.address} (pid {record.pid})")
     if not records:
         click.echo("nothing runs here that `freehold start` has started")
-
-

@@ -12,15 +12,20 @@ import os
 from typing import Any, NamedTuple
 
 from freehold.config import Config
-from freehold.errors import AuthenticationError, ClusterUnreachable, NodeDied
+from freehold.core import address as addresses
+from freehold.errors import AuthenticationError, ClusterUnreachable, FreeholdError, NodeDied
 from freehold.io import net, sessions
 from freehold.io.sessions import Record
 from freehold.io.shm import Arena
+from freehold.proc import reach
+from freehold.proc.ports import Ports
 from freehold.proc.token import Token, find
 
 ARENA_SOCKET = "arena.sock"
+CERTIFICATE = "tls.pem"
 HAND_OVER_TIMEOUT = 5.0  # seconds
 AUTO = "auto"
+OF_THE_NODE = ("num_cpus", "resources", "prestart", "worker_idle_s", "workers_max")
 
 
 class Way(NamedTuple):
@@ -37,27 +42,32 @@ class Way(NamedTuple):
         return self.record.dir
 
 
-def way(config: Config) -> Way | None:
+def way(config: Config, given: dict[str, Any]) -> Way | None:
     """The way to the cluster that the settings name; None: they name none.
 
     Raises:
+        ValueError: ``given``, what the program has said, is in part for a node of its own.
         ClusterUnreachable: ``auto``, and no node of a cluster runs on this machine.
         AuthenticationError: there is no token.
     """
     if config.address is None:
         return None
+    for name in OF_THE_NODE:
+        if given.get(name) is not None:
+            raise ValueError(f"{name} is for `freehold start`, not for a program that joins")
+    wanted = config.address if config.address == AUTO else reach.normal(config.address)
     nodes = [record for record in sessions.standing() if record.role == "node"]
-    if config.address != AUTO:
-        nodes = [record for record in nodes if record.cluster == config.address]
+    if wanted != AUTO:
+        nodes = [record for record in nodes if record.cluster == wanted]
     record = nodes[0] if nodes else None
-    if record is None and config.address == AUTO:
+    if record is None and wanted == AUTO:
         raise ClusterUnreachable(
             "no node of a cluster runs on this machine: call `freehold start`, or give the "
             "address of a cluster's head"
         )
-    address = config.address if record is None else record.cluster
-    given = None if config.token is None else Token.parse(config.token)
-    token = given or find(None if record is None else record.token, None, address)
+    address = wanted if record is None else record.cluster
+    said = None if config.token is None else Token.parse(config.token)
+    token = said or find(None if record is None else record.token, None, address)
     if token is None:
         raise AuthenticationError(
             f"no token for the cluster at {address}: set FREEHOLD_TOKEN, or FREEHOLD_TOKEN_FILE"
@@ -81,6 +91,26 @@ def socket_path(directory: str, pid: int) -> str:
     return path
 
 
-def cluster_config(where: Way) -> dict[str, Any]:
-    """What a node must know to join."""
-    return {"address": where.address, "token": where.token.text}
+def open_to_cluster(host: Ports, directory: str, where: Way, address: str) -> None:
+    """Let the driver be dialled from other machines, at the host of its node's ``address``.
+
+    Raises:
+        FreeholdError: it cannot listen there.
+    """
+    place = addresses.host_port_of(address)
+    assert place is not None
+    listen(host, place[0], 0, directory, where.token.tls)
+
+
+def listen(host: Ports, place: str, port: int, directory: str, tls: bool) -> None:
+    """Accept connections from other machines; the certificate is the node's.
+
+    Raises:
+        FreeholdError: it cannot.
+    """
+    host.tls = tls
+    try:
+        host.listen_tcp(place, port, os.path.join(directory, CERTIFICATE) if tls else "")
+    except OSError as error:
+        where = reach.join(place, port)
+        raise FreeholdError(f"nothing can listen at {where}: {error.strerror}") from None

@@ -38,9 +38,9 @@ _ended_here = False  # this process had a runtime and shut it down
 class Driver(Runtime):
     """The runtime of the user's program."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, given: dict[str, Any]) -> None:
         self.config = config
-        self.way = attach.way(config)
+        self.way = attach.way(config, given)
         self.attached = self.way is not None and self.way.record is not None
         secret = clock.random_bytes(SECRET_BYTES) if self.way is None else self.way.token.secret
         super().__init__(
@@ -69,13 +69,25 @@ class Driver(Runtime):
             config = self._node_config(node_address)
             self.node_process = daemon.start("node", config)
         self.listen(self.socket)
-        self.owner.address = self.address
-        if self.node_process is not None:
-            daemon.answer(self.node_process, "node")
+        self._take_address()
         self._meet(Peer(b"", node_address, "node"))
         self._map_arena()
         self._take_interrupts()
         self.start_background()
+
+    def _take_address(self) -> None:
+        """Know the node, and be dialled from where its other processes are."""
+        if self.node_process is not None:
+            told = daemon.answer(self.node_process, "node")
+            node, address = told["node"], told["address"]
+        else:
+            assert self.way is not None
+            assert self.way.record is not None
+            node, address = self.way.record.node, f"||{self.way.record.address}"
+        self.set_home(bytes.fromhex(node))
+        if self.way is not None:
+            attach.open_to_cluster(self, self.dir, self.way, address)
+        self.owner.address = self.address
 
     def _meet(self, node: Peer) -> None:
         self.dial(node)
@@ -107,7 +119,7 @@ class Driver(Runtime):
             "dir": self.dir,
             "node": address,
             "secret": self.secret,
-            "cluster": None if self.way is None else attach.cluster_config(self.way),
+            "cluster": self.way and {"address": self.way.address, "token": self.way.token.text},
         }
 
     def _take_interrupts(self) -> None:
@@ -234,7 +246,7 @@ def init(options: dict[str, Any]) -> Driver:
         )
     config = Config.make(options)
     procs.open_standard_files()
-    driver = Driver(config)
+    driver = Driver(config, options)
     drops.clear()
     try:
         driver.start()

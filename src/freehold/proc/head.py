@@ -16,11 +16,10 @@ import msgspec
 from freehold.core.head import Head
 from freehold.core.ids import PROC_ID_BYTES
 from freehold.core.machine import NEVER
-from freehold.errors import FreeholdError
 from freehold.io import clock, net, procs, tls
 from freehold.io.control import ControlStore, SqliteStore
 from freehold.io.sessions import Record
-from freehold.proc import daemon, member, reach
+from freehold.proc import attach, daemon, reach
 from freehold.proc.host import Host
 from freehold.proc.prober import Prober
 from freehold.proc.session import now
@@ -99,16 +98,12 @@ def main() -> None:
 
 def _open(config: dict[str, Any]) -> HeadHost:
     token = Token.parse(config["token"])
+    if token.tls:
+        tls.make_certificate(os.path.join(config["dir"], attach.CERTIFICATE))
     path = config["store"] or os.path.join(config["dir"], "head.db")
-    pem = os.path.join(config["dir"], member.CERTIFICATE) if token.tls else ""
-    if pem:
-        tls.make_certificate(pem)
     host = HeadHost(token, SqliteStore(path, token.cluster.hex()))
+    attach.listen(host, config["host"], config["port"], config["dir"], token.tls)
     place = reach.join(config["host"], config["port"])
-    try:
-        host.listen_tcp(config["host"], config["port"], pem)
-    except OSError as error:
-        raise FreeholdError(f"the head cannot listen at {place}: {error.strerror}") from None
     record = Record(
         dir=config["dir"],
         role="head",

@@ -15,12 +15,10 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from freehold.core.machine import Peer
-from freehold.errors import ClusterUnreachable, FreeholdError, JoinRefused
+from freehold.errors import ClusterUnreachable, JoinRefused
 from freehold.io import clock, net, procs
 from freehold.io.sessions import Record
-from freehold.proc import daemon, reach
-from freehold.proc.attach import ARENA_SOCKET
+from freehold.proc import attach, daemon, reach
 from freehold.proc.prober import Prober
 from freehold.proc.session import now
 from freehold.proc.token import Token
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
 JOIN_TIMEOUT = 5.0  # seconds
 LEAVE_TIMEOUT = 1.0
 PAUSE_MIN, PAUSE_MAX = 0.05, 1.0  # seconds between two tries to reach the head
-CERTIFICATE = "tls.pem"
 
 
 class Membership:
@@ -78,7 +75,7 @@ class Membership:
             self.seek(now())
             host.flush()
         until = now() + JOIN_TIMEOUT
-        while not patient and not members.joined and not members.refused and now() < until:
+        while not (patient or members.joined or members.refused or now() >= until):
             host.pump(until)
         if members.refused:
             raise JoinRefused(f"the head at {self.address}: {members.refused}")
@@ -111,37 +108,26 @@ def prepare(config: dict[str, Any]) -> None:
     if not cluster.get("host"):
         cluster["host"] = net.own_host(reach.split(cluster["address"])[0])
     cluster["tls"] = token.tls
-    cluster["pem"] = os.path.join(config["dir"], CERTIFICATE) if token.tls else ""
     if token.tls:
         from freehold.io import tls  # here: only a cluster needs it
 
-        tls.make_certificate(cluster["pem"])
+        tls.make_certificate(os.path.join(config["dir"], attach.CERTIFICATE))
 
 
 def join(host: NodeHost, config: dict[str, Any]) -> Membership:
     """Listen for other machines, and join.  Raises FreeholdError when that fails."""
     cluster = config["cluster"]
-    listen(host, cluster, cluster.get("port", 0))
+    attach.listen(host, cluster["host"], cluster.get("port", 0), config["dir"], cluster["tls"])
     host.node.members.me.address = host.address
     membership = host.member = Membership(host, cluster["address"])
     membership.join(patient=bool(config.get("again")))
     return membership
 
 
-def listen(host: Any, cluster: dict[str, Any], port: int = 0) -> None:
-    """Let the process be dialled from other machines.  Raises FreeholdError if it cannot be."""
-    host.tls = cluster["tls"]
-    try:
-        host.listen_tcp(cluster["host"], port, cluster["pem"])
-    except OSError as error:
-        place = reach.join(cluster["host"], port)
-        raise FreeholdError(f"nothing can listen at {place}: {error.strerror}") from None
-
-
 def stand(host: NodeHost, config: dict[str, Any]) -> None:
     """Stand on its own: be found by others, offer the arena, let go of the terminal."""
     cluster, directory = config["cluster"], config["dir"]
-    offers = net.listen(os.path.join(directory, ARENA_SOCKET))
+    offers = net.listen(os.path.join(directory, attach.ARENA_SOCKET))
     host.watch(offers.fileno(), lambda mask, when: net.offer_descriptor(offers, host.arena.fd))
     procs.on_terminate(host.stop)
     record = Record(

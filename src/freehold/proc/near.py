@@ -106,9 +106,7 @@ def _taken(peer: Peer) -> list[Frame]:
 
 
 def _deliver(to: Peer, sender: Peer, machine: Machine, now: float) -> None:
-    """Hand what was written to the peer ``to`` to its machine, which knows it as from ``sender``."""
+    """Hand what was written to ``to`` to its machine, to which it comes from ``sender``."""
     handlers: tuple[Callable[..., None], ...] = machine.handlers
     for op, *fields in _taken(to):
         handlers[op](sender, now, *fields)
-
-

@@ -143,8 +143,8 @@ class NodeHost(Host):
             self.store.reserved = start + step
         return True
 
-    def _close(self, port: Port, when: float) -> None:
-        super()._close(port, when)
+    def end(self, port: Port, when: float) -> None:
+        super().end(port, when)
         if self.member is not None:
             self.member.on_close(port, when)
         peer = port.peer

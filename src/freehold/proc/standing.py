@@ -16,11 +16,12 @@ from freehold.config import Config
 from freehold.errors import AuthenticationError, FreeholdError
 from freehold.io import clock, net, sessions
 from freehold.io.sessions import Record
-from freehold.proc import daemon, nodes, token
+from freehold.proc import daemon, nodes, reach, token
 from freehold.proc.token import Token
 
 PORT = 7337  # of a head, unless another is asked for
 GRACE = 5.0  # seconds from SIGTERM to SIGKILL
+LOOK_EVERY = 0.2  # seconds between two looks at daemons that are expected to run
 GONE = 5.0  # seconds from there until every process is gone
 
 
@@ -101,6 +102,37 @@ def head_token(text: str | None, path: str | None, store: str, tls: bool) -> Tok
     return given
 
 
+def any_token(text: str | None, path: str | None, address: str) -> Token:
+    """The token for the cluster at that address.  Raises AuthenticationError if there is none."""
+    found = token.find(text, path, address)
+    if found is None:
+        raise AuthenticationError(
+            "a cluster's token is needed: --token, --token-file, or FREEHOLD_TOKEN; "
+            "`freehold start --head` has printed it"
+        )
+    return found
+
+
+def own_host(given: str | None, toward: str = "") -> str:
+    """The numeric host at which to listen: the one given, or the one that leads to ``toward``.
+
+    Raises:
+        ClusterUnreachable: the name of one of the two is not known.
+    """
+    if given:
+        return reach.split(f"{given}:1")[0]
+    return net.own_host(reach.split(toward)[0]) if toward else net.own_host()
+
+
+def wait_for_any(records: list[Record]) -> Record:
+    """Wait until one of these daemons ends; that one."""
+    while True:
+        for record in records:
+            if not record.alive:
+                return record
+        clock.sleep(LOOK_EVERY)
+
+
 def stop(force: bool = False) -> list[Record]:
     """End every standing daemon of this user on this machine; those that there were.
 
@@ -108,9 +140,14 @@ def stop(force: bool = False) -> list[Record]:
         FreeholdError: a process is still there although it was killed.
     """
     records = sessions.standing()
+    end(records, force)
+    return records
+
+
+def end(records: list[Record], force: bool = False) -> None:
+    """End these daemons, nodes before heads.  Raises FreeholdError, as :func:`stop`."""
     for role in ("node", "head"):
         _end([record for record in records if record.role == role], force)
-    return records
 
 
 def _end(records: list[Record], force: bool) -> None:

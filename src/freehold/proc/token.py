@@ -1,9 +1,9 @@
 """The token: what a machine must have to join a cluster, in one word.
 
-It holds the cluster's id and its secret, whether it uses TLS, and a checksum, so that a word that was cut short is told
-from a wrong one.  It is looked for in this order: what was given; ``FREEHOLD_TOKEN``; the file that
-was given, or ``FREEHOLD_TOKEN_FILE`` (only this user may read it); the session directory of a
-daemon on this machine that belongs to the cluster.
+It holds the cluster's id and its secret, whether it uses TLS, and a checksum, so that a word that
+was cut short is told from a wrong one.  It is looked for in this order: what was given;
+``FREEHOLD_TOKEN``; the file that was given, or ``FREEHOLD_TOKEN_FILE`` (only this user may read
+it); the session directory of a daemon on this machine that belongs to the cluster.
 """
 
 from __future__ import annotations
