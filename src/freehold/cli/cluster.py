@@ -11,7 +11,7 @@ from freehold.config import Config
 from freehold.errors import FreeholdError
 
 if TYPE_CHECKING:
-    from freehold.io.sessions import Record
+    from freehold.proc.standing import Record
 
 HEAD = "Start a cluster: its head, and a node here."
 ADDRESS = "Join the cluster whose head is there."

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import IO, Any, NoReturn
+from typing import IO, Any, NamedTuple, NoReturn
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
@@ -248,6 +248,30 @@ def start_time(pid: int) -> int:
     except OSError:
         return 0
     return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+class Living(NamedTuple):
+    """A process, by a name that never returns: its pid and when it was started."""
+
+    pid: int
+    started: int
+
+    @property
+    def lives(self) -> bool:
+        """Whether it runs; one that is dead and not yet waited for does not."""
+        return self.started == start_time(self.pid)
+
+
+def descendants(pid: int) -> list[Living]:
+    """Its children, their children, and so on."""
+    import psutil  # here: only who ends daemons needs it
+
+    try:
+        found = psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+    living = [Living(child.pid, start_time(child.pid)) for child in found]
+    return [child for child in living if child.started]
 
 
 def limit_memory(limit: int | None) -> None:

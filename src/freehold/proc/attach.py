@@ -42,16 +42,15 @@ class Way(NamedTuple):
         return self.record.dir
 
 
-def way(config: Config, given: dict[str, Any]) -> Way | None:
-    """The way to the cluster that the settings name; None: they name none.
+def way(config: Config, given: dict[str, Any]) -> Way:
+    """The way to the cluster that the settings name.
 
     Raises:
         ValueError: ``given``, what the program has said, is in part for a node of its own.
         ClusterUnreachable: ``auto``, and no node of a cluster runs on this machine.
         AuthenticationError: there is no token.
     """
-    if config.address is None:
-        return None
+    assert config.address is not None
     for name in OF_THE_NODE:
         if given.get(name) is not None:
             raise ValueError(f"{name} is for `freehold start`, not for a program that joins")
@@ -82,13 +81,6 @@ def take_arena(directory: str, size: int) -> Arena:
     except OSError as error:
         raise NodeDied(f"the node does not hand over its arena: {error}") from None
     return Arena(fd, size)
-
-
-def socket_path(directory: str, pid: int) -> str:
-    """Where a driver listens that uses the standing node of that session directory."""
-    path = os.path.join(directory, f"d{pid}.sock")
-    net.remove_file(path)  # of a dead driver, which had the same pid
-    return path
 
 
 def open_to_cluster(host: Ports, directory: str, where: Way, address: str) -> None:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from freehold.config import Config
 from freehold.core.leases import Limits
@@ -18,11 +18,14 @@ from freehold.core.messages import PENDING
 from freehold.errors import AlreadyInitialized, NodeDied, NotInitialized
 from freehold.io import clock, net, procs
 from freehold.io.shm import Arena
-from freehold.proc import attach, daemon, nodes, session
+from freehold.proc import daemon, nodes, session
 from freehold.proc.logs import LogView
 from freehold.proc.runtime import Runtime
 from freehold.proc.session import drops, now, set_current
 from freehold.wire.auth import SECRET_BYTES
+
+if TYPE_CHECKING:
+    from freehold.proc.attach import Way
 
 START_TIMEOUT = 30.0  # seconds
 LOGS_WAIT = 1.0  # seconds, at the session's end
@@ -40,7 +43,7 @@ class Driver(Runtime):
 
     def __init__(self, config: Config, given: dict[str, Any]) -> None:
         self.config = config
-        self.way = attach.way(config, given)
+        self.way = None if config.address is None else _way(config, given)
         self.attached = self.way is not None and self.way.record is not None
         secret = clock.random_bytes(SECRET_BYTES) if self.way is None else self.way.token.secret
         super().__init__(
@@ -55,7 +58,8 @@ class Driver(Runtime):
         if self.attached:
             assert self.way is not None
             self.dir = self.way.dir
-            self.socket = attach.socket_path(self.dir, self.pid)
+            self.socket = os.path.join(self.dir, f"d{self.pid}.sock")
+            net.remove_file(self.socket)  # of a dead driver, which had the same pid
         else:
             self.dir = net.make_session_dir()
             self.socket = os.path.join(self.dir, "driver.sock")
@@ -67,7 +71,7 @@ class Driver(Runtime):
         if not self.attached:
             net.write_private(os.path.join(self.dir, "secret"), self.secret)
             config = self._node_config(node_address)
-            self.node_process = daemon.start("node", config)
+            self.node_process = daemon.start("node" if self.way is None else "member", config)
         self.listen(self.socket)
         self._take_address()
         self._meet(Peer(b"", node_address, "node"))
@@ -86,6 +90,8 @@ class Driver(Runtime):
             node, address = self.way.record.node, f"||{self.way.record.address}"
         self.set_home(bytes.fromhex(node))
         if self.way is not None:
+            from freehold.proc import attach  # here, as below: only a cluster needs it
+
             attach.open_to_cluster(self, self.dir, self.way, address)
         self.owner.address = self.address
 
@@ -103,6 +109,8 @@ class Driver(Runtime):
     def _map_arena(self) -> None:
         info = self.process.node_info
         if self.attached:
+            from freehold.proc import attach
+
             self.arena = attach.take_arena(self.dir, info["arena"])
             return
         assert self.node_process is not None
@@ -222,6 +230,12 @@ class Driver(Runtime):
     def show_logs(self, logs: list[tuple[int, str, str, list[str]]]) -> None:
         if self.config.log_to_driver:
             self.log_view.show(logs)
+
+
+def _way(config: Config, given: dict[str, Any]) -> Way:
+    from freehold.proc import attach
+
+    return attach.way(config, given)
 
 
 def _in_library(frame: FrameType | None) -> bool:

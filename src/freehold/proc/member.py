@@ -13,55 +13,84 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
+from freehold.core.address import node_of, path_of
 from freehold.errors import ClusterUnreachable, JoinRefused
 from freehold.io import clock, net, procs
 from freehold.io.sessions import Record
+from freehold.io.shm import Arena
 from freehold.proc import attach, daemon, reach
+from freehold.proc.node import NodeHost, configuration, embed, fork_server
+from freehold.proc.ports import Port
 from freehold.proc.prober import Prober
 from freehold.proc.session import now
 from freehold.proc.token import Token
-
-if TYPE_CHECKING:
-    from freehold.proc.node import NodeHost
-    from freehold.proc.ports import Port
 
 JOIN_TIMEOUT = 5.0  # seconds
 LEAVE_TIMEOUT = 1.0
 PAUSE_MIN, PAUSE_MAX = 0.05, 1.0  # seconds between two tries to reach the head
 
 
-class Membership:
-    """The connection of a node's host to the head."""
+class MemberHost(NodeHost):
+    """The host of a node of a cluster.
 
-    def __init__(self, host: NodeHost, address: str) -> None:
-        self.host = host
-        self.address = address
-        self.prober = Prober(host, host.node.members.prober)
-        self.head = reach.peer_of(address)
+    Attributes:
+        standing: it outlives its starter, and any driver.
+        stopping: it was told to end.
+    """
+
+    def __init__(self, config: dict[str, Any], arena: Arena, spawner_sock: Any) -> None:
+        super().__init__(config, arena, spawner_sock)
+        self.alone = False
+        self.standing = bool(config.get("standing"))
+        self.stopping = False
+        self.cluster: str = config["cluster"]["address"]
+        self.prober = Prober(self, self.node.members.prober)
+        self.head = reach.peer_of(self.cluster)
         self._pause = PAUSE_MIN
 
+    def flush(self) -> None:
+        self.prober.take()
+        super().flush()
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing to serve any more: no driver, no fork server, no membership."""
+        if self.node.spawner.port is None or self.node.members.refused:
+            return True
+        return self.stopping if self.standing else self.node.finished
+
+    def stop(self) -> None:
+        """End at the next turn; callable from a signal handler."""
+        self.stopping = True
+        self.waker.wake()
+
+    # -- the head ---------------------------------------------------------------------------------
     def seek(self, when: float) -> None:
         """Dial the head."""
-        if self.host.closed or self.host.node.members.refused:
+        if self.closed or self.node.members.refused:
             return
-        self.head = reach.peer_of(self.address)
-        self.host.dial(self.head)
+        self.head = reach.peer_of(self.cluster)
+        self.dial(self.head)
         if self.head.port is None:
-            self._later(when)
+            self._seek_later(when)
 
-    def _later(self, when: float) -> None:
+    def _seek_later(self, when: float) -> None:
         self._pause = PAUSE_MIN if self.head.id else min(2 * self._pause, PAUSE_MAX)
-        self.host.call_at(when + self._pause, self.seek)
+        self.call_at(when + self._pause, self.seek)
 
-    def on_close(self, port: Port, when: float) -> None:
-        """A connection has ended: if it was the head's, dial it again."""
-        if port.peer is self.head:
-            peers = self.host.node.peers
-            if peers.get(self.head.id) is self.head:
-                del peers[self.head.id]
-            self._later(when)
+    def end(self, port: Port, when: float) -> None:
+        super().end(port, when)
+        peer = port.peer
+        if peer is None:
+            return
+        if peer is self.head:
+            if self.node.peers.get(peer.id) is peer:
+                del self.node.peers[peer.id]
+            self._seek_later(when)
+        elif self.standing and peer.kind == "driver" and node_of(peer.address) == self.home:
+            net.remove_file(path_of(peer.address))  # it may have had no time for that
 
     def join(self, patient: bool) -> None:
         """Become a member; ``patient``: return even if there is no head for now.
@@ -70,29 +99,58 @@ class Membership:
             JoinRefused: the head does not take this node.
             ClusterUnreachable: it does not answer.
         """
-        host, members = self.host, self.host.node.members
-        with host.lock:
+        members = self.node.members
+        with self.lock:
             self.seek(now())
-            host.flush()
+            self.flush()
         until = now() + JOIN_TIMEOUT
         while not (patient or members.joined or members.refused or now() >= until):
-            host.pump(until)
+            self.pump(until)
         if members.refused:
-            raise JoinRefused(f"the head at {self.address}: {members.refused}")
+            raise JoinRefused(f"the head at {self.cluster}: {members.refused}")
         if not members.joined and not patient:
-            raise ClusterUnreachable(f"the head at {self.address} does not answer")
+            raise ClusterUnreachable(f"the head at {self.cluster} does not answer")
 
     def leave(self) -> None:
         """Tell the head that this node goes, and wait a moment until it knows."""
-        members = self.host.node.members
+        members = self.node.members
         if not members.joined:
             return
-        with self.host.lock:
+        with self.lock:
             members.leave()
-            self.host.flush()
+            self.flush()
         until = now() + LEAVE_TIMEOUT
-        while members.joined and now() < until:
-            self.host.pump(until)
+        while now() < until and self.node.members.joined:
+            self.pump(until)
+
+
+def main() -> None:
+    """The life of a node of a cluster."""
+    config = configuration()
+    try:
+        prepare(config)
+        arena, sock, spawner = fork_server(config)
+        host = MemberHost(config, arena, sock)
+        host.listen(config["node"])
+        cluster = config["cluster"]
+        attach.listen(host, cluster["host"], cluster.get("port", 0), config["dir"], cluster["tls"])
+        host.node.members.me.address = host.address
+        host.join(patient=bool(config.get("again")))
+        if host.standing:
+            stand(host, config)
+    except Exception as error:  # the fork server ends by itself
+        daemon.say_error(error)
+        net.remove_session_dir(config["dir"])
+        procs.exit_now(1)
+    if host.standing:
+        host.serve()
+    else:
+        embed(host)
+    host.leave()
+    if host.standing and not host.stopping:
+        start_over(host, config, spawner)
+    net.remove_session_dir(config["dir"])
+    procs.exit_now(0)
 
 
 def prepare(config: dict[str, Any]) -> None:
@@ -114,17 +172,7 @@ def prepare(config: dict[str, Any]) -> None:
         tls.make_certificate(os.path.join(config["dir"], attach.CERTIFICATE))
 
 
-def join(host: NodeHost, config: dict[str, Any]) -> Membership:
-    """Listen for other machines, and join.  Raises FreeholdError when that fails."""
-    cluster = config["cluster"]
-    attach.listen(host, cluster["host"], cluster.get("port", 0), config["dir"], cluster["tls"])
-    host.node.members.me.address = host.address
-    membership = host.member = Membership(host, cluster["address"])
-    membership.join(patient=bool(config.get("again")))
-    return membership
-
-
-def stand(host: NodeHost, config: dict[str, Any]) -> None:
+def stand(host: MemberHost, config: dict[str, Any]) -> None:
     """Stand on its own: be found by others, offer the arena, let go of the terminal."""
     cluster, directory = config["cluster"], config["dir"]
     offers = net.listen(os.path.join(directory, attach.ARENA_SOCKET))
@@ -139,15 +187,17 @@ def stand(host: NodeHost, config: dict[str, Any]) -> None:
         address=host.address.rpartition("|")[2],
         node=host.node.id.hex(),
     )
+    net.write_private(os.path.join(directory, "secret"), config["secret"])  # for ``proc.tool``
     record.write(cluster["token"])
+    daemon.say_ready()
     daemon.detach(directory)
 
 
-def start_over(host: NodeHost, config: dict[str, Any], spawner: int) -> NoReturn:
+def start_over(host: MemberHost, config: dict[str, Any], spawner: int) -> NoReturn:
     """End the workers and what they share, and become a fresh node in the same process."""
     why = host.node.members.refused or "the fork server is gone"
     print(f"node {host.node.id.hex()} starts over: {why}", file=sys.stderr, flush=True)
     host.close()  # at which the fork server ends its children, removes the directory, and exits
     procs.wait(spawner)
     net.remake_session_dir(config["dir"])
-    daemon.start_over("node", {**config, "again": True})
+    daemon.start_over("member", {**config, "again": True})

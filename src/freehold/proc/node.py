@@ -4,7 +4,7 @@ An *embedded* node is started by a driver and gone with it.  A *standing* one is
 ``freehold start``, serves any number of drivers, and ends when it is told to.  Extents' pages are
 allocated here, ahead of demand, so that no process ever meets a missing page.
 
-A node of a cluster listens on a TCP port too, and keeps a connection to the head (``proc.member``).
+A node of a cluster (``proc.member``) listens on a TCP port too, and keeps a connection to the head.
 Any other node answers questions to the directory by itself: at the first one it takes a head in
 (``proc.near``), so that a session that asks nothing does not pay for it.
 """
@@ -14,22 +14,22 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from freehold.core import messages as m
-from freehold.core.address import path_of
 from freehold.core.ids import PROC_ID_BYTES
 from freehold.core.machine import NEVER, Peer
 from freehold.core.membership import MemberNode
 from freehold.io import clock, net, procs
 from freehold.io.shm import Arena
-from freehold.proc import daemon, forkserver, member
+from freehold.proc import daemon, forkserver
 from freehold.proc.host import Host
-from freehold.proc.near import Resident
-from freehold.proc.ports import Port
 from freehold.proc.session import now
+
+if TYPE_CHECKING:
+    from freehold.proc.near import Resident
 
 RESERVE_STEP = 2 * 1024 * 1024
 RESERVE_PAUSE = 2e-3  # seconds between two steps, so that nobody waits for this daemon
@@ -54,15 +54,13 @@ class NodeHost(Host):
         )
         super().__init__(self.node, config["secret"], "node", config["node"])
         self.forgiving = True
-        self.standing = bool(config.get("standing"))
-        self.stopping = False
         self.arena = arena
         self.store = self.node.store
         self.reserve_ahead = min(config["reserve"], arena.size)
         self.reserve_most = arena.size  # lowered when the machine has no more
         self.quiet_at = 0.0
         self._high = 0
-        self.member: member.Membership | None = None  # if there is a cluster
+        self.alone = True  # there is no cluster
         self._resident: Resident | None = None
         self.set_home(self.node.id)
         self.attach(spawner_sock, self.node.spawner)
@@ -74,7 +72,7 @@ class NodeHost(Host):
     def _finish(self, when: float) -> None:
         super()._finish(when)
         members = self.node.members
-        if members.questions and members.head is None and self.member is None:
+        if members.questions and members.head is None and self.alone:
             self._take_head_in(when)
         resident = self._resident
         if resident is not None:
@@ -85,7 +83,8 @@ class NodeHost(Host):
 
     def _take_head_in(self, when: float) -> None:
         """Somebody asks the directory, and there is no cluster: be one's own head."""
-        from freehold.core.head import Head  # here, since few sessions need it
+        from freehold.core.head import Head  # here, since few sessions need them
+        from freehold.proc.near import Resident
 
         head = Head(clock.random_bytes(8), entries=[], unreachable_s=NEVER)
         seat = Peer(head.id, "", "head")
@@ -103,8 +102,6 @@ class NodeHost(Host):
                 self.node.handlers[m.RESERVED](arena, now(), end, reason)
         if self._resident is not None:
             self._resident.carry(now())
-        if self.member is not None:
-            self.member.prober.take()
         super().flush()
 
     def _reserve(self, end: int) -> str:
@@ -143,74 +140,53 @@ class NodeHost(Host):
             self.store.reserved = start + step
         return True
 
-    def end(self, port: Port, when: float) -> None:
-        super().end(port, when)
-        if self.member is not None:
-            self.member.on_close(port, when)
-        peer = port.peer
-        if self.standing and peer is not None and peer.kind == "driver":
-            net.remove_file(path_of(peer.address))  # it may have had no time for that
-
-    def stop(self) -> None:
-        """End at the next turn; callable from a signal handler."""
-        self.stopping = True
-        self.waker.wake()
-
     @property
     def over(self) -> bool:
-        """Whether there is nothing to serve any more: no driver, no fork server, no membership."""
-        gone = self.node.finished and not self.standing
-        return gone or self.node.spawner.port is None or bool(self.node.members.refused)
+        """Whether there is nothing to serve any more: no driver, or no fork server."""
+        return self.node.finished or self.node.spawner.port is None
 
     def serve(self) -> None:
-        """Until it is over, or told to stop."""
+        """Until it is over."""
         with self.lock:
             self.node.start(now())
             self._finish(now())
         self.quiet_at = now() + QUIET_AFTER
-        while not self.over and not self.stopping:
+        while not self.over:
             self.pump(max(now() + RESERVE_PAUSE, self.quiet_at) if self.reserve_some() else NEVER)
 
 
 def main() -> None:
-    """The node daemon's life; its configuration comes on standard input."""
-    procs.open_standard_files()
-    procs.allow_many_files()
-    config = msgspec.msgpack.decode(procs.read_config())
-    sys.path[:] = config["path"]
-    procs.set_name("freehold-node")
-    config["id"] = clock.random_bytes(PROC_ID_BYTES)
-    try:
-        if config["cluster"] is not None:
-            member.prepare(config)
-        arena = Arena.create(config["arena"])
-        spawner, sock = _fork_server(config, arena)
-        procs.reset_signals()
-        host = NodeHost(config, arena, sock)
-        host.listen(config["node"])
-        if config["cluster"] is not None:
-            host.member = member.join(host, config)
-    except Exception as error:  # the fork server ends by itself
-        daemon.say_error(error)
-        net.remove_session_dir(config["dir"])
-        procs.exit_now(1)
-    if not host.standing:
-        host.watch(0, lambda mask, when: _starter_gone(host))
-    daemon.say_ready(node=host.node.id.hex(), address=host.address)
-    if host.standing:
-        member.stand(host, config)
-    with contextlib.suppress(KeyboardInterrupt):
-        host.serve()
-    if host.member is not None:
-        host.member.leave()
-        if host.standing and not host.stopping:
-            member.start_over(host, config, spawner)
+    """The embedded node's life."""
+    config = configuration()
+    host = NodeHost(config, *fork_server(config)[:2])
+    host.listen(config["node"])
+    embed(host)
     net.remove_session_dir(config["dir"])
     procs.exit_now(0)
 
 
-def _fork_server(config: dict[str, Any], arena: Arena) -> tuple[int, Any]:
-    """Its pid, and the socket that leads to it."""
+def configuration() -> dict[str, Any]:
+    """What the starter has written to standard input, and the node's identity."""
+    procs.open_standard_files()
+    procs.allow_many_files()
+    config: dict[str, Any] = msgspec.msgpack.decode(procs.read_config())
+    sys.path[:] = config["path"]
+    procs.set_name("freehold-node")
+    config["id"] = clock.random_bytes(PROC_ID_BYTES)
+    return config
+
+
+def embed(host: NodeHost) -> None:
+    """Serve the driver that has started this process, until it is gone."""
+    host.watch(0, lambda mask, when: _starter_gone(host))
+    daemon.say_ready(node=host.node.id.hex(), address=host.address)
+    with contextlib.suppress(KeyboardInterrupt):
+        host.serve()
+
+
+def fork_server(config: dict[str, Any]) -> tuple[Arena, Any, int]:
+    """Make the arena, and fork the fork server: the socket that leads to it, and its pid."""
+    arena = Arena.create(config["arena"])
     ours, theirs = net.pair()
 
     def serve_forks() -> None:
@@ -223,7 +199,8 @@ def _fork_server(config: dict[str, Any], arena: Arena) -> tuple[int, Any]:
 
     pid = procs.fork(serve_forks, tied=False)  # it cleans up behind a node that was killed
     theirs.close()
-    return pid, ours
+    procs.reset_signals()
+    return arena, ours, pid
 
 
 def _starter_gone(host: NodeHost) -> None:

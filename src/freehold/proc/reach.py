@@ -111,12 +111,13 @@ def call(
 
 
 def _failure(peer: Peer, host: Host, caller: Caller) -> FreeholdError:
+    place = peer.address.strip("|")
     error = host.errors[0] if host.errors else None
-    if error is not None and caller.there is None:
-        return type(error)(f"{peer.address.strip('|')}: {error}")
-    if error is not None:
-        return error
+    if isinstance(error, ProtocolError):
+        return type(error)(f"{place}: {error}")
     if caller.there is not None:
-        return ProtocolError(f"{peer.address.strip('|')} hung up, or did not answer in time")
-    how = "nobody listens there" if caller.gone else f"no answer within {TIMEOUT:g} s"
-    return ClusterUnreachable(f"no head of a cluster at {peer.address.strip('|')}: {how}")
+        return ProtocolError(f"{place} hung up, or did not answer in time")
+    if error is None:
+        how = "nobody listens there" if caller.gone else f"no answer within {TIMEOUT:g} s"
+        return ClusterUnreachable(f"no head of a cluster at {place}: {how}")
+    return ClusterUnreachable(f"no head of a cluster: {str(error).strip('|')}")

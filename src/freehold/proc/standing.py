@@ -8,19 +8,21 @@ processes, and kills what is still there after a while.
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any
-
-import psutil
 
 from freehold.config import Config
 from freehold.errors import AuthenticationError, FreeholdError
-from freehold.io import clock, net, sessions
+from freehold.io import clock, net, procs, sessions
+from freehold.io.procs import Living
 from freehold.io.sessions import Record
 from freehold.proc import daemon, nodes, reach, token
 from freehold.proc.token import Token
 
+__all__ = ["Record"]
 PORT = 7337  # of a head, unless another is asked for
 GRACE = 5.0  # seconds from SIGTERM to SIGKILL
+LOOK_SOON = 5e-3  # seconds between two looks at what is about to go
 LOOK_EVERY = 0.2  # seconds between two looks at daemons that are expected to run
 GONE = 5.0  # seconds from there until every process is gone
 
@@ -61,7 +63,7 @@ def _start(role: str, config: dict[str, Any]) -> Record:
     directory = net.make_session_dir()
     socket = os.path.join(directory, f"{role}.sock")
     told = {"standing": True, "dir": directory, role: socket, **config}
-    process = daemon.start(role, told)
+    process = daemon.start("member" if role == "node" else role, told)
     try:
         daemon.answer(process, role)
         record = sessions.read(directory)
@@ -151,24 +153,30 @@ def end(records: list[Record], force: bool = False) -> None:
 
 
 def _end(records: list[Record], force: bool) -> None:
-    daemons, others = [], []
-    for record in records:
-        try:
-            process = psutil.Process(record.pid)
-            others += process.children(recursive=True)
-            daemons.append(process)
-            if record.alive:
-                process.kill() if force else process.terminate()
-        except psutil.NoSuchProcess:
-            continue
-    _, late = psutil.wait_procs(daemons, 0 if force else GRACE)
-    for process in late:
-        process.kill()
-    _, late = psutil.wait_procs([*late, *others], GONE)
-    for process in late:  # a program that a task had started
-        process.kill()
-    _, late = psutil.wait_procs(late, GONE)
+    daemons = [Living(record.pid, record.started) for record in records]
+    others = [child for daemon in daemons for child in procs.descendants(daemon.pid)]
+    _signal(daemons, signal.SIGKILL if force else signal.SIGTERM)
+    if not force:
+        _wait(daemons, GRACE)
+        _signal(daemons, signal.SIGKILL)
+    late = _wait([*daemons, *others], GONE)
+    _signal(late, signal.SIGKILL)  # a program that a task had started
+    late = _wait(late, GONE)
     for record in records:
         net.remove_session_dir(record.dir)
     if late:
-        raise FreeholdError(f"killed, but still there: {', '.join(str(p.pid) for p in late)}")
+        raise FreeholdError(f"killed, but still there: {', '.join(str(one.pid) for one in late)}")
+
+
+def _signal(processes: list[Living], number: int) -> None:
+    for process in processes:
+        if process.lives:
+            procs.send_signal(process.pid, number)
+
+
+def _wait(processes: list[Living], seconds: float) -> list[Living]:
+    """Wait until they are gone, or the time is over; those that still live."""
+    until = clock.now() + seconds
+    while (late := [one for one in processes if one.lives]) and clock.now() < until:
+        clock.sleep(LOOK_SOON)
+    return late
