@@ -18,6 +18,10 @@
     |  `- ObjectFreed           ... because the reference is used after its value was released
     |- ObjectStoreFull          the arena has no room for the value
     |- OutOfMemory              the task went over its own ``memory=`` limit (MemoryError)
+    |- NameTaken                another value has the name in the directory already (ValueError)
+    |- LimitExceeded            the directory takes no value so large, or no more names (ValueError)
+    |- StoreError               the head's store is another's, damaged, or cannot be written
+    |- GroupRemoved             the placement group was removed while somebody waited for it
     |- InvalidReference         a reference that does not belong to this session (ValueError)
     |- NotInitialized           used after ``shutdown()`` or in a forked child (RuntimeError)
     |- AlreadyInitialized       ``init()`` called twice (RuntimeError)
@@ -208,6 +212,22 @@ class OutOfMemory(FreeholdError, MemoryError):
     """The task went over the ``memory=`` limit that it was submitted with."""
 
 
+class NameTaken(FreeholdError, ValueError):
+    """Another value has the name in this namespace already; choose one, or forget the old."""
+
+
+class LimitExceeded(FreeholdError, ValueError):
+    """The cluster's directory keeps no value so large, or has as many names as it takes."""
+
+
+class StoreError(FreeholdError):
+    """The head's store is open elsewhere, belongs to another cluster, is damaged, or is full."""
+
+
+class GroupRemoved(FreeholdError):
+    """The placement group was removed while somebody waited until it could be placed."""
+
+
 class InvalidReference(FreeholdError, ValueError):
     """The reference belongs to another session, or was pickled outside the system."""
 
@@ -245,8 +265,8 @@ _WIRE = {
     for kind in (
         SerializationError, Unschedulable, WorkerDied, NodeDied, ActorDied,
         ActorUnavailable, ObjectLost, OwnerDied, ObjectFreed, ObjectStoreFull, OutOfMemory,
-        InvalidReference, NotInitialized, ProtocolError, AuthenticationError, VersionMismatch,
-        ClusterUnreachable, JoinRefused,
+        NameTaken, LimitExceeded, StoreError, GroupRemoved, InvalidReference, NotInitialized,
+        ProtocolError, AuthenticationError, VersionMismatch, ClusterUnreachable, JoinRefused,
     )
 }  # fmt: skip
 

@@ -10,7 +10,7 @@ JOINED = message(
     "JOINED", "head", "node",
     "Answer to a node's HELLO: it is a member from now on.",
     "epoch: int — raised by every change of the membership",
-    "nodes: list — [id, address, total, labels, free] of every member",
+    "nodes: list — [id, address, total, labels, free, waiting, retiring] of every member",
 )  # fmt: skip
 REFUSED = message(
     "REFUSED", "head", "node",
@@ -27,8 +27,9 @@ NODE_UP = message(
     "labels: map",
 )  # fmt: skip
 NODE_DOWN = message(
-    "NODE_DOWN", "head", "node",
-    "A node is dead, with all its processes and objects.",
+    "NODE_DOWN", "head, node", "node, process, head",
+    "A node is dead, with all its processes and objects.  The head is the authority; a node tells "
+    "its processes, and a head that comes back what it has declared itself meanwhile.",
     "epoch: int",
     "node: bytes",
     "reason: str",
@@ -42,7 +43,7 @@ REPORT = message(
 GOSSIP = message(
     "GOSSIP", "head", "node",
     "What nodes have reported since the last GOSSIP.",
-    "nodes: list — [id, free, waiting]",
+    "nodes: list — [id, free, waiting, retiring, total]; an empty total has not changed",
 )  # fmt: skip
 LEAVE = message("LEAVE", "node", "head", "The node has drained, and leaves in good order.")
 RETIRE = message(
@@ -51,14 +52,14 @@ RETIRE = message(
     "node: bytes",
 )  # fmt: skip
 DIRECTORY = message(
-    "DIRECTORY", "process, node", "node, head",
+    "DIRECTORY", "process, node, tool", "node, head",
     "A question to the head's directory, by way of the node: names, jobs, groups.",
     "request: int",
-    "verb: str — name, find, forget, names, job, group, ungroup, groups, nodes",
+    "verb: str — name, find, forget, names, job, jobs, group, ungroup, groups, nodes, retire",
     "fields: map",
 )  # fmt: skip
 ENTRY = message(
-    "ENTRY", "head, node", "node, process",
+    "ENTRY", "head, node", "node, process, tool",
     "The directory's answer.",
     "request: int",
     "error: list — [] or [class name, text]",
@@ -66,7 +67,8 @@ ENTRY = message(
 )  # fmt: skip
 BUNDLE = message(
     "BUNDLE", "head", "node",
-    "Set resources aside for a bundle of a placement group, or give them back.",
+    "Set resources aside for a bundle of a placement group, make them the group's, or give them "
+    "back.  Each step may come twice, and is answered each time.",
     "group: bytes",
     "index: int",
     "step: str — prepare, commit or drop",
@@ -74,9 +76,10 @@ BUNDLE = message(
 )  # fmt: skip
 BUNDLED = message(
     "BUNDLED", "node", "head",
-    "Whether the resources are set aside.",
+    "Whether the step is done: the resources are set aside, are the group's, are given back.",
     "group: bytes",
     "index: int",
+    "step: str",
     "done: bool",
 )  # fmt: skip
 STORE = message(
@@ -91,6 +94,18 @@ STORED = message(
     "They are on disk, or were refused.",
     "request: int",
     "revision: int — 0: a check failed, or the store is another head's now",
+)  # fmt: skip
+PROBE = message(
+    "PROBE", "head, node", "prober",
+    "Dial that node, and see whether it is the one that answers.",
+    "node: bytes",
+    "address: str",
+)  # fmt: skip
+PROBED = message(
+    "PROBED", "prober", "head, node",
+    "What came of it.",
+    "node: bytes",
+    "answer: str — alive; refused (nobody, or somebody else, is there); silent",
 )  # fmt: skip
 
 # -- processes and the nodes of others

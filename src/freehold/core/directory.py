@@ -1,0 +1,289 @@
+"""The head's directory: names and jobs, and the one door for every question to the head.
+
+A request is answered once with ENTRY, after all that it says is durable.  A node sends again what
+was not answered when its head went away, so every verb may come twice: it then says the same again.
+
+=======  =================================  =====================================================
+verb     fields (a ? marks optional ones)   answer
+=======  =================================  =====================================================
+name     namespace, name, value, job?       {}; NameTaken if another value has the name
+find     namespace, name                    {found, value}
+forget   namespace, name, value?            {found}; with ``value``, only if it is that
+names    namespace?, after?                 {names: [[namespace, name], ...]}, a page in order
+job      job, info, alive                   {}
+jobs                                        {jobs: [{job, node, info, alive, reason}, ...]}
+group    group, bundles, strategy?, name?,  {nodes: [node of each bundle, ...]} when it is
+         job?                               placed; Unschedulable if it never can be
+ungroup  group                              {found}
+groups                                      {groups: [{group, name, strategy, state, ...}, ...]}
+nodes                                       {epoch, nodes: [{node, address, ...}, ...]}
+retire   node                               {}; NodeDied if it is no member
+=======  =================================  =====================================================
+
+What is malformed gets ProtocolError, and what is too much LimitExceeded.  A job ends when its
+driver says so or its node dies; names and groups that were made for it go with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from freehold.core import messages as m
+from freehold.core.groups import Groups
+from freehold.core.machine import Machine, Peer
+from freehold.core.member import TEXT_MAX
+from freehold.core.records import decode, encode
+from freehold.core.tables import RECORD_BYTES_MAX, Tables
+
+NAME = b"name/"
+JOB = b"job/"
+VALUE_BYTES_MAX = RECORD_BYTES_MAX - 64  # of a name's value: the record has a few bytes of its own
+NAMES_MAX = 10_000  # of a namespace
+JOBS_ENDED_MAX = 1000  # that are remembered
+PAGE = 1000
+ID_BYTES_MAX = 64
+Answer = tuple[list[str], dict[str, Any]]  # error, fields
+Key = tuple[str, str]  # namespace, name
+
+_TYPES: dict[str, Any] = {
+    "after": list, "alive": bool, "bundles": list, "group": bytes, "info": dict, "job": bytes,
+    "name": str, "namespace": str, "node": bytes, "strategy": str, "value": bytes,
+}  # fmt: skip
+_FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # verb -> required, optional
+    "name": (("namespace", "name", "value"), ("job",)),
+    "find": (("namespace", "name"), ()),
+    "forget": (("namespace", "name"), ("value",)),
+    "names": ((), ("namespace", "after")),
+    "job": (("job", "info", "alive"), ()),
+    "jobs": ((), ()),
+    "group": (("group", "bundles"), ("strategy", "name", "job")),
+    "ungroup": (("group",), ()),
+    "groups": ((), ()),
+    "nodes": ((), ()),
+    "retire": (("node",), ()),
+}
+
+
+class Job:
+    """A driver's program."""
+
+    __slots__ = ("alive", "info", "node", "reason")
+
+    def __init__(self, node: bytes, info: dict[str, Any], alive: bool, reason: str) -> None:
+        self.node = node
+        self.info = info
+        self.alive = alive
+        self.reason = reason
+
+    def record(self) -> bytes:
+        """As it is stored."""
+        return encode([self.node, self.info, self.alive, self.reason])
+
+
+class Directory:
+    """Names, jobs, and who asks for them."""
+
+    def __init__(self, machine: Machine, tables: Tables, groups: Groups) -> None:
+        self.machine = machine
+        self.tables = tables
+        self.groups = groups
+        self.names: dict[str, dict[str, tuple[bytes, bytes]]] = {}  # namespace: name: value, job
+        self.jobs: dict[bytes, Job] = {}
+        self.verbs: dict[str, Callable[[Peer, float, dict[str, Any]], Answer]] = {
+            "name": self._name,
+            "find": self._find,
+            "forget": self._forget,
+            "names": self._names,
+            "job": self._job,
+            "jobs": self._jobs,
+            "ungroup": self._ungroup,
+            "groups": lambda peer, now, fields: ([], {"groups": self.groups.describe()}),
+        }
+        machine.on({m.DIRECTORY: self.on_directory})
+
+    def recover(self, key: bytes, record: bytes) -> None:
+        """Take a record of the store."""
+        if key.startswith(NAME):
+            namespace, _, name = key.removeprefix(NAME).decode().partition("\0")
+            value, job = decode(record)
+            self.names.setdefault(namespace, {})[name] = value, job
+        else:
+            self.jobs[key.removeprefix(JOB)] = Job(*decode(record))
+
+    # -- requests ---------------------------------------------------------------------------------
+    def on_directory(
+        self, peer: Peer, now: float, request: int, verb: str, fields: dict[str, Any]
+    ) -> None:
+        flaw = flaw_of(verb, fields)
+        if flaw:
+            self.answer(peer, now, request, (["ProtocolError", flaw], {}))
+        elif verb == "group":
+            error = self.groups.make(now, (peer, request), fields)
+            if error:
+                self.answer(peer, now, request, (error, {}))
+        else:
+            self.answer(peer, now, request, self.verbs[verb](peer, now, fields))
+
+    def answer(self, peer: Peer, now: float, request: int, answer: Answer) -> None:
+        """Send the answer when all that was written before is durable."""
+        self.tables.after(now, self._send, peer, request, answer)
+
+    def _send(self, now: float, peer: Peer, request: int, answer: Answer) -> None:
+        self.machine.send(peer, m.ENTRY, request, *answer)
+
+    # -- names ------------------------------------------------------------------------------------
+    def _name(self, peer: Peer, now: float, fields: dict[str, Any]) -> Answer:
+        namespace, name, value = fields["namespace"], fields["name"], fields["value"]
+        names = self.names.setdefault(namespace, {})
+        entry = value, fields.get("job", b"")
+        before = names.get(name)
+        full = before is None and len(names) >= NAMES_MAX
+        large = len(value) > VALUE_BYTES_MAX
+        if full or large or (before is not None and before[0] != value):
+            if not names:
+                del self.names[namespace]
+            if full:
+                return ["LimitExceeded", f"{namespace!r} has {NAMES_MAX:,} names already"], {}
+            if large:
+                text = f"{name!r}: a value of {len(value):,} bytes; {VALUE_BYTES_MAX:,} at most"
+                return ["LimitExceeded", text], {}
+            return ["NameTaken", f"the name {name!r} is taken in the namespace {namespace!r}"], {}
+        names[name] = entry
+        self.tables.write((key_of(namespace, name), encode(entry)))
+        return [], {}
+
+    def _find(self, peer: Peer, now: float, fields: dict[str, Any]) -> Answer:
+        entry = self.names.get(fields["namespace"], {}).get(fields["name"])
+        return [], {"found": entry is not None, "value": entry[0] if entry is not None else b""}
+
+    def _forget(self, peer: Peer, now: float, fields: dict[str, Any]) -> Answer:
+        namespace, name = fields["namespace"], fields["name"]
+        entry = self.names.get(namespace, {}).get(name)
+        if entry is None or fields.get("value", entry[0]) != entry[0]:
+            return [], {"found": False}
+        self._drop_names([(namespace, name)])
+        return [], {"found": True}
+
+    def _drop_names(self, keys: list[Key]) -> None:
+        for namespace, name in keys:
+            del self.names[namespace][name]
+            if not self.names[namespace]:
+                del self.names[namespace]
+        self.tables.write(*((key_of(*key), b"") for key in keys))
+
+    def _names(self, peer: Peer, now: float, fields: dict[str, Any]) -> Answer:
+        wanted = fields.get("namespace")
+        after = tuple(fields.get("after", ()))
+        found = sorted(
+            (namespace, name)
+            for namespace, names in self.names.items()
+            for name in names
+            if wanted in (None, namespace) and (namespace, name) > after
+        )
+        return [], {"names": [list(key) for key in found[:PAGE]]}
+
+    # -- jobs -------------------------------------------------------------------------------------
+    def _job(self, peer: Peer, now: float, fields: dict[str, Any]) -> Answer:
+        id, alive = fields["job"], fields["alive"]
+        job = self.jobs.get(id)
+        if job is not None and not job.alive and alive:
+            return ["NodeDied", f"job {id.hex()[:8]} has ended: {job.reason}"], {}
+        if job is None or (alive and job.info != fields["info"]):
+            job = Job(peer.id, fields["info"], True, "")
+        record = job.record()
+        if len(record) > RECORD_BYTES_MAX:
+            return ["LimitExceeded", f"a job's record has at most {RECORD_BYTES_MAX:,} bytes"], {}
+        self.jobs[id] = job
+        if alive:
+            self.tables.write((JOB + id, record))
+        elif job.alive:
+            self.end(now, id, "its driver has ended")
+        return [], {}
+
+    def _jobs(self, peer: Peer, now: float, fields: dict[str, Any]) -> Answer:
+        rows = [
+            {
+                "job": id,
+                "node": job.node,
+                "info": job.info,
+                "alive": job.alive,
+                "reason": job.reason,
+            }
+            for id, job in self.jobs.items()
+        ]
+        return [], {"jobs": rows}
+
+    def end(self, now: float, id: bytes, reason: str) -> None:
+        """A job has ended: forget what was made for it, and the oldest of the ended."""
+        job = self.jobs.pop(id)
+        job.alive, job.reason = False, reason
+        self.jobs[id] = job
+        self.tables.write((JOB + id, job.record()))
+        self._drop_names(
+            [
+                (namespace, name)
+                for namespace, names in self.names.items()
+                for name, (_, of) in names.items()
+                if of == id
+            ]
+        )
+        self.groups.remove_of(now, id)
+        ended = [id for id, job in self.jobs.items() if not job.alive]
+        for old in ended[: max(0, len(ended) - JOBS_ENDED_MAX)]:
+            del self.jobs[old]
+            self.tables.write((JOB + old, b""))
+
+    def on_node_gone(self, id: bytes, now: float, reason: str) -> None:
+        """The jobs whose driver ran there have ended."""
+        for job in [job for job, of in self.jobs.items() if of.node == id and of.alive]:
+            self.end(now, job, f"its node {id.hex()[:8]} is gone: {reason}")
+
+    def _ungroup(self, peer: Peer, now: float, fields: dict[str, Any]) -> Answer:
+        return [], {"found": self.groups.remove(now, fields["group"])}
+
+    def check(self) -> None:
+        """No empty namespaces, no more than the limits."""
+        assert all(0 < len(names) <= NAMES_MAX for names in self.names.values())
+        assert sum(not job.alive for job in self.jobs.values()) <= JOBS_ENDED_MAX
+
+
+def key_of(namespace: str, name: str) -> bytes:
+    """Where a name is stored."""
+    return NAME + namespace.encode() + b"\0" + name.encode()
+
+
+def flaw_of(verb: str, fields: dict[str, Any]) -> str:
+    """What is wrong with a request, '' if nothing is."""
+    if verb not in _FIELDS:
+        return f"the directory knows no verb {verb!r:.50}"
+    required, optional = _FIELDS[verb]
+    lacking = [name for name in required if name not in fields]
+    strange = [name for name in fields if name not in required + optional]
+    if lacking or strange:
+        return (
+            f"{verb} takes {', '.join(required + optional) or 'no fields'}, not {[*fields]!r:.200}"
+        )
+    for name, value in fields.items():
+        flaw = _flaw_of_field(name, value)
+        if flaw:
+            return f"{verb}: {flaw}"
+    if "info" in fields:
+        try:
+            encode(fields["info"])
+        except ValueError as error:
+            return f"{verb}: info: {error}"
+    if fields.get("after") and [type(part) for part in fields["after"]] != [str, str]:
+        return f"{verb}: after is [namespace, name]"
+    return ""
+
+
+def _flaw_of_field(name: str, value: Any) -> str:
+    kind = _TYPES[name]
+    if not isinstance(value, kind):
+        return f"{name} is {kind.__name__}, not {value!r:.50}"
+    if name in ("name", "namespace") and ("\0" in value or len(value) > TEXT_MAX):
+        return f"{value!r:.50} is no {name}"
+    if name in ("group", "job", "node") and len(value) > ID_BYTES_MAX:
+        return f"{value!r:.50} is no id"
+    return ""

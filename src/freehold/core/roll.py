@@ -1,0 +1,313 @@
+"""The roll of the nodes: who is a member, who is silent, who is dead for ever.
+
+A node joins by saying hello; it is a member once that is recorded.  Then it reports what is free,
+and the head gossips what has changed to all.
+
+*Deaths.*  A node that is silent for ``unreachable_s`` is dead.  A closed connection says more: the
+node is dialled back at once, and if nobody is there it is dead now.  A death is recorded, raises
+the epoch, and is told to every member; the dead identity is refused for ever.
+
+*A restart.*  The records say who was a member.  Each is awaited for ``unreachable_s``, then
+dialled, and dead if it does not answer.  A node that had no head may have declared another dead
+meanwhile; it says so when it is back.  If the other one lives and is connected here, then it was
+the sender that was cut off, and *it* is dead: what it has told its processes cannot be taken back.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from freehold.core import messages as m
+from freehold.core.directory import Answer, Directory
+from freehold.core.gossip import connected
+from freehold.core.groups import Groups
+from freehold.core.machine import NEVER, Machine, Peer
+from freehold.core.member import (
+    FREE,
+    JOINING,
+    LEAVING,
+    MEMBER,
+    Resources,
+    Standing,
+    flaw_of_labels,
+    flaw_of_resources,
+)
+from freehold.core.records import decode, encode
+from freehold.core.tables import RECORD_BYTES_MAX, Tables
+
+NODE = b"node/"
+DEAD = b"dead/"
+EPOCH = b"epoch"
+
+
+class Roll:
+    """The head's table of nodes; ``Head`` tells what its arguments are."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        tables: Tables,
+        groups: Groups,
+        directory: Directory,
+        *,
+        unreachable_s: float,
+        dead_max: int,
+    ) -> None:
+        self.machine = machine
+        self.tables = tables
+        self.groups = groups
+        self.directory = directory
+        self.unreachable_s = unreachable_s
+        self.dead_max = dead_max
+        self.prober = Peer(b"", "", "prober")
+        self.nodes = groups.nodes
+        self.gossip = groups.gossip
+        self.dead: dict[bytes, str] = {}  # identity -> why, the oldest first
+        self.epoch = 0  # of the last change that was decided
+        self.told = 0  # of the last one that members were told of
+        self._sweep_at = NEVER
+        machine.on(
+            {
+                m.REPORT: self.on_report,
+                m.LEAVE: self.on_leave,
+                m.RETIRE: self.on_retire,
+                m.NODE_DOWN: self.on_node_down,
+                m.PROBED: self.on_probed,
+            }
+        )
+
+    def recover(self, entries: list[tuple[bytes, bytes, int]]) -> None:
+        """Take the records of the store."""
+        buried = []
+        for key, value, _ in entries:
+            if key.startswith(NODE):
+                *fields, retiring = decode(value)
+                node = Standing(key.removeprefix(NODE), *fields)
+                node.phase, node.retiring = MEMBER, retiring
+                self.nodes[node.id] = node
+            elif key.startswith(DEAD):
+                buried.append((*decode(value), key.removeprefix(DEAD)))
+            elif key == EPOCH:
+                self.epoch = self.told = decode(value)
+        for _, reason, id in sorted(buried):
+            self.dead[id] = reason
+
+    def start(self, now: float) -> None:
+        """Wait for the members of whom the records tell."""
+        for node in self.nodes.values():
+            self._alive(node, now)
+
+    # -- joining ----------------------------------------------------------------------------------
+    def join(self, peer: Peer, now: float, info: dict[str, Any]) -> None:
+        """A node has said hello."""
+        if peer.id in self.dead:
+            why = f"node {peer.id.hex()[:8]} may not come back: {self.dead[peer.id]}"
+            self._refuse(peer, why)
+            return
+        flaw = _flaw_of_node(peer, info)
+        if flaw:
+            self._refuse(peer, flaw)
+            return
+        node = self.nodes.get(peer.id)
+        if node is None:
+            node = Standing(peer.id, peer.address, info["total"], info["labels"])
+            self.nodes[peer.id] = node
+            self._change((NODE + peer.id, _record(node)))
+            self.tables.after(now, self._member, node, self.epoch)
+        node.peer, node.probed = peer, False
+        node.retiring |= bool(info.get("retiring"))
+        self._alive(node, now)
+        self.tables.after(now, self._joined, node, peer, info.get("bundles", []))
+
+    def _refuse(self, peer: Peer, reason: str) -> None:
+        self.machine.send(peer, m.REFUSED, reason)
+        self.machine.peers.pop(peer.id, None)
+
+    def _change(self, *entries: tuple[bytes, bytes]) -> None:
+        """Record a change of the membership."""
+        self.epoch += 1
+        self.tables.write((EPOCH, encode(self.epoch)), *entries)
+
+    def _member(self, now: float, node: Standing, epoch: int) -> None:
+        """The node's record is durable: unless it has died meanwhile, it is a member."""
+        self.told = epoch
+        if node.phase != JOINING:
+            return
+        node.phase = MEMBER
+        for other, peer in connected(self.nodes):
+            if other is not node:
+                labels = node.labels
+                self.machine.send(peer, m.NODE_UP, epoch, node.id, node.address, node.total, labels)
+
+    def _joined(self, now: float, node: Standing, peer: Peer, bundles: list[Any]) -> None:
+        if node.peer is not peer or node.phase != MEMBER:
+            return
+        rows = [
+            [
+                other.id, other.address, other.total, other.labels, other.free, other.waiting,
+                other.retiring,
+            ]
+            for other in self.nodes.values()
+            if other.phase != JOINING
+        ]  # fmt: skip
+        self.machine.send(peer, m.JOINED, self.told, rows)
+        if node.retiring:
+            self.machine.send(peer, m.RETIRE, node.id)
+        self.groups.on_node(node, now, bundles)
+        self.gossip.tell(node, FREE)
+
+    # -- signs of life ----------------------------------------------------------------------------
+    def on_report(self, peer: Peer, now: float, free: Resources, waiting: int) -> None:
+        node = self.nodes.get(peer.id)
+        if node is None or node.peer is not peer:
+            return
+        self._alive(node, now)
+        if node.waiting != waiting or node.free != free:
+            node.free, node.waiting = free, waiting
+            self.groups.stirred = True
+            self.gossip.tell(node, FREE)
+
+    def _alive(self, node: Standing, now: float) -> None:
+        node.seen = now
+        node.until = now + self.unreachable_s
+        self._sweep_at = min(self._sweep_at, node.until)
+
+    # -- leaving and dying ------------------------------------------------------------------------
+    def on_retire(self, peer: Peer, now: float, node: bytes) -> None:
+        self.retire(peer, now, {"node": node})
+
+    def retire(self, peer: Peer, now: float, fields: dict[str, Any]) -> Answer:
+        """The verb: tell a node to drain and leave, and everybody that it does."""
+        node = self.nodes.get(fields["node"])
+        if node is None or node.phase != MEMBER:
+            return ["NodeDied", f"node {fields['node'].hex()[:8]} is no member"], {}
+        if not node.retiring:
+            node.retiring = True
+            self.tables.write((NODE + node.id, _record(node)))
+            self.gossip.tell(node, FREE)
+        if node.peer is not None:
+            self.machine.send(node.peer, m.RETIRE, node.id)
+        return [], {}
+
+    def on_leave(self, peer: Peer, now: float) -> None:
+        node = self.nodes.get(peer.id)
+        if node is not None and node.peer is peer:
+            self._bury(node, now, "it has left in good order")
+
+    def on_down(self, peer: Peer, now: float) -> None:
+        """A connection is closed.  If it is a node's, see at once whether there still is one."""
+        node = self.nodes.get(peer.id)
+        if node is not None and node.peer is peer:
+            node.peer = None
+            if node.phase != LEAVING:
+                self._probe(node)
+
+    def _probe(self, node: Standing) -> None:
+        node.probed = True
+        self.machine.send(self.prober, m.PROBE, node.id, node.address)
+
+    def on_probed(self, peer: Peer, now: float, id: bytes, answer: str) -> None:
+        node = self.nodes.get(id)
+        if node is None or node.peer is not None or node.phase == LEAVING:
+            return
+        if answer == "refused":
+            self._bury(node, now, "it closed its connection, and does not listen any more")
+        elif answer == "alive":
+            self._alive(node, now)  # it will say hello
+        elif now >= node.seen + self.unreachable_s:
+            self._bury(node, now, self._silence(node, now))
+
+    def _silence(self, node: Standing, now: float) -> str:
+        return f"it has been silent for {now - node.seen:.1f} s"
+
+    def on_node_down(self, peer: Peer, now: float, epoch: int, node: bytes, reason: str) -> None:
+        """What a node has declared while it had no head holds, unless it was itself cut off."""
+        sender, target = self.nodes.get(peer.id), self.nodes.get(node)
+        if sender is None or sender.peer is not peer or target is None or target is sender:
+            return
+        if target.peer is None:
+            self._bury(target, now, reason)
+        else:
+            text = f"it was cut off, and declared node {node.hex()[:8]} dead, which lives"
+            self._bury(sender, now, text)
+
+    def _bury(self, node: Standing, now: float, reason: str) -> None:
+        """The node is no member any more, and never again; tell so when it is recorded."""
+        if node.phase == LEAVING:
+            return
+        node.phase = LEAVING
+        self.dead[node.id] = reason
+        record = encode([self.epoch + 1, reason])
+        self._change((NODE + node.id, b""), (DEAD + node.id, record))
+        self.tables.after(now, self._gone, node, reason, self.epoch)
+        while len(self.dead) > self.dead_max:
+            oldest = next(iter(self.dead))
+            del self.dead[oldest]
+            self.tables.write((DEAD + oldest, b""))
+
+    def _gone(self, now: float, node: Standing, reason: str, epoch: int) -> None:
+        del self.nodes[node.id]
+        self.gossip.forget(node)
+        self.told = epoch
+        if node.peer is not None:
+            self._refuse(node.peer, reason)
+        for _, peer in connected(self.nodes):
+            self.machine.send(peer, m.NODE_DOWN, epoch, node.id, reason)
+        self.groups.on_node_gone(node.id, now)
+        self.directory.on_node_gone(node.id, now, reason)
+
+    # -- time -------------------------------------------------------------------------------------
+    def deadline(self) -> float:
+        """The next look for the silent."""
+        return self._sweep_at
+
+    def on_timer(self, now: float) -> None:
+        """Give up the silent."""
+        if now >= self._sweep_at:
+            self._sweep(now)
+
+    def _sweep(self, now: float) -> None:
+        """Give up those that have been silent for too long."""
+        soonest = NEVER
+        for node in list(self.nodes.values()):
+            if node.phase == LEAVING:
+                continue
+            if now >= node.until:
+                if node.peer is not None or node.probed:
+                    self._bury(node, now, self._silence(node, now))
+                    continue
+                self._probe(node)  # this head has never heard of it: the last chance
+                node.until = now + self.unreachable_s
+            soonest = min(soonest, node.until)
+        self._sweep_at = soonest
+
+    def check(self) -> None:
+        """Nobody is both a member and dead, and nobody is forgotten who is silent."""
+        assert self.told <= self.epoch
+        for id, node in self.nodes.items():
+            assert node.id == id
+            assert (id in self.dead) == (node.phase == LEAVING), f"{node!r} is both"
+            assert node.peer is None or not node.peer.down
+            assert node.phase == LEAVING or self._sweep_at <= node.until
+        assert all(id in self.nodes for id in self.gossip.news)
+
+
+def _record(node: Standing) -> bytes:
+    return encode([node.address, node.base, node.labels, node.retiring])
+
+
+def _flaw_of_node(peer: Peer, info: dict[str, Any]) -> str:
+    """What is wrong with a node's HELLO, '' if nothing is."""
+    flaw = flaw_of_resources(info.get("total")) or flaw_of_labels(info.get("labels"))
+    if flaw:
+        return f"it cannot join: {flaw}"
+    bundles = info.get("bundles", [])
+    if not isinstance(bundles, list) or not all(
+        isinstance(bundle, list) and [type(part) for part in bundle] == [bytes, int]
+        for bundle in bundles
+    ):
+        return "it cannot join: bundles are a list of [group, index]"
+    size = len(encode([peer.address, info["total"], info["labels"], False]))
+    if size > RECORD_BYTES_MAX:
+        return f"it cannot join: its record is larger than {RECORD_BYTES_MAX:,} bytes"
+    return ""
