@@ -62,9 +62,12 @@ class ActorClass(Generic[T]):
         if not self._code:
             self._code = serial.dumps_code(self._class)
         name = self._options["name"] or self._class.__name__
-        spec = calls.make_spec(self._code, name, calls.CONSTRUCTOR, self._options, self._wire)
+        given = opts.complete(self._options)
+        spec = calls.make_spec(self._code, name, calls.CONSTRUCTOR, given, self._wire)
         rows = calls.submit(here, spec, args, kwargs, Ref)
-        return ActorHandle(Ref(rows[0]), name, _methods(self._class))
+        restarts = self._options["max_restarts"]
+        retries = self._options["max_task_retries"]
+        return ActorHandle(Ref(rows[0]), name, _methods(self._class), (restarts, retries))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ActorClass, (self._class, self._given)
@@ -83,7 +86,14 @@ def _methods(kind: type) -> dict[str, int]:
 class ActorHandle:
     """A handle to an actor: it can be called, passed on, returned and stored like any reference."""
 
-    def __init__(self, ref: Ref[Any], name: str, methods: dict[str, int]) -> None:
+    def __init__(
+        self,
+        ref: Ref[Any],
+        name: str,
+        methods: dict[str, int],
+        again: tuple[int, int] = (0, 0),
+    ) -> None:
+        self._again = again  # max_restarts, max_task_retries
         self._ref = ref
         self._name = name
         self._methods = methods
@@ -104,7 +114,7 @@ class ActorHandle:
         here.check_alive()
         if self._line is None or self._session is not here:
             with here.lock:
-                self._line = here.client.actors.line(self._ref._row)
+                self._line = here.client.actors.line(self._ref._row, self._again[0])
             self._session = here
         return here, self._line
 
@@ -118,7 +128,7 @@ class ActorHandle:
         return f"Actor({self._name}, {self._ref.hex()[:12]})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ActorHandle, (self._ref, self._name, self._methods)
+        return ActorHandle, (self._ref, self._name, self._methods, self._again)
 
 
 class ActorMethod:
@@ -129,7 +139,7 @@ class ActorMethod:
     def __init__(self, handle: ActorHandle, name: str, outputs: int) -> None:
         # A method holds its handle's parts rather than the handle, or the two would be a cycle, and
         # the actor would live until the garbage collector came by.
-        self._handle = (handle._ref, handle._name, handle._methods)
+        self._handle = (handle._ref, handle._name, handle._methods, handle._again)
         self._name = name
         self._outputs = outputs
         self._session: Runtime | None = None
@@ -184,7 +194,8 @@ class ActorMethod:
 
         handle = ActorHandle(*self._handle)
         here, self._line = handle._bound()
-        self._spec = calls.method_spec(handle._name, self._name, self._outputs)
+        retries = handle._again[1]
+        self._spec = calls.method_spec(handle._name, self._name, self._outputs, retries)
         self._session = here
         return here
 

@@ -154,7 +154,7 @@ def _get_list(here: Runtime, refs: list[Any], timeout: float | None) -> list[Any
     _check_refs("get", refs)
     rows = [ref._row for ref in refs]
     if not here.wait_rows(rows, _until(timeout)):
-        late = next(ref for ref in refs if ref._row.state == 0)
+        late = next((ref for ref in refs if ref._row.state == 0), refs[0])
         raise _timed_out(late, timeout)
     for row in rows:
         if row.state == 3:

@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from freehold.errors import SerializationError
 from freehold.wire import serial
 
 TASK_DEFAULTS: dict[str, Any] = {
     "num_cpus": 1,
+    "num_gpus": None,
     "num_returns": 1,
     "max_retries": 3,
     "retry_exceptions": False,
     "memory": None,
     "resources": None,
+    "scheduling_strategy": None,
+    "label_selector": None,
     "name": None,
 }
 ACTOR_DEFAULTS: dict[str, Any] = {
     "num_cpus": 0,
+    "num_gpus": None,
     "max_concurrency": None,
+    "max_restarts": 0,
+    "max_task_retries": 0,
     "memory": None,
     "resources": None,
+    "scheduling_strategy": None,
+    "label_selector": None,
     "name": None,
 }
+RETRIES = ("max_retries", "max_restarts", "max_task_retries")  # -1: for ever
 METHOD_DEFAULTS: dict[str, Any] = {"num_returns": 1, "name": None}
+
+
+class NodeAffinity(NamedTuple):
+    """A ``scheduling_strategy``: run on that node.
+
+    Attributes:
+        node_id: the node's id in hex, as ``freehold.nodes()`` and ``freehold status`` show it.
+        soft: run elsewhere if that node is dead or can never fit it.
+    """
+
+    node_id: str
+    soft: bool = False
 
 
 def merge(defaults: dict[str, Any], given: dict[str, Any], what: str) -> dict[str, Any]:
@@ -38,17 +59,17 @@ def merge(defaults: dict[str, Any], given: dict[str, Any], what: str) -> dict[st
 
 def _check(name: str, value: Any) -> None:
     if value is None:
-        if name in ("num_returns", "max_retries"):
+        if name in ("num_returns", *RETRIES):
             raise ValueError(f"{name} must be an integer, not None")
         return
-    if name in ("num_cpus", "memory"):
+    if name in ("num_cpus", "num_gpus", "memory"):
         good = _is_amount(value)
         need = "a finite number that is not negative"
     elif name in ("num_returns", "max_concurrency"):
         least = 0 if name == "num_returns" else 1
         good = isinstance(value, int) and not isinstance(value, bool) and least <= value <= 65_535
         need = f"an integer from {least} to 65535"
-    elif name == "max_retries":
+    elif name in RETRIES:
         good = isinstance(value, int) and not isinstance(value, bool) and value >= -1
         need = "an integer, -1 (for ever) or more"
     elif name == "retry_exceptions":
@@ -63,10 +84,27 @@ def _check(name: str, value: Any) -> None:
             for key, amount in value.items()
         )
         need = "a dictionary from names (other than CPU, which is num_cpus) to amounts"
+    elif name == "scheduling_strategy":
+        good = value in ("DEFAULT", "SPREAD") or (
+            isinstance(value, NodeAffinity) and _is_hex(value.node_id)
+        )
+        need = "'DEFAULT', 'SPREAD' or a NodeAffinity(node_id, soft)"
+    elif name == "label_selector":
+        good = isinstance(value, dict) and all(
+            isinstance(part, str) for pair in value.items() for part in pair
+        )
+        need = "a dictionary from labels to their values"
     else:
         good, need = isinstance(value, str) and bool(value), "a string that is not empty"
     if not good:
         raise ValueError(f"{name} must be {need}, but is {value!r}")
+
+
+def _is_hex(text: Any) -> bool:
+    try:
+        return bool(bytes.fromhex(text))
+    except (TypeError, ValueError):
+        return False
 
 
 def _is_amount(value: Any) -> bool:
@@ -76,7 +114,8 @@ def _is_amount(value: Any) -> bool:
 
 def wire_options(options: dict[str, Any]) -> dict[str, Any]:
     """The options that the worker must know."""
-    wire = {name: options[name] for name in ("memory", "max_concurrency") if options.get(name)}
+    sent = ("memory", "max_concurrency", "max_restarts")
+    wire = {name: options[name] for name in sent if options.get(name)}
     retry = options.get("retry_exceptions")
     if retry is True:
         wire["retry_exceptions"] = True
@@ -89,5 +128,21 @@ def wire_options(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def resources_of(options: dict[str, Any]) -> tuple[tuple[str, float], ...]:
-    """Custom resources in a canonical order."""
-    return tuple(sorted((name, float(n)) for name, n in (options["resources"] or {}).items() if n))
+    """Resources beside CPUs, in a canonical order."""
+    wanted = {**(options["resources"] or {}), "GPU": options.get("num_gpus") or 0}
+    return tuple(sorted((name, float(amount)) for name, amount in wanted.items() if amount))
+
+
+def where_of(options: dict[str, Any]) -> tuple[Any, ...]:
+    """The scheduling strategy, as ``core.rows.Where``."""
+    strategy, labels = options.get("scheduling_strategy"), options.get("label_selector")
+    if isinstance(strategy, NodeAffinity):
+        return "node", bytes.fromhex(strategy.node_id), strategy.soft
+    if labels:
+        return "labels", tuple(sorted(labels.items()))
+    return ("spread",) if strategy == "SPREAD" else ()
+
+
+def complete(options: dict[str, Any]) -> dict[str, Any]:
+    """The options with what the core makes of them: ``demand`` (resources) and ``where``."""
+    return {**options, "demand": resources_of(options), "where": where_of(options)}

@@ -98,7 +98,7 @@ class RemoteFunction(Generic[P, R]):
             self._code = serial.dumps_code(self._function)
         name = self._options["name"] or getattr(self._function, "__qualname__", "function")
         self._spec = calls.make_spec(
-            self._code, name, calls.FUNCTION_TASK, self._options, self._wire
+            self._code, name, calls.FUNCTION_TASK, opts.complete(self._options), self._wire
         )
         self._session = here
         return here

@@ -3,8 +3,12 @@
 An actor is an object whose value is where its process can be dialled (``pack_address``), so handles
 are references: counted, borrowed and handed on like any other, and the actor ends when its
 reference is freed.  Calls go straight to the actor's process, in the order of their submission: a
-call whose arguments are not there yet holds back those behind it.  Calls are at most once: when the
-process dies, every call that was sent fails with ``ActorDied``.
+call whose arguments are not there yet holds back those behind it.
+
+When the process dies, its owner runs the constructor again, up to ``max_restarts`` times; the
+reference is pending meanwhile, and then says the new address.  Calls are at most once: those that
+had been sent fail, with ``ActorUnavailable`` while the actor restarts, else with ``ActorDied``,
+unless they have tries left (``max_task_retries``); then they go first, in their order.
 """
 
 from __future__ import annotations
@@ -51,15 +55,18 @@ class Actors:
         self.leases = leases
         self.push = push
         self.finish = finish
-        self.is_ready: Callable[[Task], bool] = bool  # whether a call's arguments are there
+        self.is_ready: Callable[[Task], bool] = bool  # whether a task's arguments are there
+        self.start: Callable[[Task, float], None]
         self.lines: dict[bytes, Line] = {}
+        owner.moving = self.moving
         self._doomed: dict[bytes, list[Task]] = {}  # calls to killed processes that may still run
 
-    def line(self, row: Row) -> Line:
-        """The line to the actor whose reference that is."""
+    def line(self, row: Row, restarts: int = 0) -> Line:
+        """The line to the actor whose reference that is, and which may restart so often."""
         line = self.lines.get(row.id)
         if line is None or line.row is not row:
             line = self.lines[row.id] = Line(row)
+            line.restarts = restarts
             row.extend().actor = True
             self.follow(line)
         return line
@@ -72,7 +79,9 @@ class Actors:
         if row.state == INLINE:
             proc, address = unpack_address(row.data)
             peer = self.machine.peer(proc, address)
-            if peer.down:
+            if (peer.down or proc in self.owner.dead) and line.restarts and row.owner:
+                self._ask_owner(line)
+            elif peer.down or proc in self.owner.dead:
                 self.died(line, ["ActorDied", f"actor {row.id.hex()[:12]}: its process died"])
             else:
                 line.peer = peer
@@ -129,10 +138,22 @@ class Actors:
         if tasks:
             self.owner.unhold(line.row)
 
-    def lost(self, line: Line, text: str) -> None:
-        """The actor's process died."""
+    def lost(self, line: Line, text: str, now: float) -> None:
+        """The actor's process died: its owner makes it again, if that was asked for."""
         building, line.building = line.building, None
-        row = line.row
+        row, maker = line.row, line.maker
+        if line.restarts != 0 and line.error is None and (maker is not None or row.owner):
+            self._unsend(line, text)
+            if maker is not None:
+                line.restarts -= 1
+                line.lease = 0
+                maker.place = None
+                row.state, row.data, row.task = PENDING, None, maker
+                if self.is_ready(maker):
+                    self.start(maker, now)
+            else:
+                self._ask_owner(line)
+            return
         if building is not None:
             building.place = None
             self.finish(building, FAILED, ["ActorDied", f"{building.spec.name}.__init__: {text}"])
@@ -140,10 +161,47 @@ class Actors:
         if row.owner is None and row.state == INLINE:
             row.state, row.data = FAILED, ["ActorDied", text]  # for those who ask later
 
+    def _unsend(self, line: Line, text: str) -> None:
+        """Calls that had been sent wait for the next incarnation, or fail: they may have run."""
+        sent = list(line.inflight.values())
+        line.inflight.clear()
+        line.peer = None
+        again = []
+        for task in sent:
+            task.place = None
+            if task.tries != 0:
+                task.tries -= 1
+                again.append(task)
+            else:
+                why = f"{task.spec.name}: {text}; the actor starts again, the call may have run"
+                self.finish(task, FAILED, ["ActorUnavailable", why])
+        line.queue.extendleft(reversed(again))
+        if sent and not line.queue:
+            self.owner.unhold(line.row)
+
+    def _ask_owner(self, line: Line) -> None:
+        """Ask the actor's owner where it is now, or whether it is dead."""
+        row = line.row
+        if row.state != INLINE or row.owner is None:
+            return
+        proc, _ = unpack_address(row.data)
+        self.owner.forget_value(row)
+        self.machine.send(row.owner, m.LOST, row.id, [proc])
+        self.owner.want(row)
+
+    def moving(self, row: Row, proc: bytes) -> None:
+        """Somebody has heard before its owner that the actor's process is dead."""
+        if row.state == INLINE and unpack_address(row.data)[0] == proc:
+            row.state, row.data = PENDING, None  # until the node says so here too
+
     def construct(self, task: Task, lease: int, node: Peer, worker: Peer, now: float) -> None:
         """A worker was granted for the actor: run its constructor there."""
         line = self.line(task.rows[0])
         line.lease, line.node = lease, node
+        if line.maker is None:
+            line.restarts = int(task.spec.options.get("max_restarts", 0))
+            line.maker = task
+            task.pin()  # its arguments may be needed again
         line.building = task
         worker.lease = line
         self.push(task, Place(worker), now)
@@ -160,6 +218,7 @@ class Actors:
     def kill(self, line: Line) -> None:
         """End the actor's process now, or never begin it; what is pending fails."""
         node, why = self.owner.node, "it was killed by freehold.kill()"
+        line.restarts = 0
         row, building = line.row, line.building
         if node is None:
             return
@@ -173,7 +232,7 @@ class Actors:
                 why,
                 False,
             )
-            self.lost(line, why)
+            self.lost(line, why, self.machine.now)
         elif row.state == PENDING and row.task is not None:
             self.leases.cancel(row.task)
             self.finish(row.task, FAILED, ["ActorDied", why])
@@ -182,9 +241,9 @@ class Actors:
             for task in line.inflight.values():  # it may still run until it is really dead
                 task.pin()
                 self._doomed.setdefault(line.peer.id, []).append(task)
-            self.lost(line, why)
+            self.lost(line, why, self.machine.now)
 
-    def on_death(self, peer: Peer, reason: str) -> None:
+    def on_death(self, peer: Peer, now: float, reason: str) -> None:
         """A process is dead: so are the actors that lived there, killed or not."""
         for task in self._doomed.pop(peer.id, ()):
             self.owner.lost_outputs(task, peer)
@@ -192,7 +251,7 @@ class Actors:
         if isinstance(peer.lease, Line):
             for task in peer.lease.inflight.values():
                 self.owner.lost_outputs(task, peer)
-            self.lost(peer.lease, f"the actor's process died: {reason}")
+            self.lost(peer.lease, f"the actor's process died: {reason}", now)
 
     def end(self, row: Row) -> None:
         """Nobody here refers to the actor: forget it; if it is ours, its process ends."""
@@ -200,6 +259,8 @@ class Actors:
         if line is None or line.row is not row:
             return
         del self.lines[row.id]
+        if line.maker is not None:
+            self.owner.unpin(line.maker)
         if row.owner is None and line.lease and line.error is None:
             line.error = ["ActorDied", "its last handle is gone"]
             self.leases.end(line)

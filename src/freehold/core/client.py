@@ -40,6 +40,7 @@ class Client:
         self.leases.again = self.is_ready
         self.actors = Actors(machine, owner, self.leases, self.push, self.finish)
         self.actors.is_ready = self.is_ready
+        self.actors.start = self.start
         self.lineage = Lineage(owner, limits.lineage_bytes_max)
         self.retried = 0  # tasks run again because a worker died
         self.lost = ""  # why there is no node any more
@@ -401,7 +402,7 @@ class Client:
         peer.outbox.clear()
         if isinstance(place, Lease):
             self._lease_died(place, now, reason, started)
-        self.actors.on_death(peer, reason)
+        self.actors.on_death(peer, now, reason)
 
     def _lease_died(self, lease: Lease, now: float, reason: str, started: bytes) -> None:
         self.leases.forget(lease)

@@ -51,11 +51,12 @@ class Estate:
 class Adopted:
     """An object that this node owns in the stead of a dead process."""
 
-    __slots__ = ("owner", "place", "tickets")
+    __slots__ = ("copies", "owner", "place", "tickets")
 
     def __init__(self, owner: bytes, place: Place) -> None:
         self.owner = owner
         self.place = place
+        self.copies: list[Place] = []  # on other nodes, made since
         self.tickets: dict[bytes, bytes] = {}  # ticket -> holder
 
 
@@ -80,6 +81,8 @@ class Estates:
                 m.RELEASE: self.on_release,
                 m.PULL: self.on_pull,
                 m.LOST: self.on_lost,
+                m.COPIED: self.on_copied,
+                m.UNCOPIED: self.on_uncopied,
             }
         )
 
@@ -200,12 +203,29 @@ class Estates:
         del self.adopted[id]
         for ticket in [ticket for ticket, of in self.early.items() if of == id]:
             del self.early[ticket]
-        holder, _, _, node = entry.place
+        if entry.place:
+            self._free(id, entry.owner, entry.place)
+        for place in entry.copies:
+            self._free(id, self.machine.id, place)
+
+    def _free(self, id: bytes, owner: bytes, place: Place) -> None:
+        holder, _, _, node = place
         if node == self.machine.id:
-            self.store.free(id, holder, entry.owner)
+            self.store.free(id, holder, owner)
         elif node in self.machine.peers:
-            target = self.machine.peers[node]
-            self.machine.send(target, m.FREE_FOR, entry.owner, [[id, holder]])
+            self.machine.send(self.machine.peers[node], m.FREE_FOR, owner, [[id, holder]])
+
+    def on_copied(self, peer: Peer, now: float, id: bytes, place: Place) -> None:
+        entry = self.adopted.get(id)
+        if entry is None:  # it was freed meanwhile
+            self._free(id, self.machine.id, place)
+        else:
+            entry.copies.append(place)
+
+    def on_uncopied(self, peer: Peer, now: float, id: bytes, place: Place) -> None:
+        entry = self.adopted.get(id)
+        if entry is not None and place in entry.copies:
+            entry.copies.remove(place)
 
     def on_pull(self, peer: Peer, now: float, ids: list[bytes]) -> None:
         for id in ids:
@@ -235,7 +255,7 @@ class Estates:
     def on_lost(self, peer: Peer, now: float, id: bytes, place: Place) -> None:
         entry = self.adopted.get(id)
         if entry is not None and entry.place == place:
-            entry.place = []
+            entry.place = next((copy for copy in entry.copies if copy != place), [])
 
     # -- further deaths ---------------------------------------------------------------------------
     def on_death(self, dead: bytes) -> None:
@@ -259,8 +279,9 @@ class Estates:
             else:
                 self._advance(estate)
         for entry in self.adopted.values():
+            entry.copies = [place for place in entry.copies if place[3] != node]
             if entry.place and entry.place[3] == node:
-                entry.place = []
+                entry.place = entry.copies[0] if entry.copies else []
 
     def owners(self) -> list[bytes]:
         """The dead processes whose objects this node owns now."""

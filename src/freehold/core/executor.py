@@ -142,12 +142,18 @@ class Executor:
         row.handles -= 1
         if row.state == PENDING:
             self.owner.resolve(row, SHARED, data)
-        elif row.data != data:  # this process knows the id of another run, as another object
+        elif row.data != data and not self._is_copy(row, owner, data):
+            # this process knows the id of another run, as another object
             row = Row(id, None, self.machine.peer(owner, address))
             row.state, row.data = SHARED, data
         row.holds += 1
         full.guards.append(row)
         return row
+
+    def _is_copy(self, row: Row, owner: bytes, data: Any) -> bool:
+        """Whether the row stands for the same object, which has copies on several nodes."""
+        whose = self.machine.id if row.owner is None else row.owner.id
+        return row.state == SHARED and whose == owner and row.data[3] != data[3]
 
     def on_recall(self, peer: Peer, now: float, count: int) -> None:
         back = [run for run in self.queue if run.peer is peer and not self.is_actor]

@@ -68,6 +68,16 @@ class Fetches:
             row.extend().refused = reason
             self.executor.refused(row, reason)
 
+    def is_settled(self, row: Row) -> bool:
+        """Whether nothing is to be waited for: the value is here, has failed, or was refused."""
+        if row.state != SHARED:
+            return True
+        node = self.owner.node
+        if node is None or row.data[3] == node.id:
+            return True
+        more = row.more
+        return more is not None and (more.here is not None or bool(more.refused))
+
     def forgive(self, row: Row) -> None:
         """Let a copy that was refused be asked for again."""
         if row.more is not None:

@@ -6,9 +6,9 @@ result is referred to, or something is that may have to be made from it.  The ru
 1. A recipe holds its arguments.  Those that have a recipe themselves are held as *lineage* only:
    their values may be collected (``COLLECTED``), for they can be made again.  Small values, and
    those that cannot be made again (a ``put``, another owner's), are kept.
-2. A value whose last place is gone is ``COLLECTED`` too.  It is made again when somebody asks for
-   it (``revive``): its outputs become ``PENDING``, its task runs again after its arguments have
-   been revived in the same way, and only what is gone is taken from the new run.
+2. A value whose last place is gone is made again at once if anybody refers to it, else when it is
+   needed (``revive``): its outputs become ``PENDING``, its task runs again after its arguments
+   have been revived in the same way, and only what is gone is taken from the new run.
 3. Each new run costs one of the task's retries.  Recipes have a budget in bytes; the oldest are
    forgotten first, and the error of what is then lost says so.
 """
@@ -119,22 +119,26 @@ class Lineage:
             row.data = more.copies.pop(0)
         elif more.recipe is not None:
             row.state, row.data = COLLECTED, None
+            if row.handles or row.holds or more.tickets:
+                self.revive(row)
         else:
             row.state, row.data = FAILED, _lost(row)
             self.owner.failures += 1
 
     def node_died(self, node: bytes) -> None:
         """Nothing can be read on that node any more."""
-        for row in list(self.owner.rows.values()):
-            if row.owner is not None:
-                if row.state == SHARED and row.data[3] == node:
-                    self.owner.forget_value(row)
-                continue
+        lost = []
+        for row in self.owner.rows.values():
             more = row.more
             if more is not None and more.copies:
                 more.copies = [place for place in more.copies if place[3] != node]
             if row.state == SHARED and row.data[3] == node:
+                lost.append(row)
+        for row in lost:
+            if row.owner is None:
                 self.lost(row, row.data)
+            else:
+                self.owner.forget_value(row)
 
     def revive(self, row: Row) -> None:
         """Make a collected value again, and first what it is made from."""

@@ -27,9 +27,9 @@ NODE_UP = message(
     "labels: map",
 )  # fmt: skip
 NODE_DOWN = message(
-    "NODE_DOWN", "head, node", "node, process, head",
-    "A node is dead, with all its processes and objects.  The head is the authority; a node tells "
-    "its processes, and a head that comes back what it has declared itself meanwhile.",
+    "NODE_DOWN", "head, node", "node, head",
+    "A node is dead, with all its processes and objects.  A node tells it to a head that comes "
+    "back, if it had to declare it itself.",
     "epoch: int",
     "node: bytes",
     "reason: str",
@@ -186,15 +186,22 @@ LOST = message(
     "id: bytes",
     "place: list",
 )  # fmt: skip
+UNCOPIED = message(
+    "UNCOPIED", "node", "owner",
+    "The copy there is gone: it made room for others.",
+    "id: bytes",
+    "place: list",
+)  # fmt: skip
 MOVE = message(
     "MOVE", "node", "mover",
     "Copy bytes of an object on another node into this node's arena.",
     "transfer: int",
     "source: str — the node's address",
     "id: bytes",
-    "place: list — where it is there",
+    "place: list — where it was first asked for, which names its bytes on every node",
     "skip: int — bytes that are here already",
     "offset: int — of the object in this arena",
+    "direct: bool — the source is not to name another node",
 )  # fmt: skip
 MOVED = message(
     "MOVED", "mover", "node",
@@ -209,9 +216,10 @@ SERVE = message(
     "Another node asks for an object: may it be read, and where is it?",
     "transfer: int",
     "id: bytes",
-    "place: list",
+    "place: list — as in its MOVE",
     "node: bytes — who asks",
     "address: str",
+    "direct: bool — do not name another node",
 )  # fmt: skip
 SERVING = message(
     "SERVING", "node", "mover",
@@ -222,4 +230,15 @@ SERVING = message(
     "have: int",
     "other: str",
 )  # fmt: skip
-SERVED = message("SERVED", "mover", "node", "The reader is done, or gone.", "transfer: int")
+SERVED = message(
+    "SERVED", "mover", "node",
+    "The reader is done, or gone; once for each SERVE.",
+    "transfer: int",
+    "done: bool — it has got all",
+)  # fmt: skip
+HALT = message(
+    "HALT", "node", "mover",
+    "Give the transfer up, in whichever direction; MOVED or SERVED still follows.",
+    "incoming: bool",
+    "transfer: int — the node numbers incoming ones, the mover those that it serves",
+)  # fmt: skip

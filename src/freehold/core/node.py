@@ -13,6 +13,7 @@ from freehold.core import messages as m
 from freehold.core.estates import Estates
 from freehold.core.machine import NEVER, Machine, Peer
 from freehold.core.neighbours import Neighbours
+from freehold.core.pulls import Pulls
 from freehold.core.store import Store
 from freehold.core.workers import ENDING, SUSPECT_GRACE, Worker, Workers
 
@@ -63,6 +64,7 @@ class Node(Machine):
             self, self.store, self.estates, self.processes, self.workers.forget_holder
         )
         self.locals: dict[bytes, Peer] = {}  # this node's processes that are connected
+        self.pulls = Pulls(self, self.store)
         self.finished = False  # the driver that it serves has gone
         self.deaths = 0  # workers that died without being told to
         self._inquiries: list[Inquiry] = []
@@ -180,6 +182,7 @@ class Node(Machine):
         gone.down = True
         gone.outbox.clear()
         self._forget(gone)
+        self.pulls.on_death(gone.id)
         for inquiry in self._inquiries:
             inquiry.waiting.discard(gone.id)
         self.neighbours.died(gone.id, reason, started)
@@ -276,6 +279,7 @@ class Node(Machine):
                 "ready": store.reserved,
                 "peak": store.extents.peak,
             },
+            "pulls": self.pulls.snapshot(),
             "leases": len(self.workers.leases),
             "waiting": len(self.workers.queue),
             "references": sum(c.get("owned", 0) + c.get("borrowed", 0) for c in counts.values()),
@@ -286,7 +290,7 @@ class Node(Machine):
 
     # -- time -------------------------------------------------------------------------------------
     def deadline(self) -> float:
-        soonest = self.workers.deadline()
+        soonest = min(self.workers.deadline(), self.pulls.deadline())
         if self.store.trimmed:
             soonest = min(soonest, self.store.trim_until)
         soonest = min(soonest, self.estates.patience)
@@ -299,7 +303,11 @@ class Node(Machine):
         self.workers.on_timer(now)
         self.store.on_timer(now)
         self.estates.on_timer(now)
+        self.pulls.on_timer(now)
         self._answer_inquiries(now)
+
+    def settle(self, now: float) -> None:
+        self.pulls.settle(now)
 
     def snapshot(self) -> dict[str, Any]:
         return self.describe({})
@@ -307,6 +315,7 @@ class Node(Machine):
     def check(self) -> None:
         self.store.check()
         self.estates.check()
+        self.pulls.check()
         self.workers.check()
 
 

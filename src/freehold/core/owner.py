@@ -16,6 +16,7 @@ daemon is asked.  The rules of this file:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from freehold.core import messages as m
@@ -34,6 +35,7 @@ class Owner(References):
     def __init__(self, machine: Machine, address: str = "") -> None:
         super().__init__(machine, address)
         self.dead: dict[bytes, Peer] = {}  # processes -> who owns in their stead
+        self.moving: Callable[[Row, bytes], None]  # an actor's process is said to be dead
         self._handed: dict[bytes, tuple[Row, Task | None]] = {}  # ticket -> what awaits REGISTERED
         self._tickets = 0
         machine.on(
@@ -44,6 +46,7 @@ class Owner(References):
                 m.PULL: self.on_pull,
                 m.VALUE: self.on_value,
                 m.COPIED: self.on_copied,
+                m.UNCOPIED: self.on_uncopied,
                 m.LOST: self.on_lost,
             }
         )
@@ -128,9 +131,18 @@ class Owner(References):
         else:
             row.extend().copies.append(place)
 
+    def on_uncopied(self, peer: Peer, now: float, id: bytes, place: list[Any]) -> None:
+        row = self.rows.get(id)
+        if row is not None and row.owner is None:
+            self.lineage.lost(row, place)
+
     def on_lost(self, peer: Peer, now: float, id: bytes, place: list[Any]) -> None:
         row = self.rows.get(id)
-        if row is not None:
+        if row is None:
+            return
+        if row.more is not None and row.more.actor:
+            self.moving(row, place[0])
+        else:
             self.lost(row, place)
 
     def lost(self, row: Row, place: list[Any]) -> None:

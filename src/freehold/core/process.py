@@ -44,6 +44,7 @@ class Process(Machine):
         self.extents: dict[int, str | None] = {}  # request -> None while pending, "" or a refusal
         self.statuses: dict[int, dict[str, Any] | None] = {}
         self.logs: list[tuple[int, str, str, list[str]]] = []  # lines to show to the user
+        self.home = b""  # the id of its node
         self.exiting = False
         self.watched: set[bytes] = set()  # nodes of whose deaths this process is told
         self.dead_nodes: dict[bytes, Peer] = {}  # -> who owns in their processes' stead
@@ -70,6 +71,7 @@ class Process(Machine):
             peer.down = True  # its hello has been overtaken by the news of its death
         elif peer.kind == "node" and self.owner.node is None:
             self.owner.node = peer
+            self.home = peer.id
             self.node_info = info
             self.client.leases.cpus = float(info.get("cpus", 1.0))
             self.client.lineage.active = bool(info.get("standing", False))

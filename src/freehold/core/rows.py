@@ -260,7 +260,7 @@ class Line(Place):
     handle is dropped ends after its pending calls.
     """
 
-    __slots__ = ("building", "error", "lease", "node", "queue", "row")
+    __slots__ = ("building", "error", "lease", "maker", "node", "queue", "restarts", "row")
 
     def __init__(self, row: Row) -> None:
         super().__init__(None)
@@ -269,6 +269,8 @@ class Line(Place):
         self.lease = 0  # the owner's lease on the actor's worker,
         self.node: Peer | None = None  # and the node that has granted it
         self.building: Task | None = None  # its constructor, while that runs
+        self.maker: Task | None = None  # its constructor, at its owner
+        self.restarts = 0  # how often it may (still) be made again; at others, whether it may be
         self.error: list[Any] | None = None  # once it is dead: [class name, text, cause?]
 
     @property

@@ -5,13 +5,17 @@ Owners free their objects; the process in whose extent an object lies gets its m
 * The *holder* of an extent dies: its extents come back when the last sealed object in them is
   freed; what it had not sealed is garbage.
 * The *owner* dies: see ``core.estates``.
+
+What another node is reading keeps its memory until that is over (``lent``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from freehold.core import messages as m
-from freehold.core.arena import Extents
 from freehold.core.machine import Machine, Peer
+from freehold.core.room import Room
 
 Key = tuple[bytes, bytes, bytes]  # RefId, holder, owner: re-runs may make the same id again
 
@@ -19,7 +23,7 @@ Key = tuple[bytes, bytes, bytes]  # RefId, holder, owner: re-runs may make the s
 class Stored:
     """One object in the arena."""
 
-    __slots__ = ("holder", "home", "id", "offset", "owner", "place", "size")
+    __slots__ = ("holder", "home", "id", "offset", "owner", "place", "readers", "size")
 
     def __init__(
         self, id: bytes, owner: bytes, home: bytes, place: tuple[bytes, int, int, bytes]
@@ -29,102 +33,29 @@ class Stored:
         self.home = home  # the owner's node
         self.place = list(place)
         self.holder, self.offset, self.size, _ = place
+        self.readers = 0  # nodes that it is being sent to
 
 
-class Store:
+class Store(Room):
     """Objects, orphans and extents of one node."""
 
     def __init__(self, machine: Machine, arena_bytes: int) -> None:
-        self.machine = machine
-        self.extents = Extents(arena_bytes)
+        super().__init__(machine, arena_bytes)
         self.objects: dict[Key, Stored] = {}
         self.by_holder: dict[bytes, dict[Key, Stored]] = {}
         self.by_owner: dict[bytes, dict[Key, Stored]] = {}
+        self.by_offset: dict[int, Stored] = {}
+        self.lent: dict[int, Stored] = {}  # freed, but still being read; by offset
+        self.free_copy: Callable[[bytes, bytes], None] = lambda owner, id: None
         self.early: set[Key] = set()  # freed before they were sealed
         self.gone: set[bytes] = set()  # dead processes, and nodes
-        self.arena = Peer(b"", "", "arena")
-        self.reserved = 0  # bytes from the arena's start whose pages are allocated
-        self.allocating: list[tuple[Peer, int, int, bool]] = []  # grants that wait for pages
         self.bytes = 0
         self.peak = 0
-        machine.on(
-            {
-                m.EXTENT: self.on_extent,
-                m.EXTENT_BACK: self.on_extent_back,
-                m.SEAL: self.on_seal,
-                m.RESERVED: self.on_reserved,
-            }
-        )
-        self.trimmed: list[tuple[Peer, int, int]] = []  # requests that wait for a trim
-        self.trim_until = 0.0
+        machine.on({m.SEAL: self.on_seal})
 
     # -- extents ----------------------------------------------------------------------------------
-    def on_extent(self, peer: Peer, now: float, request: int, size: int) -> None:
-        if self._grant(peer, request, size):
-            return
-        if size > self.extents.size:
-            self._refuse(peer, request, size)
-        else:  # others may have empty extents in reserve
-            for holder in dict.fromkeys(self.extents.holders.values()):
-                if holder in self.machine.peers:
-                    self.machine.send(self.machine.peers[holder], m.TRIM)
-            self.trimmed.append((peer, request, size))
-            self.trim_until = now + 0.05
-
-    def _grant(self, peer: Peer, request: int, size: int) -> bool:
-        """Grant an extent, as soon as its pages are allocated; False when there is no room."""
-        granted = self.extents.grant(peer.id, size)
-        if granted is None:
-            return False
-        offset, warm = granted
-        end = offset + self.extents.sizes[offset]
-        if end <= self.reserved:
-            self._send_grant(peer, request, offset, warm)
-        else:
-            self.allocating.append((peer, request, offset, warm))
-            self.machine.send(self.arena, m.RESERVE, end)
-        return True
-
-    def _send_grant(self, peer: Peer, request: int, offset: int, warm: bool) -> None:
-        size = self.extents.sizes[offset]
-        self.machine.send(peer, m.EXTENT_GRANT, request, offset, size, warm, "")
-
-    def on_reserved(self, peer: Peer, now: float, end: int, reason: str) -> None:
-        if not reason:
-            self.reserved = max(self.reserved, end)
-        waiting, self.allocating = self.allocating, []
-        for asker, request, offset, warm in waiting:
-            top = offset + self.extents.sizes[offset]
-            if top <= self.reserved:
-                self._send_grant(asker, request, offset, warm)
-            elif top == end:
-                size = self.extents.sizes[offset]
-                self.extents.back(offset)
-                self._refuse(asker, request, size, reason)
-            else:
-                self.allocating.append((asker, request, offset, warm))
-
-    def on_extent_back(self, peer: Peer, now: float, offset: int) -> None:
-        if self.extents.holders.get(offset) == peer.id:
-            self.extents.back(offset)
-            self._retry_trimmed(False, now)
-
-    def _retry_trimmed(self, last: bool, now: float) -> None:
-        waiting, self.trimmed = self.trimmed, []
-        for peer, request, size in waiting:
-            if self._grant(peer, request, size):
-                continue
-            if last:
-                self._refuse(peer, request, size)
-            else:
-                self.trimmed.append((peer, request, size))
-
-    def on_timer(self, now: float) -> None:
-        """Refuse what trimming could not make room for."""
-        if self.trimmed and now >= self.trim_until:
-            self._retry_trimmed(True, now)
-
-    def _refuse(self, peer: Peer, request: int, size: int, why: str = "") -> None:
+    def full(self, size: int, why: str = "", more: str = "") -> str:
+        """Why there is no room: who holds what, and what to do."""
         text = f"{why}; " if why else ""
         text += (
             f"no room for {size:,} bytes in the arena of {self.extents.size:,} bytes: "
@@ -134,8 +65,7 @@ class Store:
         owners = [f"process {owner.hex()[:8]} owns {_bytes_of(own):,}" for owner, own in largest]
         if owners:
             text += " (" + ", ".join(owners) + ")"
-        text += ".  Drop references, or raise arena_bytes_max."
-        self.machine.send(peer, m.EXTENT_GRANT, request, 0, 0, False, text)
+        return text + more + ".  Drop references, or raise arena_bytes_max."
 
     # -- objects ----------------------------------------------------------------------------------
     def on_seal(
@@ -148,6 +78,7 @@ class Store:
         self.objects[key] = stored
         self.by_holder.setdefault(peer.id, {})[key] = stored
         self.by_owner.setdefault(owner, {})[key] = stored
+        self.by_offset[offset] = stored
         self.bytes += size
         self.peak = max(self.peak, self.bytes)
         if key in self.early:
@@ -157,10 +88,13 @@ class Store:
             self._free(stored)
 
     def on_free(self, peer: Peer, now: float, objects: list[list[bytes]]) -> None:
+        """An owner on this node needs these no longer."""
         for id, holder in objects:
             key = (id, holder, peer.id)
             stored = self.objects.get(key)
-            if stored is not None:
+            if holder == self.machine.id:
+                self.free_copy(peer.id, id)
+            elif stored is not None:
                 self._free(stored, peer)
             elif holder == peer.id:  # it takes back what it has made for another
                 for stored in [own for own in self._held_by(holder) if own.id == id][-1:]:
@@ -169,10 +103,12 @@ class Store:
                 self.early.add(key)
 
     def free_for(self, owner: bytes, objects: list[list[bytes]]) -> None:
-        """An owner elsewhere has no use for these any more."""
+        """An owner elsewhere needs these no longer."""
         for id, holder in objects:
             stored = self.objects.get((id, holder, owner))
-            if stored is not None:
+            if holder == self.machine.id:
+                self.free_copy(owner, id)
+            elif stored is not None:
                 self._free(stored)
             elif holder not in self.gone:
                 self.early.add((id, holder, owner))
@@ -185,28 +121,50 @@ class Store:
         del self.objects[key]
         _discard(self.by_holder, stored.holder, key)
         _discard(self.by_owner, stored.owner, key)
+        if self.by_offset.get(stored.offset) is stored:
+            del self.by_offset[stored.offset]
         self.bytes -= stored.size
+        if by is not None and by.id == stored.holder:
+            return  # it knows, and has taken the memory back
+        if stored.readers:
+            self.lent[stored.offset] = stored
+        else:
+            self._give_back(stored)
+
+    def _give_back(self, stored: Stored) -> None:
+        """The memory of a freed object is its holder's again."""
         holder = self.machine.peers.get(stored.holder)
         if stored.holder in self.gone:
             self._reclaim(stored.holder)
-        elif holder is not None and holder is not by:
+        elif holder is not None:
             self.machine.send(holder, m.FREED, [stored.offset])
+
+    def read(self, stored: Stored) -> None:
+        """Another node begins to read it: its memory stays until ``done``."""
+        stored.readers += 1
+
+    def done(self, stored: Stored) -> None:
+        """One reader less."""
+        stored.readers -= 1
+        if not stored.readers and self.lent.get(stored.offset) is stored:
+            del self.lent[stored.offset]
+            self._give_back(stored)
 
     def _reclaim(self, dead: bytes) -> None:
         """Take back the extents of a dead process in which no object is left."""
         offsets = [stored.offset for stored in self.by_holder.get(dead, {}).values()]
+        offsets += [stored.offset for stored in self.lent.values() if stored.holder == dead]
         for start in self.extents.of(dead):
             end = start + self.extents.sizes[start]
             if not any(start <= offset < end for offset in offsets):
-                self.extents.back(start)
+                self.back(start)
 
     # -- deaths -----------------------------------------------------------------------------------
     def on_death(self, dead: bytes) -> None:
         """A process died."""
         self.gone.add(dead)
         self.early = {key for key in self.early if key[1] != dead}
-        self.trimmed = [entry for entry in self.trimmed if entry[0].id != dead]
-        self.allocating = [entry for entry in self.allocating if entry[0].id != dead]
+        self.forget(dead)
         self._reclaim(dead)
 
     # -- for estates ------------------------------------------------------------------------------

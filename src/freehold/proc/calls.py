@@ -31,23 +31,24 @@ def make_spec(
             "put large values with freehold.put() and pass the reference"
         )
     cpus = options["num_cpus"]
-    resources = sorted((key, float(n)) for key, n in (options["resources"] or {}).items() if n)
     return Spec(
         hashlib.blake2b(code, digest_size=16).digest(),
         name,
         code,
         kind=kind,
         cpus=float(cpus or 0),
-        resources=tuple(resources),
+        resources=options["demand"],
+        where=options["where"],
         outputs=options.get("num_returns", 1),
         retries=options.get("max_retries", 0),
         options=wire,
     )
 
 
-def method_spec(actor: str, method: str, outputs: int) -> Spec:
+def method_spec(actor: str, method: str, outputs: int, retries: int) -> Spec:
     """The description of an actor's method: its key on the wire is its name."""
-    return Spec(method.encode(), f"{actor}.{method}", kind=METHOD, outputs=outputs)
+    name = f"{actor}.{method}"
+    return Spec(method.encode(), name, kind=METHOD, outputs=outputs, retries=retries)
 
 
 def submit(

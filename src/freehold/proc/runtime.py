@@ -13,7 +13,7 @@ from freehold.core.executor import Run
 from freehold.core.ids import CONTEXT_BYTES, Context
 from freehold.core.leases import Limits
 from freehold.core.machine import NEVER
-from freehold.core.messages import FAILED, INLINE, PENDING, SHARED
+from freehold.core.messages import COLLECTED, FAILED, INLINE, PENDING, SHARED
 from freehold.core.process import Process
 from freehold.core.rows import Row, Waiter
 from freehold.errors import (
@@ -31,6 +31,7 @@ from freehold.proc.session import BURST, drops, now, task_context
 from freehold.wire import serial
 from freehold.wire.serial import Packed
 
+KNOWN = (INLINE, SHARED, FAILED)  # states of a value that need no waiting
 LEND_AFTER = 1e-3  # seconds in `get` after which a worker lends its CPUs
 
 
@@ -138,12 +139,19 @@ class Runtime(Host):
             return serial.loads(row.data)
         if row.state == SHARED:
             return self.read_shared(row)
+        if row.state != FAILED:  # it was lost since it was looked at
+            self.wait_row(row)
+            return self.value(row)
         raise self.error(row.data)
 
     def read_shared(self, row: Row) -> Any:
         """The value, in place; views of it keep the row."""
         assert self.arena is not None
-        _, offset, size, _ = row.data
+        place = self.process.fetches.here(row)
+        if place is None:
+            self.bring((row,))
+            return self.value(row)
+        _, offset, size, _ = place
         view = self.arena.read(offset, size)
         if not serial.has_views(view):
             return serial.loads(view)
@@ -173,12 +181,55 @@ class Runtime(Host):
     # -- waiting ----------------------------------------------------------------------------------
     def wait_row(self, row: Row, until: float = NEVER) -> bool:
         """Pump until the row is not pending; False when the time is over."""
-        if row.state != PENDING:
-            return True
-        if row.owner is not None:
+        if row.state in KNOWN:
+            return self._is_here(row) or self.bring((row,), until)
+        with self.lock:
+            self.owner.want(row)
+            self.machine.settle(now())
+        came = self.wait_until(lambda: row.state in KNOWN, until, (row,))
+        return came and (self._is_here(row) or self.bring((row,), until))
+
+    def _is_here(self, row: Row) -> bool:
+        """Whether the value can be read without another node."""
+        return row.state != SHARED or row.data[3] == self.process.home
+
+    def bring(self, rows: Sequence[Row], until: float = NEVER) -> bool:
+        """Have the values of rows that lie elsewhere copied here; False when the time is over.
+
+        A value that is lost on the way is made again, or becomes an error.
+        """
+        fetches = self.process.fetches
+
+        def away() -> list[Row]:
+            return [row for row in rows if row.state not in KNOWN or not fetches.is_settled(row)]
+
+        with self.lock:
+            for row in rows:
+                fetches.forgive(row)
+        while waiting := away():
             with self.lock:
-                self.owner.want(row)
-        return self.wait_until(lambda: row.state != PENDING, until, (row,))
+                for row in waiting:
+                    if row.state == SHARED:
+                        fetches.here(row)
+                    else:
+                        self.owner.want(row)
+                self.machine.settle(now())
+            answers = fetches.answers
+            if not self.wait_until(
+                lambda seen=answers: (
+                    fetches.answers != seen  # type: ignore[misc]
+                    or any(row.state in KNOWN and row.state != SHARED for row in waiting)
+                    or self._lost()
+                ),
+                until,
+                waiting,
+            ):
+                return False
+            self.check_alive()
+        for row in rows:
+            if row.state == SHARED and row.more is not None and row.more.refused:
+                raise ObjectStoreFull(row.more.refused)
+        return True
 
     def wait_rows(self, rows: Sequence[Row], until: float = NEVER) -> bool:
         """Pump until none of the rows is pending, or one has failed; False when time is over."""
@@ -191,6 +242,8 @@ class Runtime(Host):
                         owner.want(row)
                 elif state == FAILED:
                     return True
+                elif state == COLLECTED:
+                    owner.want(row)
             seen = owner.failures
         remaining = iter(rows)
         at = next(remaining, None)
@@ -201,11 +254,15 @@ class Runtime(Host):
                 seen = owner.failures
                 if any(row.state == FAILED for row in rows):
                     return True
-            while at is not None and at.state != PENDING:
+            while at is not None and at.state in KNOWN:
                 at = next(remaining, None)
             return at is None
 
-        return self.wait_until(done, until, rows)
+        if not self.wait_until(done, until, rows):
+            return False
+        if self.client.leases.nodes == 1:
+            return True
+        return all(map(self._is_here, rows)) or self.bring(rows, until)
 
     def wait_until(
         self, done: Callable[[], bool], until: float = NEVER, rows: Sequence[Row] = ()
@@ -296,6 +353,7 @@ class Runtime(Host):
     def watch_rows(self, rows: Sequence[Row], count: int, port: Callable[[], None]) -> bool:
         """Call ``port`` when ``count`` more of the rows are ready; False: they are now."""
         with self.lock:
+            self._revive(rows)
             pending = [row for row in rows if row.state == PENDING]
             left = count - (len(rows) - len(pending))
             if left <= 0:
@@ -317,6 +375,7 @@ class Runtime(Host):
         """Pump until ``count`` of the rows are ready, or the time is over."""
         waiter = Waiter(0)
         with self.lock:
+            self._revive(rows)
             pending = [row for row in rows if row.state == PENDING]
             waiter.left = count - (len(rows) - len(pending))
             if waiter.left > 0:
@@ -332,6 +391,12 @@ class Runtime(Host):
             for row in pending:
                 if row.waiters is not None and waiter in row.waiters:
                     row.waiters.remove(waiter)
+
+    def _revive(self, rows: Sequence[Row]) -> None:
+        """Have those made again whose values were collected."""
+        for row in rows:
+            if row.state == COLLECTED:
+                self.owner.want(row)
 
     def _after(self) -> None:
         woken = self.owner.woken

@@ -63,7 +63,7 @@ class Worker(Execution):
         self.start_background()
         process, queue = self.process, self.executor.queue
         while not self._over():
-            if not queue:
+            if not queue or queue[0].missing:
                 self._wait_for_work()
             if self.actor is not None and self.concurrency:
                 self._serve_concurrently()
@@ -80,14 +80,14 @@ class Worker(Execution):
         return self.process.exiting or bool(self.client.lost)
 
     def _wait_for_work(self) -> None:
-        queue, process = self.executor.queue, self.process
+        queue = self.executor.queue
         with self.lock:
             self.flush()
         self._unsent = 0
         with self.pump_lock:
             self.pumps += 1
             self.pumping = True
-            while not queue and not process.exiting and not self.client.lost:
+            while (not queue or queue[0].missing) and not self._over():
                 self.pump(NEVER)
             self.leave()
 
@@ -133,8 +133,9 @@ class Worker(Execution):
             while queue and len(active) < self.concurrency:
                 with self.lock:
                     run = self.executor.next()
-                if run is not None:
-                    active[run.id] = loop.create_task(self._run_async(run))
+                if run is None:  # its arguments are on their way
+                    break
+                active[run.id] = loop.create_task(self._run_async(run))
 
         self._start_runs = start_runs
         loop.add_reader(self.epoll.fileno(), on_ready)

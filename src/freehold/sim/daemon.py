@@ -8,11 +8,13 @@ from typing import Any
 from freehold.core import messages as m
 from freehold.core.machine import Peer
 from freehold.core.node import Node
-from freehold.sim.hosts import NODE_ADDRESS, Host, Near
+from freehold.sim.hosts import Host, Near
 from freehold.sim.process import ProcessHost
-from freehold.sim.values import PoisonExtents
+from freehold.sim.values import Memory, PoisonExtents
 from freehold.sim.world import World
 from freehold.wire.codec import Reader
+
+MakeWorker = Callable[["NodeHost", int], ProcessHost]
 
 
 class NodeHost(Host):
@@ -20,10 +22,15 @@ class NodeHost(Host):
 
     node: Node
 
-    def __init__(self, world: World, make_worker: Callable[[int], ProcessHost]) -> None:
+    def __init__(self, world: World, make_worker: MakeWorker, number: int = 0) -> None:
         setup = world.setup
+        id = world.rng.randbytes(8)
+        self.prefix = f"n{number}" if setup.nodes > 1 else ""
+        self.where = id.hex() if setup.nodes > 1 else ""
+        self.memory = Memory()
+        name = f"{self.prefix or 'node'}"
         node = self.node = Node(
-            world.rng.randbytes(8),
+            id,
             cpus=float(setup.cpus),
             arena_bytes=setup.arena_bytes,
             resources={"gpu": 2.0},
@@ -31,11 +38,15 @@ class NodeHost(Host):
             idle_seconds=setup.worker_idle,
             workers_max=setup.workers_max,
         )
-        node.store.extents = PoisonExtents(world.memory, setup.arena_bytes)
-        super().__init__(world, node, "node", "node", NODE_ADDRESS)
+        node.store.extents = PoisonExtents(self.memory, setup.arena_bytes)
+        super().__init__(world, node, "node", name, self.address_of(name))
         self.info = node.info
         self.spawner = Spawner(self, node.spawner, make_worker)
         self.arena = ArenaPeer(self, node.store.arena)
+
+    def address_of(self, name: str) -> str:
+        """Where a process of that name listens."""
+        return f"{self.where}|{name}.sock|{name}:1" if self.where else f"{name}.sock"
 
     def start(self) -> None:
         """Start the first workers."""
@@ -50,8 +61,9 @@ class Spawner(Near):
     before or after the end of the dead worker's own links is chance.
     """
 
-    def __init__(self, host: Host, peer: Peer, make: Callable[[int], ProcessHost]) -> None:
+    def __init__(self, host: NodeHost, peer: Peer, make: MakeWorker) -> None:
         super().__init__(host, peer)
+        self.site = host
         self.make = make
         self.children: dict[int, ProcessHost] = {}
 
@@ -62,7 +74,7 @@ class Spawner(Near):
                 self.world.fault("failed spawn")
                 self.answer(m.SPAWN_FAILED, slot, "no more processes")
                 return
-            child = self.children[slot] = self.make(slot)
+            child = self.children[slot] = self.make(self.site, slot)
             self.answer(m.SPAWNED, slot, child.pid)
             self.world.after(self.world.rng.expovariate(500.0), child.begin)
         elif op == m.SIGNAL and slot in self.children:
@@ -76,6 +88,10 @@ class Spawner(Near):
 
 class ArenaPeer(Near):
     """Allocates the arena's pages, or has none left."""
+
+    def __init__(self, home: NodeHost, peer: Peer) -> None:
+        super().__init__(home, peer)
+        self.site = home
 
     def take(self, data: bytearray) -> None:
         if self.world.setup.arena_async:
@@ -93,5 +109,6 @@ class ArenaPeer(Near):
         if self.world.chance(self.world.setup.arena_fails):
             self.world.fault("no pages")
             return "the machine has no memory left"
-        self.world.memory.reserved = max(self.world.memory.reserved, end)
+        memory = self.site.memory
+        memory.reserved = max(memory.reserved, end)
         return ""

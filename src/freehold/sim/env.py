@@ -13,7 +13,7 @@ from typing import Any
 from freehold.core.executor import Output
 from freehold.core.ids import ref_id
 from freehold.core.machine import NEVER
-from freehold.core.messages import FAILED, INLINE, PENDING, SHARED
+from freehold.core.messages import COLLECTED, FAILED, INLINE, PENDING, SHARED
 from freehold.core.rows import CONSTRUCTOR, METHOD, Row, Spec, Waiter
 from freehold.sim.ledger import Failure
 from freehold.sim.process import Execution, ProcessHost, Wait
@@ -101,21 +101,59 @@ class Env:
 
     def drop_view(self, view: View) -> None:
         """A view dies; it must still read what it read."""
-        _, offset, size, _ = view.row.data
-        if self.world.memory.read(offset, size) != view.data:
+        if self._read(view.row) != view.data:
             raise Violation(f"{self.host}: a view of {view.row!r} has changed")
         self.host.drops.append(view.row)
 
     # -- values -----------------------------------------------------------------------------------
+    def _read(self, row: Row) -> bytes:
+        """The bytes of a value in shared memory that can be read here."""
+        place = self.host.process.fetches.here(row)
+        if place is None:
+            raise Violation(f"{self.host}: {row!r} is read before it is here")
+        _, offset, size, _ = place
+        return self.host.site.memory.read(offset, size)
+
+    def _is_ready(self, row: Row) -> bool:
+        """Whether ``value`` may be called: the value is here, or there is an error."""
+        if row.state in (PENDING, COLLECTED):
+            return False
+        return self.host.process.fetches.is_settled(row)
+
+    def _bring(self, row: Row, until: float) -> Generator[Wait, None, bool]:
+        """Wait for the value, and for a copy of it on this node; False when the time is over."""
+        host = self.host
+        fetches = host.process.fetches
+        fetches.forgive(row)
+        while not self._is_ready(row):
+            if row.state == SHARED:
+                fetches.here(row)
+            else:
+                host.owner.want(row)
+            answers, state = fetches.answers, row.state
+            yield Wait(
+                lambda seen=answers, was=state: (  # type: ignore[misc]
+                    self._is_ready(row) or fetches.answers != seen or row.state != was
+                ),
+                until,
+            )
+            if self.now >= until and not self._is_ready(row):
+                return False
+            host.check_alive()
+        return True
+
     def value(self, ref: Ref, keep_view: bool = False) -> tuple[Value, list[Ref]]:
         """The value of a reference that is not pending.  Raises Failure."""
         row = ref.row
         if row.state == FAILED:
             self.ledger.judge(row.data, row.id)
             raise Failure(row.data)
+        if row.state == SHARED and row.more is not None and row.more.refused:
+            error = ["ObjectStoreFull", row.more.refused]
+            self.ledger.judge(error, row.id)
+            raise Failure(error)
         if row.state == SHARED:
-            _, offset, size, _ = row.data
-            data = self.world.memory.read(offset, size)
+            data = self._read(row)
             if keep_view:
                 row.handles += 1
                 self.views.append(View(row, data))
@@ -133,17 +171,17 @@ class Env:
         self, ref: Ref, timeout: float = NEVER, keep_view: bool = False
     ) -> Generator[Wait, None, tuple[Value, list[Ref]] | None]:
         """The value, or None when the time is over."""
-        row = ref.row
-        if row.state == PENDING:
-            if row.owner is not None:
-                self.host.owner.want(row)
-            yield Wait(lambda: row.state != PENDING, self.now + timeout)
-            if row.state == PENDING:
+        if not self._is_ready(ref.row):
+            came = yield from self._bring(ref.row, self.now + timeout)
+            if not came:
                 return None
         return self.value(ref, keep_view)
 
     def wait(self, refs: Sequence[Ref], count: int, timeout: float) -> Generator[Wait, None, int]:
         """Wait until ``count`` are ready; how many are."""
+        for ref in refs:
+            if ref.row.state == COLLECTED:
+                self.host.owner.want(ref.row)
         pending = [ref.row for ref in refs if ref.row.state == PENDING]
         waiter = Waiter(count - (len(refs) - len(pending)))
         if waiter.left > 0:
@@ -268,8 +306,7 @@ class Env:
         data = run.args
         if not isinstance(data, bytes):
             assert run.full is not None
-            _, offset, size, _ = run.full.guards[0].data
-            data = self.world.memory.read(offset, size)
+            data = self._read(run.full.guards[0])
         met: list[Row] = []
         value, refs = self.load(data, met)
         if value.token != run.id:
@@ -283,8 +320,7 @@ class Env:
     def _dependency(self, row: Row | None, state: int, data: Any, met: list[Row]) -> list[Ref]:
         if state == SHARED:
             assert row is not None
-            _, offset, size, _ = row.data
-            data = self.world.memory.read(offset, size)
+            data = self._read(row)
             if self.world.rng.random() < 0.2:
                 row.handles += 1
                 self.views.append(View(row, data))

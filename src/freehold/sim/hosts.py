@@ -16,7 +16,6 @@ from freehold.sim.values import Violation
 from freehold.sim.world import World
 from freehold.wire.codec import Reader, encode
 
-NODE_ADDRESS = "node.sock"
 LATE_MAX = 50  # a real process would spin meanwhile
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, Protocol
 
 from freehold.core import messages as m
 from freehold.core.client import RETRY
@@ -21,10 +21,10 @@ from freehold.core.messages import FAILED, INLINE
 from freehold.core.process import Process
 from freehold.core.rows import CONSTRUCTOR, Row
 from freehold.sim import checks
-from freehold.sim.hosts import NODE_ADDRESS, Host
+from freehold.sim.hosts import Host
 from freehold.sim.ledger import Failure, Ledger
 from freehold.sim.links import connect
-from freehold.sim.values import PoisonHeap, brief
+from freehold.sim.values import Memory, PoisonHeap, brief
 from freehold.sim.world import World
 
 FLUSH_LATE = 3e-4  # seconds that results may wait for company
@@ -61,19 +61,33 @@ class Execution:
 Body = Callable[["ProcessHost", Execution], Program]
 
 
+class Home(Protocol):
+    """What a process needs of its node's host."""
+
+    prefix: str  # of the names of what lives there
+    address: str
+    memory: Memory
+
+    def address_of(self, name: str) -> str:
+        """Where a process of that name listens."""
+
+
 class ProcessHost(Host):
     """A driver or a worker."""
 
     process: Process
 
-    def __init__(self, world: World, ledger: Ledger, kind: str, slot: int, body: Body) -> None:
+    def __init__(
+        self, world: World, ledger: Ledger, kind: str, slot: int, body: Body, home: Home
+    ) -> None:
         setup = world.setup
-        name = f"w{slot}" if kind == "worker" else kind
-        address = f"{name}.sock"
+        self.site = home
+        name = home.prefix + (f"w{slot}" if kind == "worker" else kind)
+        address = home.address_of(name)
         process = self.process = Process(
             world.rng.randbytes(8), address, limits=setup.limits, heap_reserve=setup.heap_reserve
         )
-        process.heap = PoisonHeap(world.memory, setup.heap_reserve)
+        process.heap = PoisonHeap(home.memory, setup.heap_reserve)
         super().__init__(world, process, kind, name, address)
         self.ledger = ledger
         self.slot = slot
@@ -97,9 +111,9 @@ class ProcessHost(Host):
         """Connect to the node."""
         if not self.alive:
             return
-        node = Peer(b"", NODE_ADDRESS, "node")
-        target = self.world.listeners[NODE_ADDRESS]
-        if not target.alive:
+        node = Peer(b"", self.site.address, "node")
+        target = self.world.listeners.get(self.site.address)
+        if target is None or not target.alive:
             self.crash(0)
             return
         node.port = connect(self, node, target)
@@ -245,7 +259,7 @@ class ProcessHost(Host):
             self.machine.settle(self.world.now)
             offset = heap.place(size)
             if offset is not None:
-                self.world.memory.write(offset, size, data)
+                self.site.memory.write(offset, size, data)
                 if self.world.rng.random() < 0.3:  # copying takes a while
                     later = self.world.now + self.world.latency()
                     yield Wait(lambda: False, later, computing=True)

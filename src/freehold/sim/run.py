@@ -41,11 +41,11 @@ class Simulation:
         self.ledger = Ledger(self.world.faults)
         self.workers: list[ProcessHost] = []
         self.node = NodeHost(self.world, self._make_worker)
-        self.driver = ProcessHost(self.world, self.ledger, "driver", 0, programs.driver)
+        self.driver = ProcessHost(self.world, self.ledger, "driver", 0, programs.driver, self.node)
 
-    def _make_worker(self, slot: int) -> ProcessHost:
-        worker = ProcessHost(self.world, self.ledger, "worker", slot, programs.task)
-        worker.on_exit = self.node.spawner.exited
+    def _make_worker(self, home: NodeHost, slot: int) -> ProcessHost:
+        worker = ProcessHost(self.world, self.ledger, "worker", slot, programs.task, home)
+        worker.on_exit = home.spawner.exited
         self.workers.append(worker)
         return worker
 

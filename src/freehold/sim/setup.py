@@ -39,6 +39,7 @@ class Setup(NamedTuple):
     crash_in_flush: float  # between the frames to two peers
     crash_at_start: float
     check_every: int
+    nodes: int
 
 
 def draw(rng: random.Random) -> Setup:
@@ -79,4 +80,5 @@ def draw(rng: random.Random) -> Setup:
         crash_in_flush=rng.choice([0.0, 0.0, 0.005]) if faulty else 0.0,
         crash_at_start=rng.choice([0.0, 0.0, 0.02]) if faulty else 0.0,
         check_every=rng.choice([1, 10, 50]),
+        nodes=1,
     )

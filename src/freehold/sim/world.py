@@ -10,7 +10,7 @@ from typing import Any
 
 from freehold.core import messages as m
 from freehold.sim.setup import Setup, draw
-from freehold.sim.values import Memory, Violation, brief
+from freehold.sim.values import Violation, brief
 from freehold.wire.codec import Reader
 
 STUCK = 20_000  # events at one moment: time has stopped
@@ -24,7 +24,6 @@ class World:
         self.rng = random.Random(seed)
         self.setup = setup or draw(self.rng)
         self.now = 0.0
-        self.memory = Memory()
         self.events = 0
         self.frames = 0
         self.faults: dict[str, int] = {}
