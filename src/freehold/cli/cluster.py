@@ -1,4 +1,4 @@
-"""The commands that make a cluster: ``freehold start | stop | drain``."""
+"""The commands that make a cluster: ``freehold start | drain | stop``."""
 
 from __future__ import annotations
 
@@ -98,13 +98,16 @@ def _start_head(options: dict[str, Any], config: Config, labels: dict[str, str])
     )
     head = standing.start_head(host, options["port"] or standing.PORT, store, word)
     try:
-        node = standing.start_node(head.address, word, host, 0, config, labels)
+        node = standing.node_here(head.address)  # if the head is back
+        new = node is None
+        node = node or standing.start_node(head.address, word, host, 0, config, labels)
     except BaseException:
         standing.end([head], force=True)
         raise
-    kept = f"keeps its tables in {store}" if store else "has its tables in memory only (--store)"
+    kept = f"keeps its tables in {store}" if store else "takes its tables with it (--store)"
     click.echo(f"The cluster's head listens at {head.address}, and {kept}.")
-    click.echo(f"This machine is node {node.node}, at {node.address}.\n")
+    was = "is" if new else "was and is"
+    click.echo(f"This machine {was} node {node.node}, at {node.address}.\n")
     click.echo("Another machine joins with")
     click.echo(f"  freehold start --address {head.address} --token {word.text}")
     click.echo("and a program here uses the cluster with")
@@ -115,10 +118,10 @@ def _start_head(options: dict[str, Any], config: Config, labels: dict[str, str])
 def _join(
     address: str, options: dict[str, Any], config: Config, labels: dict[str, str]
 ) -> list[Record]:
-    from freehold.proc import reach, standing
+    from freehold.proc import reach, standing, token
 
     address = reach.normal(address)
-    word = standing.any_token(options["token"], options["token_file"], address)
+    word = token.demand(options["token"], options["token_file"], address)
     host = standing.own_host(options["host"], toward=address)
     node = standing.start_node(address, word, host, options["port"] or 0, config, labels)
     click.echo(f"This machine is node {node.node} of the cluster at {address}.")
@@ -158,3 +161,23 @@ def stop(force: bool) -> None:
         click.echo(f"stopped: {record.role} at {record.address} (pid {record.pid})")
     if not records:
         click.echo("nothing runs here that `freehold start` has started")
+
+
+@click.command()
+@click.argument("node")
+@click.option("--address", metavar="HOST:PORT", help="The cluster's head, if not this machine's.")
+@click.option("--token", metavar="TOKEN", help=TOKEN)
+@click.option("--token-file", type=click.Path(dir_okay=False), help=TOKEN_FILE)
+def drain(node: str, address: str | None, token: str | None, token_file: str | None) -> None:
+    """Let a node take no more work, and leave when it has none.
+
+    NODE is its id, or the beginning of it: see `freehold status`.
+    """
+    from freehold.proc import standing, tool
+
+    try:
+        address = standing.cluster_of(address)
+        id = tool.retire(address, standing.demand(token, token_file, address), node)
+    except FreeholdError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"node {id} drains, and leaves when it is empty")

@@ -30,7 +30,7 @@ class MemberNode(Node):
         super().on_up(peer, now, info)
 
     def on_down(self, peer: Peer, now: float) -> None:
-        self.members.forget(peer)
+        self.members.relay.forget(peer)
         self.members.on_head_down(peer, now)
         if peer.kind == "node":
             self.members.suspect(peer.id, now)

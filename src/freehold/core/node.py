@@ -282,6 +282,7 @@ class Node(Machine):
             "pulls": self.pulls.snapshot(),
             "leases": len(self.workers.leases),
             "waiting": len(self.workers.queue),
+            "requests": self.workers.requests(),
             "references": sum(c.get("owned", 0) + c.get("borrowed", 0) for c in counts.values()),
             "queued": sum(c.get("queued", 0) for c in counts.values()),
             "retries": sum(c.get("retried", 0) for c in counts.values()),

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 from freehold.config import Config
 from freehold.core import address as addresses
-from freehold.errors import AuthenticationError, ClusterUnreachable, FreeholdError, NodeDied
+from freehold.errors import ClusterUnreachable, FreeholdError, NodeDied
 from freehold.io import net, sessions
 from freehold.io.sessions import Record
 from freehold.io.shm import Arena
 from freehold.proc import reach
 from freehold.proc.ports import Ports
-from freehold.proc.token import Token, find
+from freehold.proc.token import Token, demand
 
 ARENA_SOCKET = "arena.sock"
 CERTIFICATE = "tls.pem"
@@ -66,11 +66,7 @@ def way(config: Config, given: dict[str, Any]) -> Way:
         )
     address = wanted if record is None else record.cluster
     said = None if config.token is None else Token.parse(config.token)
-    token = said or find(None if record is None else record.token, None, address)
-    if token is None:
-        raise AuthenticationError(
-            f"no token for the cluster at {address}: set FREEHOLD_TOKEN, or FREEHOLD_TOKEN_FILE"
-        )
+    token = said or demand(None if record is None else record.token, None, address)
     return Way(address, token, record)
 
 

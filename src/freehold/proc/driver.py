@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import _thread
 import atexit
+import contextlib
 import os
 import signal
 import subprocess
+import sys
 import threading
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -15,7 +17,7 @@ from freehold.config import Config
 from freehold.core.leases import Limits
 from freehold.core.machine import Peer
 from freehold.core.messages import PENDING
-from freehold.errors import AlreadyInitialized, NodeDied, NotInitialized
+from freehold.errors import AlreadyInitialized, FreeholdError, NodeDied, NotInitialized
 from freehold.io import clock, net, procs
 from freehold.io.shm import Arena
 from freehold.proc import daemon, nodes, session
@@ -26,8 +28,10 @@ from freehold.wire.auth import SECRET_BYTES
 
 if TYPE_CHECKING:
     from freehold.proc.attach import Way
+    from freehold.proc.questions import Questions
 
 START_TIMEOUT = 30.0  # seconds
+LEAVE_WAIT = 1.0  # seconds for the cluster to hear that the program has ended
 LOGS_WAIT = 1.0  # seconds, at the session's end
 INTERRUPT_AGAIN = 2e-3  # seconds between two tries to raise KeyboardInterrupt outside the library
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -55,6 +59,8 @@ class Driver(Runtime):
         self.log_view = LogView()
         self.node_process: subprocess.Popen[bytes] | None = None
         self._sigint: Any = None
+        self.job = self.process.id
+        self.questions: Questions | None = None  # to the directory of a cluster
         if self.attached:
             assert self.way is not None
             self.dir = self.way.dir
@@ -76,6 +82,8 @@ class Driver(Runtime):
         self._take_address()
         self._meet(Peer(b"", node_address, "node"))
         self._map_arena()
+        if self.way is not None:
+            self._register()
         self._take_interrupts()
         self.start_background()
 
@@ -105,6 +113,20 @@ class Driver(Runtime):
             raise self.errors[0]
         if not ready or self.owner.node is None:
             raise NodeDied(self.client.lost or "the node daemon does not answer")
+
+    def _register(self) -> None:
+        """Tell the cluster of this program: what is made for it goes with it."""
+        from freehold.proc.questions import Questions
+
+        self.questions = Questions(self)
+        info = {"pid": self.pid, "program": sys.argv[0] if sys.argv else "", "host": self.address}
+        self.questions.ask("job", START_TIMEOUT, job=self.job, info=info, alive=True)
+
+    def _unregister(self) -> None:
+        """It has ended; if that cannot be said, its node will say it."""
+        if self.questions is not None and not self._lost():
+            with contextlib.suppress(FreeholdError):
+                self.questions.ask("job", LEAVE_WAIT, job=self.job, info={}, alive=False)
 
     def _map_arena(self) -> None:
         info = self.process.node_info
@@ -178,6 +200,7 @@ class Driver(Runtime):
                     row.data = ["InvalidReference", "it belongs to a session that was shut down"]
             self._after()
         self.run_late()
+        self._unregister()
         self.close()
         self.clean_up()
         self.log_view.close()

@@ -15,7 +15,9 @@ import os
 import sys
 from typing import Any, NoReturn
 
+from freehold.core import messages as m
 from freehold.core.address import node_of, path_of
+from freehold.core.machine import Peer
 from freehold.errors import ClusterUnreachable, JoinRefused
 from freehold.io import clock, net, procs
 from freehold.io.sessions import Record
@@ -49,6 +51,7 @@ class MemberHost(NodeHost):
         self.prober = Prober(self, self.node.members.prober)
         self.head = reach.peer_of(self.cluster)
         self._pause = PAUSE_MIN
+        self._witness = Peer()  # answers to it go nowhere
 
     def flush(self) -> None:
         self.prober.take()
@@ -56,10 +59,13 @@ class MemberHost(NodeHost):
 
     @property
     def over(self) -> bool:
-        """Whether there is nothing to serve any more: no driver, no fork server, no membership."""
-        if self.node.spawner.port is None or self.node.members.refused:
+        """Whether to end: no driver, no fork server, no membership; told to; drained."""
+        node = self.node
+        if node.spawner.port is None or node.members.refused:
             return True
-        return self.stopping if self.standing else self.node.finished
+        if self.standing and node.members.me.retiring:
+            self.stopping |= not (node.workers.leases or node.store.objects)
+        return self.stopping if self.standing else node.finished
 
     def stop(self) -> None:
         """End at the next turn; callable from a signal handler."""
@@ -90,7 +96,13 @@ class MemberHost(NodeHost):
                 del self.node.peers[peer.id]
             self._seek_later(when)
         elif self.standing and peer.kind == "driver" and node_of(peer.address) == self.home:
-            net.remove_file(path_of(peer.address))  # it may have had no time for that
+            self._driver_gone(peer, when)
+
+    def _driver_gone(self, peer: Peer, when: float) -> None:
+        """See to what it may have had no time for: its socket, and its job, which has its id."""
+        net.remove_file(path_of(peer.address))
+        fields = {"job": peer.id, "info": {}, "alive": False}
+        self.node.handlers[m.DIRECTORY](self._witness, when, 0, "job", fields)
 
     def join(self, patient: bool) -> None:
         """Become a member; ``patient``: return even if there is no head for now.

@@ -72,7 +72,7 @@ class NodeHost(Host):
     def _finish(self, when: float) -> None:
         super()._finish(when)
         members = self.node.members
-        if members.questions and members.head is None and self.alone:
+        if members.relay.questions and members.head is None and self.alone:
             self._take_head_in(when)
         resident = self._resident
         if resident is not None:

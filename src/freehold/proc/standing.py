@@ -12,14 +12,14 @@ import signal
 from typing import Any
 
 from freehold.config import Config
-from freehold.errors import AuthenticationError, FreeholdError
+from freehold.errors import AuthenticationError, ClusterUnreachable, FreeholdError
 from freehold.io import clock, net, procs, sessions
 from freehold.io.procs import Living
 from freehold.io.sessions import Record
 from freehold.proc import daemon, nodes, reach, token
-from freehold.proc.token import Token
+from freehold.proc.token import Token, demand
 
-__all__ = ["Record"]
+__all__ = ["Record", "demand"]
 PORT = 7337  # of a head, unless another is asked for
 GRACE = 5.0  # seconds from SIGTERM to SIGKILL
 LOOK_SOON = 5e-3  # seconds between two looks at what is about to go
@@ -104,15 +104,25 @@ def head_token(text: str | None, path: str | None, store: str, tls: bool) -> Tok
     return given
 
 
-def any_token(text: str | None, path: str | None, address: str) -> Token:
-    """The token for the cluster at that address.  Raises AuthenticationError if there is none."""
-    found = token.find(text, path, address)
-    if found is None:
-        raise AuthenticationError(
-            "a cluster's token is needed: --token, --token-file, or FREEHOLD_TOKEN; "
-            "`freehold start --head` has printed it"
-        )
-    return found
+def cluster_of(address: str | None) -> str:
+    """That address in its one form, or of the cluster to which this machine belongs.
+
+    Raises:
+        ClusterUnreachable: it is no address, or this machine belongs to none, or to several.
+    """
+    if address is not None:
+        return reach.normal(address)
+    known = sorted({record.cluster for record in sessions.standing()})
+    if len(known) != 1:
+        how = "to none" if not known else f"to {len(known)}: {', '.join(known)}"
+        raise ClusterUnreachable(f"which cluster?  This machine belongs {how}; give an address")
+    return known[0]
+
+
+def node_here(address: str) -> Record | None:
+    """The standing node of that cluster on this machine, if there is one."""
+    found = [record for record in sessions.standing() if record.role == "node"]
+    return next((record for record in found if record.cluster == address), None)
 
 
 def own_host(given: str | None, toward: str = "") -> str:

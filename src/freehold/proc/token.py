@@ -89,3 +89,14 @@ def find(text: str | None, path: str | None, address: str) -> Token | None:
         if address and record.cluster == address:
             return Token.parse(record.token)
     return None
+
+
+def demand(text: str | None, path: str | None, address: str) -> Token:
+    """The same.  Raises AuthenticationError if there is none."""
+    found = find(text, path, address)
+    if found is None:
+        raise AuthenticationError(
+            f"no token for the cluster at {address}: give the one that `freehold start --head` has "
+            "printed, by FREEHOLD_TOKEN, FREEHOLD_TOKEN_FILE, or an option"
+        )
+    return found
