@@ -10,6 +10,7 @@ import os
 from typing import Any, NamedTuple
 
 KIB, MIB = 1024, 1024 * 1024
+TEXTS = ("address", "token")
 INLINE_LIMIT = 64 * MIB  # bytes; larger values must not travel inside messages
 
 
@@ -29,6 +30,10 @@ class Config(NamedTuple):
         reserve_bytes: arena pages allocated and cleared ahead of demand, in quiet times, so that
             first writes are fast; None: 512 MiB, but at most 1/40 of the memory.
         log_to_driver: show what tasks print.
+        address: of a cluster's head, ``HOST:PORT``; ``auto``: the cluster of the node that runs on
+            this machine; None: a session of its own.  Where a node of the cluster runs on this
+            machine, the program uses it; else it starts one for itself, which has no CPUs.
+        token: the cluster's token; None: see ``FREEHOLD_TOKEN_FILE`` and what this machine knows.
     """
 
     num_cpus: float | None = None
@@ -42,6 +47,8 @@ class Config(NamedTuple):
     lease_idle_ms: float = 200.0
     reserve_bytes: int | None = None
     log_to_driver: bool = True
+    address: str | None = None
+    token: str | None = None
 
     @classmethod
     def make(cls, given: dict[str, Any]) -> Config:
@@ -57,6 +64,8 @@ class Config(NamedTuple):
             text = os.environ.get("FREEHOLD_" + name.upper())
             if given.get(name) is not None:
                 merged[name] = given[name]
+            elif name in TEXTS:
+                merged[name] = text or None
             elif text is not None and name != "resources":
                 merged[name] = _number(name, text)
         config = cls(**merged)
@@ -81,6 +90,7 @@ _KINDS = {
     "bool": "True or False",
     "int": "a whole number that is not negative",
     "float": "a finite number that is not negative",
+    "str": "a text that is not empty",
     "dict[str, float]": "a dictionary from names (other than CPU) to amounts",
 }
 
@@ -89,6 +99,8 @@ def _is_a(kind: str, value: Any) -> bool:
     """Whether the value is what a field of that type may be."""
     if kind == "bool":
         return value in (True, False)
+    if kind == "str":
+        return isinstance(value, str) and bool(value)
     if kind == "dict[str, float]":
         return isinstance(value, dict) and all(
             isinstance(name, str) and name not in ("", "CPU") and _is_a("float", amount)

@@ -25,6 +25,8 @@
     |- InvalidReference         a reference that does not belong to this session (ValueError)
     |- NotInitialized           used after ``shutdown()`` or in a forked child (RuntimeError)
     |- AlreadyInitialized       ``init()`` called twice (RuntimeError)
+    |- ClusterUnreachable       nobody answers at the cluster's address (ConnectionError)
+    |- JoinRefused              the head will not have this node (ConnectionError)
     `- ProtocolError            a peer broke the protocol (ConnectionError)
        |- AuthenticationError   ... it does not know the secret
        `- VersionMismatch       ... it speaks another version of it
@@ -238,12 +240,20 @@ class AlreadyInitialized(FreeholdError, RuntimeError):
     """``init()`` was called twice; call ``shutdown()`` first, or once at the program's start."""
 
 
+class ClusterUnreachable(FreeholdError, ConnectionError):
+    """Nobody answers at the cluster's address: it is wrong, or no head runs there, or no way."""
+
+
+class JoinRefused(FreeholdError, ConnectionError):
+    """The cluster's head was reached, and does not take this node as a member."""
+
+
 class ProtocolError(FreeholdError, ConnectionError):
     """A peer sent what the protocol does not allow; its connection was closed."""
 
 
 class AuthenticationError(ProtocolError):
-    """A peer does not know this session's secret."""
+    """A peer does not know this session's secret, or the token at hand is not the cluster's."""
 
 
 class VersionMismatch(ProtocolError):
@@ -256,7 +266,7 @@ _WIRE = {
         SerializationError, Unschedulable, WorkerDied, NodeDied, ActorDied,
         ActorUnavailable, ObjectLost, OwnerDied, ObjectFreed, ObjectStoreFull, OutOfMemory,
         NameTaken, LimitExceeded, StoreError, GroupRemoved, InvalidReference, NotInitialized,
-        ProtocolError,
+        ProtocolError, AuthenticationError, VersionMismatch, ClusterUnreachable, JoinRefused,
     )
 }  # fmt: skip
 

@@ -42,7 +42,6 @@ class Process(Machine):
         self.heap = Heap(heap_reserve)
         self.node_info: dict[str, Any] = {}
         self.extents: dict[int, str | None] = {}  # request -> None while pending, "" or a refusal
-        self.entries: dict[int, tuple[list[str], dict[str, Any]] | None] = {}  # of the directory
         self.statuses: dict[int, dict[str, Any] | None] = {}
         self.logs: list[tuple[int, str, str, list[str]]] = []  # lines to show to the user
         self.home = b""  # the id of its node
@@ -63,7 +62,6 @@ class Process(Machine):
                 m.LOG: self.on_log,
                 m.DRAINED: self.on_drained,
                 m.EXIT: self.on_exit,
-                m.ENTRY: self.on_entry,
             }
         )
 
@@ -264,20 +262,6 @@ class Process(Machine):
         self.statuses[self._requests] = None
         self.send(self.owner.node, m.STATUS, self._requests)
         return self._requests
-
-    def request_entry(self, verb: str, fields: dict[str, Any]) -> int:
-        """Ask the head's directory; see ``entries`` for the answer: error, fields."""
-        assert self.owner.node is not None
-        self._requests += 1
-        self.entries[self._requests] = None
-        self.send(self.owner.node, m.DIRECTORY, self._requests, verb, fields)
-        return self._requests
-
-    def on_entry(
-        self, peer: Peer, now: float, request: int, error: list[str], fields: dict[str, Any]
-    ) -> None:
-        if request in self.entries:
-            self.entries[request] = (error, fields)
 
     def on_status(self, peer: Peer, now: float, request: int) -> None:
         self.send(peer, m.STATUS_REPLY, request, self.snapshot())

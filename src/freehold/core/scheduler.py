@@ -172,11 +172,3 @@ class Scheduler:
             self.workers.change(held[0], 1.0, total=False)
         self.machine.send(peer, m.BUNDLED, group, index, step, done)
         self.workers.match(now)
-
-    def describe(self) -> list[str]:
-        """What waits, and for what."""
-        texts = []
-        for grant in [*self.workers.queue, *self.parked]:
-            needs = " and ".join(f"{amount:g} {name}" for name, amount in grant.needs if amount)
-            texts.append(f"{'an actor' if grant.actor else 'tasks'}: {needs or 'a worker'}")
-        return texts

@@ -23,6 +23,7 @@ ACTOR_SPARE = 2  # workers kept ready while actors are being made: the next one 
 SUSPECT_GRACE = 0.1  # seconds for an exit to be reported after a connection broke
 END_GRACE = 1.0  # seconds from EXIT to SIGKILL
 EPSILON = 1e-9
+REQUESTS_SHOWN = 100
 
 
 class Worker:
@@ -154,6 +155,19 @@ class Workers:
                 self.queue.remove(grant)
                 self.match(now)  # it may have held up those behind it
                 return
+
+    def requests(self) -> list[dict[str, Any]]:
+        """Who waits for a lease, and for what: the first of the queue, for people."""
+        return [
+            {
+                "pid": grant.holder.pid,
+                "needs": dict(grant.needs),
+                "lacks": [
+                    name for name, amount in grant.needs if amount > self.free.get(name, 0.0)
+                ],
+            }
+            for grant, _ in zip(self.queue, range(REQUESTS_SHOWN), strict=False)
+        ]
 
     def fits(self, grant: Grant) -> bool:
         """Whether what it needs is free now."""

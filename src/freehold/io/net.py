@@ -8,12 +8,14 @@ import os
 import shutil
 import socket
 import stat
+import struct
 import tempfile
 
 PREFIX = "freehold-"
 KEEP_IDLE = 5  # seconds of silence after which the kernel asks whether the other side is there
 KEEP_INTERVAL = 2  # seconds between two such questions
 SILENCE_MAX = 10  # seconds without any answer to what was sent, after which a connection is lost
+_CREDENTIALS = struct.Struct("iII")  # pid, user, group: the kernel's ucred
 PATH_MAX = 75  # bytes of a session directory's parent: a socket's whole path may have 107
 
 
@@ -42,6 +44,12 @@ def session_dirs() -> list[str]:
     return [path for _, path in sorted(found, reverse=True)]
 
 
+def remake_session_dir(path: str) -> None:
+    """Make it again, empty.  Raises FileExistsError when somebody else was faster."""
+    remove_session_dir(path)
+    os.mkdir(path, 0o700)
+
+
 def remove_session_dir(path: str) -> None:
     """Remove it with what is inside; nothing happens if it is gone."""
     shutil.rmtree(path, ignore_errors=True)
@@ -52,6 +60,25 @@ def write_private(path: str, data: bytes) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(fd, "wb") as file:
         file.write(data)
+
+
+def remove_file(path: str) -> None:
+    """Remove it; nothing happens if it is gone."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def replace_private(path: str, data: bytes) -> None:
+    """Write a file of mode 0600, or put it in the place of the old one, at one stroke."""
+    beside = f"{path}.{os.getpid()}"
+    write_private(beside, data)
+    os.replace(beside, path)
+
+
+def is_private(path: str) -> bool:
+    """Whether the file is this user's, and nobody else may read it."""
+    status = os.stat(path)
+    return status.st_uid == os.getuid() and not stat.S_IMODE(status.st_mode) & 0o077
 
 
 def read_file(path: str) -> bytes:
@@ -92,6 +119,27 @@ def accept(listener: socket.socket) -> socket.socket | None:
     for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
         sock.setsockopt(socket.SOL_SOCKET, option, 1 << 20)
     return sock
+
+
+def offer_descriptor(listener: socket.socket, fd: int) -> None:
+    """Hand the descriptor to whoever has connected, if it is a process of this user."""
+    while (sock := accept(listener)) is not None:
+        with sock, contextlib.suppress(OSError):
+            credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+            if _CREDENTIALS.unpack(credentials)[1] == os.getuid():
+                socket.send_fds(sock, [b"."], [fd])
+
+
+def fetch_descriptor(path: str, timeout: float) -> int:
+    """The descriptor that is offered there.  Raises OSError when none is."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(timeout)
+        sock.connect(path)
+        _, fds, _, _ = socket.recv_fds(sock, 1, 1)
+    if not fds:
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "no descriptor was handed over", path)
+    os.set_inheritable(fds[0], False)
+    return fds[0]
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -192,3 +240,14 @@ def own_host(toward: str = "192.0.2.1") -> str:
         except OSError:
             return "127.0.0.1"
         return str(sock.getsockname()[0])
+
+
+def peek(sock: socket.socket, size: int) -> bytes:
+    """What has arrived first, left where it is; empty when the other side has closed.
+
+    Raises BlockingIOError when there is nothing yet.
+    """
+    try:
+        return sock.recv(size, socket.MSG_PEEK)
+    except ConnectionError:
+        return b""

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import IO, Any, NamedTuple, NoReturn
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
@@ -61,6 +61,46 @@ def start_python(code: str, config: bytes) -> subprocess.Popen[bytes]:
     process.stdin.write(len(config).to_bytes(4, "little") + config)
     process.stdin.flush()
     return process
+
+
+def execute_python(code: str, config: bytes) -> NoReturn:
+    """Become such an interpreter, in this very process; no descriptor above 2 is kept."""
+    with open(os.memfd_create("freehold-config"), "r+b") as file:
+        file.write(len(config).to_bytes(4, "little") + config)
+        file.flush()
+        file.seek(0)
+        os.dup2(file.fileno(), 0)
+        os.execv(sys.executable, [sys.executable, "-P", "-c", code])
+
+
+def read_line(pipe: IO[bytes], timeout: float) -> bytes:
+    """A line, without its end; empty if none comes in that many seconds."""
+    poll = _poll(pipe.fileno(), select.POLLIN)
+    return pipe.readline().rstrip(b"\n") if poll.poll(timeout * 1000) else b""
+
+
+def wait_or_kill(process: subprocess.Popen[bytes], timeout: float) -> int:
+    """Its exit code, or minus the signal; it is killed if it does not exit in time."""
+    try:
+        return process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
+
+
+def redirect_output(path: str) -> None:
+    """Read nothing, and append what is printed to a file of mode 0600, from now on."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for fd, number in ((null, 0), (log, 1), (log, 2)):
+        os.dup2(fd, number)
+    os.close(null)
+    os.close(log)
+
+
+def on_terminate(call: Callable[[], Any]) -> None:
+    """Call it, in the main thread, instead of ending on SIGTERM."""
+    signal.signal(signal.SIGTERM, lambda *_: call())
 
 
 def read_config() -> bytes:
@@ -184,10 +224,54 @@ def reap() -> list[tuple[int, int]]:
         done.append((pid, os.waitstatus_to_exitcode(status)))
 
 
+def wait(pid: int) -> None:
+    """Wait for the end of a child."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)
+
+
 def send_signal(pid: int, number: int) -> None:
     """Signal a process; nothing happens if it is gone."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
+
+
+def start_time(pid: int) -> int:
+    """When that process was started, in clock ticks since the boot; 0 if it is gone.
+
+    Together with the pid it names a process for ever, and it stays when the process executes
+    another program.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return 0
+    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+class Living(NamedTuple):
+    """A process, by a name that never returns: its pid and when it was started."""
+
+    pid: int
+    started: int
+
+    @property
+    def lives(self) -> bool:
+        """Whether it runs; one that is dead and not yet waited for does not."""
+        return self.started == start_time(self.pid)
+
+
+def descendants(pid: int) -> list[Living]:
+    """Its children, their children, and so on."""
+    import psutil  # here: only who ends daemons needs it
+
+    try:
+        found = psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+    living = [Living(child.pid, start_time(child.pid)) for child in found]
+    return [child for child in living if child.started]
 
 
 def limit_memory(limit: int | None) -> None:

@@ -25,7 +25,7 @@ class Arena:
     """A mapping of the node's arena."""
 
     def __init__(self, fd: int, size: int) -> None:
-        self.fd = fd
+        self.fd = fd  # ours to close
         self.size = size
         # Pins are typed by powers of two, so a pin may reach beyond the last object's end; the file
         # is sparse, and twice its size costs nothing.
@@ -83,9 +83,14 @@ class Arena:
         """A read-only view for those who do not keep it."""
         return self.view[offset : offset + size].toreadonly()
 
+    def __del__(self) -> None:
+        self.close()
+
     def close(self) -> None:
         """Close the file; the mapping goes when the last view does."""
-        os.close(self.fd)
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 def _on_guard_del(self: Any) -> None:

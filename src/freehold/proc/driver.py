@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import _thread
 import atexit
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from freehold.config import MIB, Config
-from freehold.core.arena import GRAIN, round_up
+from freehold.config import Config
 from freehold.core.leases import Limits
 from freehold.core.machine import Peer
 from freehold.core.messages import PENDING
-from freehold.errors import AlreadyInitialized, NodeDied, NotInitialized
+from freehold.errors import AlreadyInitialized, FreeholdError, NodeDied, NotInitialized
 from freehold.io import clock, net, procs
 from freehold.io.shm import Arena
-from freehold.proc import session
+from freehold.proc import daemon, nodes, session
 from freehold.proc.logs import LogView
 from freehold.proc.runtime import Runtime
 from freehold.proc.session import drops, now, set_current
 from freehold.wire.auth import SECRET_BYTES
 
+if TYPE_CHECKING:
+    from freehold.proc.attach import Way
+    from freehold.proc.questions import Questions
+
 START_TIMEOUT = 30.0  # seconds
+LEAVE_WAIT = 1.0  # seconds for the cluster to hear that the program has ended
 LOGS_WAIT = 1.0  # seconds, at the session's end
 INTERRUPT_AGAIN = 2e-3  # seconds between two tries to raise KeyboardInterrupt outside the library
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -36,23 +39,19 @@ LIBRARY = tuple(  # the files in which Ctrl-C waits
     os.path.join(PACKAGE, part)
     for part in ("api.py", "actor.py", "ref.py", "remote.py", "proc", "core", "wire", "io")
 )
-# The package may be where only this program looks for it.
-NODE_CODE = (
-    f"import sys; sys.path.append({os.path.dirname(PACKAGE)!r}); "
-    "from freehold.proc.node import main; main()"
-)
 _ended_here = False  # this process had a runtime and shut it down
 
 
 class Driver(Runtime):
     """The runtime of the user's program."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, given: dict[str, Any]) -> None:
         self.config = config
-        self.dir = net.make_session_dir()
-        secret = clock.random_bytes(SECRET_BYTES)
+        self.way = None if config.address is None else _way(config, given)
+        self.attached = self.way is not None and self.way.record is not None
+        secret = clock.random_bytes(SECRET_BYTES) if self.way is None else self.way.token.secret
         super().__init__(
-            secret, "driver", address=os.path.join(self.dir, "driver.sock"),
+            secret, "driver", address="",
             limits=Limits(depth_max=config.depth_max, idle=config.lease_idle_ms / 1000),
             inline_max=config.inline_bytes_max,
         )  # fmt: skip
@@ -60,56 +59,98 @@ class Driver(Runtime):
         self.log_view = LogView()
         self.node_process: subprocess.Popen[bytes] | None = None
         self._sigint: Any = None
+        self.job = self.process.id
+        self.questions: Questions | None = None  # to the directory of a cluster
+        if self.attached:
+            assert self.way is not None
+            self.dir = self.way.dir
+            self.socket = os.path.join(self.dir, f"d{self.pid}.sock")
+            net.remove_file(self.socket)  # of a dead driver, which had the same pid
+        else:
+            self.dir = net.make_session_dir()
+            self.socket = os.path.join(self.dir, "driver.sock")
 
     # -- start ------------------------------------------------------------------------------------
     def start(self) -> None:
-        """Start the embedded node and connect to it."""
-        net.write_private(os.path.join(self.dir, "secret"), self.secret)
+        """Start the embedded node, if there is no standing one, and connect to it."""
         node_address = os.path.join(self.dir, "node.sock")
-        self.node_process = procs.start_python(NODE_CODE, self._node_config(node_address))
-        self.listen(self.address)
-        assert self.node_process.stdout is not None
-        if self.node_process.stdout.readline() != b"ready\n":
-            code = self.node_process.wait(START_TIMEOUT)
-            net.remove_session_dir(self.dir)
-            raise NodeDied(f"the node daemon could not start; it exited with code {code}")
-        node = Peer(b"", node_address, "node")
-        self.dial(node)
-        ready = self.wait_until(
-            lambda: self.owner.node is not None or bool(self.errors), now() + START_TIMEOUT
-        )
-        if self.errors:
-            raise self.errors[0]
-        if not ready:
-            raise NodeDied("the node daemon does not answer")
-        info = self.process.node_info
-        fd = os.open(f"/proc/{self.node_process.pid}/fd/{info['fd']}", os.O_RDWR)
-        self.arena = Arena(fd, info["arena"])
+        if not self.attached:
+            net.write_private(os.path.join(self.dir, "secret"), self.secret)
+            config = self._node_config(node_address)
+            self.node_process = daemon.start("node" if self.way is None else "member", config)
+        self.listen(self.socket)
+        self._take_address()
+        self._meet(Peer(b"", node_address, "node"))
+        self._map_arena()
+        if self.way is not None:
+            self._register()
         self._take_interrupts()
         self.start_background()
 
-    def _node_config(self, address: str) -> bytes:
+    def _take_address(self) -> None:
+        """Know the node, and be dialled from where its other processes are."""
+        if self.node_process is not None:
+            told = daemon.answer(self.node_process, "node")
+            node, address = told["node"], told["address"]
+        else:
+            assert self.way is not None
+            assert self.way.record is not None
+            node, address = self.way.record.node, f"||{self.way.record.address}"
+        self.set_home(bytes.fromhex(node))
+        if self.way is not None:
+            from freehold.proc import attach  # here, as below: only a cluster needs it
+
+            attach.open_to_cluster(self, self.dir, self.way, address)
+        self.owner.address = self.address
+
+    def _meet(self, node: Peer) -> None:
+        self.dial(node)
+        ready = self.wait_until(
+            lambda: self.owner.node is not None or bool(self.errors or self.client.lost),
+            now() + START_TIMEOUT,
+        )
+        if self.errors:
+            raise self.errors[0]
+        if not ready or self.owner.node is None:
+            raise NodeDied(self.client.lost or "the node daemon does not answer")
+
+    def _register(self) -> None:
+        """Tell the cluster of this program: what is made for it goes with it."""
+        from freehold.proc.questions import Questions
+
+        self.questions = Questions(self)
+        info = {"pid": self.pid, "program": sys.argv[0] if sys.argv else "", "host": self.address}
+        self.questions.ask("job", START_TIMEOUT, job=self.job, info=info, alive=True)
+
+    def _unregister(self) -> None:
+        """It has ended; if that cannot be said, its node will say it."""
+        if self.questions is not None and not self._lost():
+            with contextlib.suppress(FreeholdError):
+                self.questions.ask("job", LEAVE_WAIT, job=self.job, info={}, alive=False)
+
+    def _map_arena(self) -> None:
+        info = self.process.node_info
+        if self.attached:
+            from freehold.proc import attach
+
+            self.arena = attach.take_arena(self.dir, info["arena"])
+            return
+        assert self.node_process is not None
+        fd = os.open(f"/proc/{self.node_process.pid}/fd/{info['fd']}", os.O_RDWR)
+        self.arena = Arena(fd, info["arena"])
+
+    def _node_config(self, address: str) -> dict[str, Any]:
         config = self.config
         cpus = float(config.num_cpus if config.num_cpus is not None else clock.cpu_count())
-        arena = config.arena_bytes_max or int(clock.memory_bytes() * 0.3)
-        return msgspec.msgpack.encode(
-            {
-                "dir": self.dir,
-                "node": address,
-                "secret": self.secret,
-                "cpus": cpus,
-                "resources": config.resources or {},
-                "arena": round_up(arena, GRAIN),
-                "prestart": int(cpus) if config.prestart is None else config.prestart,
-                "worker_idle": config.worker_idle_s,
-                "workers_max": config.workers_max,
-                "reserve": _reserve(config),
-                "depth_max": config.depth_max,
-                "lease_idle": config.lease_idle_ms / 1000,
-                "inline_max": config.inline_bytes_max,
-                "path": _search_path(),
-            }
-        )
+        if self.way is not None:  # it is there for this driver's objects; others run the tasks
+            cpus = 0.0
+        return {
+            **nodes.common(config, cpus),
+            "dir": self.dir,
+            "node": address,
+            "secret": self.secret,
+            "cluster": self.way and {"address": self.way.address, "token": self.way.token.text},
+        }
 
     def _take_interrupts(self) -> None:
         """Ctrl-C must not strike while the tables are being changed.
@@ -159,10 +200,10 @@ class Driver(Runtime):
                     row.data = ["InvalidReference", "it belongs to a session that was shut down"]
             self._after()
         self.run_late()
+        self._unregister()
         self.close()
-        self._end_node()
+        self.clean_up()
         self.log_view.close()
-        net.remove_session_dir(self.dir)
         if self._sigint and signal.getsignal(signal.SIGINT) is self._sigint[0]:
             signal.signal(signal.SIGINT, self._sigint[1])
         self.owner.rows.clear()
@@ -177,6 +218,14 @@ class Driver(Runtime):
             request = self.process.request_logs()
             self.flush()
         self.wait_until(lambda: self.process.drained == request or self._lost(), now() + LOGS_WAIT)
+
+    def clean_up(self) -> None:
+        """End the node, if it is this driver's, and remove its files."""
+        if self.attached:
+            net.remove_file(self.socket)
+        else:
+            self._end_node()
+            net.remove_session_dir(self.dir)
 
     def _end_node(self) -> None:
         process = self.node_process
@@ -206,15 +255,10 @@ class Driver(Runtime):
             self.log_view.show(logs)
 
 
-def _search_path() -> list[str]:
-    """Where the program finds its modules; workers look there too."""
-    paths = []
-    for path in sys.path:
-        try:
-            paths.append(os.fsdecode(path or os.getcwd()))
-        except (OSError, TypeError):  # the working directory is gone, or it is no path
-            continue
-    return paths
+def _way(config: Config, given: dict[str, Any]) -> Way:
+    from freehold.proc import attach
+
+    return attach.way(config, given)
 
 
 def _in_library(frame: FrameType | None) -> bool:
@@ -224,13 +268,6 @@ def _in_library(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
-
-
-def _reserve(config: Config) -> int:
-    """Bytes of the arena to keep ready ahead of demand."""
-    if config.reserve_bytes is not None:
-        return config.reserve_bytes
-    return min(512 * MIB, clock.memory_bytes() // 40)
 
 
 # -- the process's one driver --------------------------------------------------------------------
@@ -246,14 +283,13 @@ def init(options: dict[str, Any]) -> Driver:
         )
     config = Config.make(options)
     procs.open_standard_files()
-    driver = Driver(config)
+    driver = Driver(config, options)
     drops.clear()
     try:
         driver.start()
     except BaseException:
         driver.close()
-        driver._end_node()
-        net.remove_session_dir(driver.dir)
+        driver.clean_up()
         raise
     set_current(driver)
     _ended_here = _forked = False

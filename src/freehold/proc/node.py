@@ -1,7 +1,12 @@
-"""The node daemon: one for each machine, started by its first driver, gone with it.
+"""The node daemon: it hosts ``core.node``, and forks the fork server before it opens anything.
 
-It hosts ``core.node`` and, before it opens anything, forks the fork server.  Extents' pages are
+An *embedded* node is started by a driver and gone with it.  A *standing* one is started by
+``freehold start``, serves any number of drivers, and ends when it is told to.  Extents' pages are
 allocated here, ahead of demand, so that no process ever meets a missing page.
+
+A node of a cluster (``proc.member``) listens on a TCP port too, and keeps a connection to the head.
+Any other node answers questions to the directory by itself: at the first one it takes a head in
+(``proc.near``), so that a session that asks nothing does not pay for it.
 """
 
 from __future__ import annotations
@@ -9,18 +14,22 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from freehold.core import messages as m
-from freehold.core.machine import NEVER
+from freehold.core.ids import PROC_ID_BYTES
+from freehold.core.machine import NEVER, Peer
 from freehold.core.node import Node
 from freehold.io import clock, net, procs
 from freehold.io.shm import Arena
-from freehold.proc import forkserver
+from freehold.proc import daemon, forkserver
 from freehold.proc.host import Host
 from freehold.proc.session import now
+
+if TYPE_CHECKING:
+    from freehold.proc.near import Resident
 
 RESERVE_STEP = 2 * 1024 * 1024
 RESERVE_PAUSE = 2e-3  # seconds between two steps, so that nobody waits for this daemon
@@ -33,13 +42,16 @@ class NodeHost(Host):
 
     def __init__(self, config: dict[str, Any], arena: Arena, spawner_sock: Any) -> None:
         self.node = Node(
-            clock.random_bytes(8),
+            config["id"],
+            address=config["node"],
+            labels=config.get("labels", {}),
             cpus=config["cpus"],
             arena_bytes=arena.size,
             resources=config["resources"],
             prestart=config["prestart"],
             idle_seconds=config["worker_idle"],
             workers_max=config["workers_max"],
+            standing="cluster" in config,
         )
         super().__init__(self.node, config["secret"], "node", config["node"])
         self.forgiving = True
@@ -49,18 +61,53 @@ class NodeHost(Host):
         self.reserve_most = arena.size  # lowered when the machine has no more
         self.quiet_at = 0.0
         self._high = 0
-        self.info = {**self.node.info, "fd": arena.fd}
+        self.alone = True  # there is no cluster
+        self._resident: Resident | None = None
+        self.set_home(self.node.id)
         self.attach(spawner_sock, self.node.spawner)
+
+    def _hello(self, to: bytes) -> bytearray:
+        self.info = {**self.node.info, "fd": self.arena.fd}
+        return super()._hello(to)
+
+    def _finish(self, when: float) -> None:
+        super()._finish(when)
+        members = self.node.members
+        if members.relay.questions and members.head is None and self.alone:
+            self._take_head_in(when)
+        resident = self._resident
+        if resident is not None:
+            resident.on_timer(when)
+            if self.machine.dirty:
+                self.flush()
+            self.next_timer = min(self.next_timer, self.machine.deadline(), resident.deadline())
+
+    def _take_head_in(self, when: float) -> None:
+        """Somebody asks the directory, and there is no cluster: be one's own head."""
+        from freehold.core.head import Head  # here, since few sessions need them
+        from freehold.proc.near import Resident
+
+        head = Head(clock.random_bytes(8), entries=[], unreachable_s=NEVER)
+        seat = Peer(head.id, "", "head")
+        self._resident = Resident(self.node, seat, head, head.store, self.address)
+        head.start(when)
+        self._resident.open(when, self.node.info, head.info)
 
     def flush(self) -> None:
         """Answer the arena's frames, which are for this process, and send the rest."""
+        self.reserve()
+        if self._resident is not None:
+            self._resident.carry(now())
+        super().flush()
+
+    def reserve(self) -> None:
+        """Answer the arena's frames."""
         arena = self.store.arena
         while arena.outbox:
             frames, arena.outbox = arena.outbox, []
             for _, end in frames:
                 reason = self._reserve(end)
                 self.node.handlers[m.RESERVED](arena, now(), end, reason)
-        super().flush()
 
     def _reserve(self, end: int) -> str:
         start = self.store.reserved
@@ -98,22 +145,52 @@ class NodeHost(Host):
             self.store.reserved = start + step
         return True
 
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing to serve any more: no driver, or no fork server."""
+        return self.node.finished or self.node.spawner.port is None
+
     def serve(self) -> None:
-        """Until the driver is gone, or the fork server is."""
-        self.node.start(now())
-        self._finish(now())
+        """Until it is over."""
+        with self.lock:
+            self.node.start(now())
+            self._finish(now())
         self.quiet_at = now() + QUIET_AFTER
-        while not self.node.finished and self.node.spawner.port is not None:
+        while not self.over:
             self.pump(max(now() + RESERVE_PAUSE, self.quiet_at) if self.reserve_some() else NEVER)
 
 
 def main() -> None:
-    """The node daemon's life; its configuration comes on standard input."""
+    """The embedded node's life."""
+    config = configuration()
+    host = NodeHost(config, *fork_server(config)[:2])
+    host.listen(config["node"])
+    embed(host)
+    net.remove_session_dir(config["dir"])
+    procs.exit_now(0)
+
+
+def configuration() -> dict[str, Any]:
+    """What the starter has written to standard input, and the node's identity."""
     procs.open_standard_files()
     procs.allow_many_files()
-    config = msgspec.msgpack.decode(procs.read_config())
+    config: dict[str, Any] = msgspec.msgpack.decode(procs.read_config())
     sys.path[:] = config["path"]
     procs.set_name("freehold-node")
+    config["id"] = clock.random_bytes(PROC_ID_BYTES)
+    return config
+
+
+def embed(host: NodeHost) -> None:
+    """Serve the driver that has started this process, until it is gone."""
+    host.watch(0, lambda mask, when: _starter_gone(host))
+    daemon.say_ready(node=host.node.id.hex(), address=host.address)
+    with contextlib.suppress(KeyboardInterrupt):
+        host.serve()
+
+
+def fork_server(config: dict[str, Any]) -> tuple[Arena, Any, int]:
+    """Make the arena, and fork the fork server: the socket that leads to it, and its pid."""
     arena = Arena.create(config["arena"])
     ours, theirs = net.pair()
 
@@ -125,17 +202,10 @@ def main() -> None:
         ours.close()
         forkserver.main(theirs, config, arena)
 
-    procs.fork(serve_forks, tied=False)  # it cleans up behind a node that was killed
+    pid = procs.fork(serve_forks, tied=False)  # it cleans up behind a node that was killed
     theirs.close()
     procs.reset_signals()
-    host = NodeHost(config, arena, ours)
-    host.listen(config["node"])
-    host.watch(0, lambda mask, when: _starter_gone(host))
-    os.write(1, b"ready\n")
-    with contextlib.suppress(KeyboardInterrupt):
-        host.serve()
-    net.remove_session_dir(config["dir"])
-    procs.exit_now(0)
+    return arena, ours, pid
 
 
 def _starter_gone(host: NodeHost) -> None:

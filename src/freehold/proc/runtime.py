@@ -18,7 +18,6 @@ from freehold.core.process import Process
 from freehold.core.rows import Row, Waiter
 from freehold.errors import (
     FreeholdError,
-    GetTimeoutError,
     NodeDied,
     NotInitialized,
     ObjectStoreFull,
@@ -429,26 +428,6 @@ class Runtime(Host):
             raise NotInitialized("freehold was shut down; call freehold.init() to start again")
         if self.client.lost:
             raise NodeDied(self.client.lost)
-
-    def ask(self, verb: str, timeout: float = 30.0, **fields: Any) -> dict[str, Any]:
-        """A question to the head's directory; its answer.
-
-        It waits while there is no head.  Raises the error that is the answer.
-        """
-        with self.lock:
-            self.check_alive()
-            request = self.process.request_entry(verb, fields)
-            self.flush()
-        entries = self.process.entries
-        self.wait_until(lambda: entries[request] is not None or self._lost(), now() + timeout)
-        answer = entries.pop(request)
-        self.check_alive()
-        if answer is None:
-            raise GetTimeoutError(f"the head of the cluster did not answer within {timeout:g} s")
-        error, found = answer
-        if error:
-            raise from_wire(error[0], error[1])
-        return found
 
     def status(self, timeout: float = 5.0) -> dict[str, Any]:
         """The node's tables."""

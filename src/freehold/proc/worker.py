@@ -40,6 +40,7 @@ class Worker(Execution):
         self.arena = arena
         self.cell = cell
         self.info = {"slot": slot}
+        self.set_home(config["id"])
         self.loop: asyncio.AbstractEventLoop | None = None
         self._flush_at = 0.0
         self._unsent = 0
@@ -48,10 +49,16 @@ class Worker(Execution):
         self._start_runs: Callable[[], object] = int  # of an async actor; until then, nothing
 
     # -- the main thread --------------------------------------------------------------------------
-    def serve(self, node_address: str) -> None:
+    def serve(self, config: dict[str, Any]) -> None:
         """Run tasks until told to exit."""
         self.listen(self.address)
-        node = Peer(b"", node_address, "node")
+        cluster = config["cluster"]
+        if cluster is not None:
+            from freehold.proc import attach  # here: only a cluster needs it
+
+            attach.listen(self, cluster["host"], 0, config["dir"], cluster["tls"])
+            self.owner.address = self.address
+        node = Peer(b"", config["node"], "node")
         self.dial(node)
         self.start_background()
         process, queue = self.process, self.executor.queue
@@ -221,7 +228,7 @@ def main(config: dict[str, Any], arena: Arena, slot: int, cell: memoryview) -> N
     sys.path[:] = config["path"]
     worker = Worker(config, arena, slot, cell)
     set_current(worker)
-    worker.serve(config["node"])
+    worker.serve(config)
     sys.stdout.flush()
     sys.stderr.flush()
     procs.exit_now(0)

@@ -1,4 +1,4 @@
-"""The command line: ``freehold status | demo | bench | version``.
+"""The command line: ``freehold start | stop | drain | status | demo | bench | version``.
 
 Each command imports what it needs when it is called, so that ``freehold --help`` stays quick.
 """
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 Status = dict[str, Any]  # of one node; see proc/tool.py
+Found = dict[str, list[Status]]  # nodes, and clusters if there are any
 NOBODY = "no freehold node of this user is running on this machine"
 INDENT = "  "
 EVERY = "Seconds between two looks (1)."
@@ -37,9 +38,30 @@ def _bench() -> click.Command:
     return bench
 
 
+def _start() -> click.Command:
+    from freehold.cli.cluster import start
+
+    return start
+
+
+def _drain() -> click.Command:
+    from freehold.cli.cluster import drain
+
+    return drain
+
+
+def _stop() -> click.Command:
+    from freehold.cli.cluster import stop
+
+    return stop
+
+
 LATER: dict[str, tuple[Callable[[], click.Command], str]] = {
     "bench": (_bench, "Measure freehold, its peers and the floor side by side."),
     "demo": (_demo, "Index a source tree while a worker is killed."),
+    "drain": (_drain, "Let a node take no more work, and leave when it has none."),
+    "start": (_start, "Start a cluster on this machine, or join one."),
+    "stop": (_stop, "Stop what `freehold start` has started here."),
 }
 
 
@@ -83,66 +105,74 @@ def version() -> None:
 
 
 @main.command()
+@click.option("--address", metavar="HOST:PORT", help="A cluster's head, if not this machine's.")
 @click.option("--json", "as_json", is_flag=True, help="The tables as JSON, one line.")
 @click.option("--watch", is_flag=True, help="Look again and again, until Ctrl-C.")
 @click.option("--every", default=1.0, type=click.FloatRange(0.1), metavar="S", help=EVERY)
-def status(as_json: bool, watch: bool, every: float) -> None:
-    """Show the nodes that run here: processes, objects, queues.
+def status(address: str | None, as_json: bool, watch: bool, every: float) -> None:
+    """Show the nodes that run here, and the clusters that they belong to.
 
-    Only this user's nodes are seen.  The exit status is 1 when there is none.
+    Of a cluster the head tells its nodes, programs and placement groups; the token is found as by
+    `freehold start`.  Of the nodes here only this user's are seen.  The exit status is 1 when there
+    is nothing to show.
     """
     try:
         if watch:
-            _watch(as_json, every)
-        found = _look()
+            _watch(address, as_json, every)
+        found = _look(address)
         if as_json:
-            click.echo(_line(found))
-        elif found:
+            click.echo(json.dumps(found))
+        elif any(found.values()):
             from rich.console import Console
 
             Console().print(view(found))
         else:
             click.echo(NOBODY, err=True)
-        sys.exit(0 if found else 1)
+        sys.exit(0 if any(found.values()) else 1)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def _look() -> list[Status]:
+def _look(address: str | None) -> Found:
+    from freehold.errors import FreeholdError
     from freehold.proc import tool
 
-    return tool.statuses()
+    try:
+        clusters = tool.clusters(address)
+    except FreeholdError as error:
+        raise click.ClickException(str(error)) from None
+    return {"nodes": tool.statuses(), **({"clusters": clusters} if clusters else {})}
 
 
-def _line(found: list[Status]) -> str:
-    return json.dumps({"nodes": found})
-
-
-def _looks(every: float) -> Iterator[list[Status]]:
+def _looks(address: str | None, every: float) -> Iterator[Found]:
     while True:
-        yield _look()
+        yield _look(address)
         time.sleep(every)
 
 
-def _watch(as_json: bool, every: float) -> None:
+def _watch(address: str | None, as_json: bool, every: float) -> None:
     """Show the tables anew until interrupted."""
     if as_json:
-        for found in _looks(every):
-            click.echo(_line(found))
+        for found in _looks(address, every):
+            click.echo(json.dumps(found))
     from rich.live import Live
 
     with Live(auto_refresh=False) as live:
-        for found in _looks(every):
-            live.update(view(found) if found else NOBODY, refresh=True)
+        for found in _looks(address, every):
+            live.update(view(found) if any(found.values()) else NOBODY, refresh=True)
 
 
-def view(found: list[Status]) -> RenderableType:
-    """The nodes as tables."""
+def view(found: Found) -> RenderableType:
+    """Clusters and nodes as tables."""
     from rich.console import Group
 
+    from freehold.cli import clusters
+
+    blocks = [clusters.view(cluster) for cluster in found.get("clusters", [])]
+    blocks += [_node(node) for node in found["nodes"]]
     parts: list[RenderableType] = []
-    for node in found:
-        parts += ["", *_node(node)] if parts else _node(node)
+    for block in blocks:
+        parts += ["", *block] if parts else block
     return Group(*parts)
 
 
@@ -176,6 +206,10 @@ def _summary(node: Status) -> RenderableType:
     table.add_row("arena", f"{size(arena['granted'])} granted of {size(arena['size'])}")
     table.add_row("references", f"{node['references']:,}")
     table.add_row("leases", f"{node['leases']:,} held, {node['waiting']:,} requests wait")
+    for request in node.get("requests", []):
+        needs = " + ".join(f"{amount:g} {name}" for name, amount in request["needs"].items())
+        lacks = f", lacks {', '.join(request['lacks'])}" if request["lacks"] else ""
+        table.add_row("", f"pid {request['pid']} waits for {needs}{lacks}")
     table.add_row(
         "tasks",
         f"{node['queued']:,} queued, {_sum(node, 'inflight'):,} sent to workers, "

@@ -1,0 +1,47 @@
+"""What a node daemon is told when it is started, by a driver or by ``freehold start``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from freehold.config import MIB, Config
+from freehold.core.arena import GRAIN, round_up
+from freehold.io import clock
+
+
+def common(config: Config, cpus: float) -> dict[str, Any]:
+    """What every node is told; the limits are for its workers."""
+    arena = config.arena_bytes_max or int(clock.memory_bytes() * 0.3)
+    return {
+        "cpus": cpus,
+        "resources": config.resources or {},
+        "arena": round_up(arena, GRAIN),
+        "prestart": int(cpus) if config.prestart is None else config.prestart,
+        "worker_idle": config.worker_idle_s,
+        "workers_max": config.workers_max,
+        "reserve": _reserve(config),
+        "depth_max": config.depth_max,
+        "lease_idle": config.lease_idle_ms / 1000,
+        "inline_max": config.inline_bytes_max,
+        "path": _search_path(),
+    }
+
+
+def _search_path() -> list[str]:
+    """Where the program finds its modules; workers look there too."""
+    paths = []
+    for path in sys.path:
+        try:
+            paths.append(os.fsdecode(path or os.getcwd()))
+        except (OSError, TypeError):  # the working directory is gone, or it is no path
+            continue
+    return paths
+
+
+def _reserve(config: Config) -> int:
+    """Bytes of the arena to keep ready ahead of demand."""
+    if config.reserve_bytes is not None:
+        return config.reserve_bytes
+    return min(512 * MIB, clock.memory_bytes() // 40)
