@@ -1,7 +1,7 @@
 """A process of the system, driver or worker: owner, client, heap and (in a worker) executor in one.
 
 This file joins the parts and speaks with the node daemon about everything that is not a task: arena
-extents, deaths, status.
+extents, deaths, the counts of its tables.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from freehold.core.leases import Limits
 from freehold.core.machine import Machine, Peer
 from freehold.core.messages import FAILED, PENDING, SHARED, STATES
 from freehold.core.owner import Owner
+from freehold.core.questions import Questions
 from freehold.core.rows import BROKEN, Lease
 
 HEAP_RESERVE = 256 * 1024 * 1024  # bytes of empty extents that a process keeps warm for itself
@@ -39,17 +40,15 @@ class Process(Machine):
         self.client = Client(self, self.owner, limits or Limits())
         self.executor = Executor(self, self.owner)
         self.fetches = Fetches(self, self.owner, self.executor)
+        self.questions = Questions(self, self.owner)
         self.heap = Heap(heap_reserve)
         self.node_info: dict[str, Any] = {}
         self.extents: dict[int, str | None] = {}  # request -> None while pending, "" or a refusal
-        self.statuses: dict[int, dict[str, Any] | None] = {}
-        self.logs: list[tuple[int, str, str, list[str]]] = []  # lines to show to the user
         self.home = b""  # the id of its node
         self.exiting = False
         self.watched: set[bytes] = set()  # nodes of whose deaths this process is told
         self.dead_nodes: dict[bytes, Peer] = {}  # -> who owns in their processes' stead
         self._requests = 0
-        self.drained = 0
         self.on(
             {
                 m.EXTENT_GRANT: self.on_extent_grant,
@@ -58,9 +57,6 @@ class Process(Machine):
                 m.PROC_DOWN: self.on_proc_down,
                 m.NODE_LOST: self.on_node_lost,
                 m.STATUS: self.on_status,
-                m.STATUS_REPLY: self.on_status_reply,
-                m.LOG: self.on_log,
-                m.DRAINED: self.on_drained,
                 m.EXIT: self.on_exit,
             }
         )
@@ -240,34 +236,8 @@ class Process(Machine):
             self.exiting = True
 
     # -- people -----------------------------------------------------------------------------------
-    def on_log(
-        self, peer: Peer, now: float, pid: int, name: str, stream: str, lines: list[str]
-    ) -> None:
-        self.logs.append((pid, name, stream, lines))
-
-    def request_logs(self) -> int:
-        """Ask for everything that was printed until now; it has come when ``drained`` says so."""
-        assert self.owner.node is not None
-        self._requests += 1
-        self.send(self.owner.node, m.DRAIN, self._requests)
-        return self._requests
-
-    def on_drained(self, peer: Peer, now: float, request: int) -> None:
-        self.drained = request
-
-    def request_status(self) -> int:
-        """Ask the node for its tables; see ``statuses`` for the answer."""
-        assert self.owner.node is not None
-        self._requests += 1
-        self.statuses[self._requests] = None
-        self.send(self.owner.node, m.STATUS, self._requests)
-        return self._requests
-
     def on_status(self, peer: Peer, now: float, request: int) -> None:
         self.send(peer, m.STATUS_REPLY, request, self.snapshot())
-
-    def on_status_reply(self, peer: Peer, now: float, request: int, status: dict[str, Any]) -> None:
-        self.statuses[request] = status
 
     def snapshot(self) -> dict[str, Any]:
         """Counts of this process's tables."""

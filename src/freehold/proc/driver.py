@@ -215,9 +215,10 @@ class Driver(Runtime):
         if self.owner.node is None or self.client.lost or not self.config.log_to_driver:
             return
         with self.lock:
-            request = self.process.request_logs()
+            request = self.process.questions.ask_logs()
             self.flush()
-        self.wait_until(lambda: self.process.drained == request or self._lost(), now() + LOGS_WAIT)
+        questions = self.process.questions
+        self.wait_until(lambda: questions.drained == request or self._lost(), now() + LOGS_WAIT)
 
     def clean_up(self) -> None:
         """End the node, if it is this driver's, and remove its files."""

@@ -53,6 +53,7 @@ UNSENT_MAX = 1 << 30  # bytes
 DATA_MAGIC = b"FRDT"  # how a data connection begins (``proc.data``)
 
 OnEvent = Callable[[int, float], None]
+OnSocket = Callable[[socket.socket], None]
 
 
 class Port:
@@ -96,7 +97,7 @@ class Ports(ABC):
         self.stall_timeout = STALL_TIMEOUT
         self.young_max = YOUNG_MAX
         self.unsent_max = UNSENT_MAX
-        self.on_data: Callable[[socket.socket], None] | None = None  # takes data connections
+        self.on_data: OnSocket | None = None  # takes data connections
         self.epoll = select.epoll()
         self.ports: dict[int, OnEvent] = {}
         self.alarms = Alarms()
@@ -184,7 +185,10 @@ class Ports(ABC):
                 sock = net.accept_tcp(listener)
                 if sock is None:
                     return
-                self._take_in(sock)
+                if self.on_data is None:
+                    self._greet(sock)
+                else:
+                    tell_apart(self, sock, self.on_data, self._greet)
         except OSError:
             self._accept_later(listener, on_accept)
             return
@@ -195,31 +199,6 @@ class Ports(ABC):
         fd = listener.fileno()
         self.unwatch(fd)
         self.call_at(clock.now() + ACCEPT_PAUSE, lambda when: self.watch(fd, on_accept))
-
-    def _take_in(self, sock: socket.socket) -> None:
-        if self.on_data is None:
-            self._greet(sock)
-            return
-        fd = sock.fileno()
-
-        def look(mask: int, when: float) -> None:
-            with contextlib.suppress(BlockingIOError):
-                head = net.peek(sock, len(DATA_MAGIC))
-                if head and DATA_MAGIC.startswith(head) and len(head) < len(DATA_MAGIC):
-                    return
-                alarm.cancel()
-                self.unwatch(fd)
-                if head == DATA_MAGIC and self.on_data is not None:
-                    self.on_data(sock)
-                else:
-                    self._greet(sock)
-
-        def give_up(when: float) -> None:
-            self.unwatch(fd)
-            sock.close()
-
-        alarm = self.call_at(clock.now() + self.shake_timeout, give_up)
-        self.watch(fd, look)
 
     def _greet(self, sock: socket.socket) -> None:
         if self.tls:
@@ -387,3 +366,27 @@ class Ports(ABC):
 
     @abstractmethod
     def _send(self, port: Port, data: Any) -> None: ...
+
+
+def tell_apart(ports: Ports, sock: socket.socket, on_data: OnSocket, on_peer: OnSocket) -> None:
+    """Give an accepted socket to whom its first bytes say; close it if none come in time."""
+    fd = sock.fileno()
+
+    def look(mask: int, when: float) -> None:
+        with contextlib.suppress(BlockingIOError):
+            head = net.peek(sock, len(DATA_MAGIC))
+            if head and DATA_MAGIC.startswith(head) and len(head) < len(DATA_MAGIC):
+                return
+            alarm.cancel()
+            ports.unwatch(fd)
+            if head == DATA_MAGIC:
+                on_data(sock)
+            else:
+                on_peer(sock)
+
+    def give_up(when: float) -> None:
+        ports.unwatch(fd)
+        sock.close()
+
+    alarm = ports.call_at(clock.now() + ports.shake_timeout, give_up)
+    ports.watch(fd, look)

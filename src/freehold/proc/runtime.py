@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from freehold.core.executor import Run
 from freehold.core.ids import CONTEXT_BYTES, Context
 from freehold.core.leases import Limits
 from freehold.core.machine import NEVER
@@ -26,19 +25,16 @@ from freehold.errors import (
 )
 from freehold.io import clock
 from freehold.io.shm import Arena
-from freehold.proc.host import Host
 from freehold.proc.session import BURST, drops, now, task_context
+from freehold.proc.waiting import Waiting
 from freehold.wire import serial
 from freehold.wire.serial import Packed
 
 KNOWN = (INLINE, SHARED, FAILED)  # states of a value that need no waiting
-LEND_AFTER = 1e-3  # seconds in `get` after which a worker lends its CPUs
 
 
-class Runtime(Host):
+class Runtime(Waiting):
     """The host of a driver or a worker."""
-
-    machine: Process
 
     def __init__(
         self,
@@ -51,15 +47,12 @@ class Runtime(Host):
     ) -> None:
         process = Process(clock.random_bytes(8), address, limits=limits)
         super().__init__(process, secret, kind, address)
-        self.process = process
         self.owner = process.owner
         self.client = process.client
         self.inline_max = inline_max
         self.arena: Arena | None = None
         self.root: Context = Context(clock.random_bytes(CONTEXT_BYTES))
-        self.running: Run | None = None  # of a worker's main thread
         self.loading: dict[int, list[Row]] = {}  # thread -> rows met while arguments are loaded
-        self._sleepers: list[threading.Event] = []
         self.after = self._after
 
     # -- submission -------------------------------------------------------------------------------
@@ -264,92 +257,6 @@ class Runtime(Host):
             return True
         return all(map(self._is_here, rows)) or self.bring(rows, until)
 
-    def wait_until(
-        self, done: Callable[[], bool], until: float = NEVER, rows: Sequence[Row] = ()
-    ) -> bool:
-        """Pump, or sleep while another thread pumps, until ``done()``."""
-        if done():
-            return True
-        if not self.pump_lock.acquire(blocking=False):
-            return self._wait_asleep(done, until, rows)
-        try:
-            return self._wait_pumping(done, until)
-        finally:
-            self.leave()
-            self.pump_lock.release()
-            if self._sleepers:
-                with self.lock:
-                    if self._sleepers:
-                        self._sleepers[0].set()
-
-    def _wait_pumping(self, done: Callable[[], bool], until: float) -> bool:
-        self.pumps += 1
-        self.pumping = True
-        with self.lock:
-            if drops or self.machine.dirty:
-                self._finish(now())
-        run = self.running
-        lend_at = NEVER if run is None else now() + LEND_AFTER
-        lent = False
-        try:
-            if self.late:
-                self.run_late()
-            while not done():
-                try:
-                    self.pump(min(until, lend_at))
-                except (OSError, ValueError):
-                    if not self.closed:  # by another thread, meanwhile
-                        raise
-                    return done()
-                if self.interrupted:
-                    self.interrupt()
-                if until != NEVER and now() >= until and not done():
-                    return False
-                if lend_at != NEVER and now() >= lend_at and not done():
-                    lend_at, lent = NEVER, True
-                    with self.lock:
-                        self.process.executor.block(run)
-                        self.flush()
-        finally:
-            if lent:
-                with self.lock:
-                    self.process.executor.unblock()
-                    self.flush()
-        return True
-
-    def _wait_asleep(self, done: Callable[[], bool], until: float, rows: Sequence[Row]) -> bool:
-        """Another thread pumps: sleep until it brings what we wait for, or leaves."""
-        event = threading.Event()
-        with self.lock:
-            pending = [row for row in rows if row.state == PENDING]
-            for row in pending:
-                waiter = Waiter(1, event.set)
-                row.waiters = [*(row.waiters or ()), waiter]
-            self._sleepers.append(event)
-            if self.machine.dirty:
-                self.flush()
-        try:
-            while not done():
-                if self.pump_lock.acquire(blocking=False):
-                    try:
-                        return self._wait_pumping(done, until)
-                    finally:
-                        self.leave()
-                        self.pump_lock.release()
-                left = until - now()
-                if left <= 0:
-                    return False
-                event.wait(min(left, 0.05))
-                event.clear()
-                if self.interrupted:
-                    self.interrupt()
-            return True
-        finally:
-            with self.lock:
-                self._sleepers.remove(event)
-                if self._sleepers:
-                    self._sleepers[0].set()
-
     def watch_rows(self, rows: Sequence[Row], count: int, port: Callable[[], None]) -> bool:
         """Call ``port`` when ``count`` more of the rows are ready; False: they are now."""
         with self.lock:
@@ -403,8 +310,9 @@ class Runtime(Host):
         if woken:
             self.owner.woken = []
             self.late.extend(waiter.port for waiter in woken)
-        if self.process.logs:
-            logs, self.process.logs = self.process.logs, []
+        questions = self.process.questions
+        if questions.logs:
+            logs, questions.logs = questions.logs, []
             self.show_logs(logs)
 
     def show_logs(self, logs: list[tuple[int, str, str, list[str]]]) -> None:
@@ -433,9 +341,9 @@ class Runtime(Host):
         """The node's tables."""
         with self.lock:
             self.check_alive()
-            request = self.process.request_status()
+            request = self.process.questions.ask_status()
             self.flush()
-        statuses = self.process.statuses
+        statuses = self.process.questions.statuses
         arrived = self.wait_until(
             lambda: statuses[request] is not None or self._lost(), now() + timeout
         )
