@@ -1,53 +1,47 @@
-"""Three machines, the first with a cluster where a test asks for one."""
+"""A directory of its own for each cluster test, networks, and the check that nothing is left."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import NamedTuple
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # for the helpers beside the tests
-
-from machines import HOST, Machine, free_port
-
-
-@pytest.fixture
-def here() -> Iterator[Machine]:
-    machine = Machine()
-    yield machine
-    machine.remove()
+from cluster import netns
+from cluster.machines import cluster, elsewhere, here, there  # noqa: F401 (fixtures)
+from cluster.processes import Before
 
 
 @pytest.fixture
-def there() -> Iterator[Machine]:
-    machine = Machine()
-    yield machine
-    machine.remove()
+def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The temporary directory of all that the test starts; nothing may be left in it at the end."""
+    path = tempfile.mkdtemp(prefix="fhc-", dir="/tmp")  # short: sockets will be in it
+    monkeypatch.setenv("TMPDIR", path)
+    monkeypatch.setattr(tempfile, "tempdir", path)
+    before = Before(path)
+    try:
+        yield path
+        before.assert_nothing_left()
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def allowed() -> None:
+    """Skips what needs network namespaces where they cannot be had."""
+    if reason := netns.forbidden():
+        pytest.skip(reason)
 
 
 @pytest.fixture
-def elsewhere() -> Iterator[Machine]:
-    machine = Machine()
-    yield machine
-    machine.remove()
+def network(allowed: None) -> Iterator[Callable[..., netns.Network]]:
+    """Builds networks that last as long as the test: ``network(3, mbit=100)``."""
+    with contextlib.ExitStack() as stack:
 
+        def build(hosts: int, mbit: float | None = None) -> netns.Network:
+            return stack.enter_context(netns.Network(hosts, mbit))
 
-class Cluster(NamedTuple):
-    """A head, and a node with one CPU on the same machine."""
-
-    machine: Machine
-    port: int
-    token: str
-
-    @property
-    def address(self) -> str:
-        return f"{HOST}:{self.port}"
-
-
-@pytest.fixture
-def cluster(here: Machine) -> Cluster:
-    port = free_port()
-    return Cluster(here, port, here.start_head(port, "--num-cpus", "1"))
+        yield build
+    assert netns.left() == []

@@ -9,7 +9,10 @@ import socket
 import subprocess
 import sys
 import tempfile
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pytest
 
 from sessions import SOURCE, left_over, until
 
@@ -115,3 +118,42 @@ class Machine:
         self.must("stop", "--force")
         until(self.empty, 10, f"left over: {left_over(self.home)}")
         shutil.rmtree(self.home)
+
+
+class Cluster(NamedTuple):
+    """A head, and a node with one CPU on the same machine."""
+
+    machine: Machine
+    port: int
+    token: str
+
+    @property
+    def address(self) -> str:
+        return f"{HOST}:{self.port}"
+
+
+@pytest.fixture
+def here() -> Iterator[Machine]:
+    machine = Machine()
+    yield machine
+    machine.remove()
+
+
+@pytest.fixture
+def there() -> Iterator[Machine]:
+    machine = Machine()
+    yield machine
+    machine.remove()
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Machine]:
+    machine = Machine()
+    yield machine
+    machine.remove()
+
+
+@pytest.fixture
+def cluster(here: Machine) -> Cluster:
+    port = free_port()
+    return Cluster(here, port, here.start_head(port, "--num-cpus", "1"))

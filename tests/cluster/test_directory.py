@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from machines import Machine
 
 import freehold as fh
+from cluster.machines import HOST, Machine, free_port
 from freehold.core import messages as m
 from freehold.errors import NameTaken, ProtocolError, VersionMismatch
 from freehold.proc import reach, session
@@ -71,8 +71,6 @@ def test_tokens_are_words_and_errors_in_them_are_found() -> None:
 
 
 def test_another_version_is_named(here: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    from machines import HOST, free_port
-
     port = free_port()
     token = Token.parse(here.start_head(port, "--num-cpus", "1"))
     head = f"{HOST}:{port}"

@@ -15,7 +15,7 @@ from freehold.core.machine import NEVER, Machine, Peer
 from freehold.core.neighbours import Neighbours
 from freehold.core.pulls import Pulls
 from freehold.core.store import Store
-from freehold.core.workers import ENDING, SUSPECT_GRACE, Worker, Workers
+from freehold.core.workers import ENDING, SUSPECT_GRACE, Worker, Workers, waiting_of
 
 STATUS_WAIT = 0.5  # seconds for the processes to answer
 
@@ -282,7 +282,7 @@ class Node(Machine):
             "pulls": self.pulls.snapshot(),
             "leases": len(self.workers.leases),
             "waiting": len(self.workers.queue),
-            "requests": self.workers.requests(),
+            "requests": waiting_of(self.workers),
             "references": sum(c.get("owned", 0) + c.get("borrowed", 0) for c in counts.values()),
             "queued": sum(c.get("queued", 0) for c in counts.values()),
             "retries": sum(c.get("retried", 0) for c in counts.values()),

@@ -132,17 +132,6 @@ class Workers:
                 self.match(now)  # it may have held up those behind it
                 return
 
-    def requests(self) -> list[dict[str, Any]]:
-        """Who waits for a lease, and for what: the first of the queue, for people."""
-        return [
-            {
-                "pid": grant.holder.pid,
-                "needs": dict(self._needs(grant)),
-                "lacks": [name for name, amount in self._needs(grant) if amount > self.free[name]],
-            }
-            for grant, _ in zip(self.queue, range(REQUESTS_SHOWN), strict=False)
-        ]
-
     def _needs(self, grant: Grant) -> list[tuple[str, float]]:
         return [("CPU", grant.cpus), *grant.resources.items()]
 
@@ -391,3 +380,13 @@ class Workers:
         for lease in self.leases.values():
             assert lease.worker is not None
             assert lease.worker.lease is lease
+
+
+def waiting_of(workers: Workers) -> list[dict[str, Any]]:
+    """Who waits for a lease, and for what: the first of the queue, for people."""
+    rows = []
+    for grant in [*workers.queue][:REQUESTS_SHOWN]:
+        needs = {"CPU": grant.cpus, **grant.resources}
+        lacks = [name for name, amount in needs.items() if amount > workers.free[name] + EPSILON]
+        rows.append({"pid": grant.holder.pid, "needs": needs, "lacks": lacks})
+    return rows
