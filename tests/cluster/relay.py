@@ -255,8 +255,8 @@ class _Link:
             if not data:
                 writer.write_eof()
                 return
+            way.carried += len(data)  # before anybody can have seen it
             writer.write(data)
-            way.carried += len(data)
             await writer.drain()
 
     def close(self) -> None:

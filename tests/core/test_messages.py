@@ -7,21 +7,27 @@ import inspect
 import pytest
 
 from freehold.core import messages as m
+from freehold.core.head import Head
+from freehold.core.machine import Machine
+from freehold.core.members import Members
 from freehold.core.messages import MESSAGES, Message
 from freehold.core.node import Node
 from freehold.core.process import Process
 from freehold.wire import schema
 
 PROCESS = {"process", "caller", "worker", "holder", "owner", "borrower", "driver"}
-NEAR = {"spawner", "arena"}
+NEAR = {"spawner", "arena", "store", "prober", "mover", "tool"}
 HOST = {"HELLO"}  # hosts take it, before any machine does
 
 
-def machines(role: str) -> list[object]:
+def machines(role: str) -> list[Machine]:
     process = Process(b"p" * 8, "p")
     node = Node(b"n" * 8, cpus=1.0, arena_bytes=1)
+    Members(node, address="n", total={"CPU": 1.0})
     if role == "node":
         return [node]
+    if role == "head":
+        return [Head(b"h" * 8, entries=[])]
     if role in PROCESS:
         return [process]
     return [node, process] if role == "any" else []
@@ -53,7 +59,7 @@ def test_states_are_numbered_as_they_are_named() -> None:
 def test_every_message_is_described(message: Message) -> None:
     assert message.doc.endswith(".")
     roles = {*message.sender.split(", "), *receivers(message)}
-    assert roles <= PROCESS | NEAR | {"node", "any"}
+    assert roles <= PROCESS | NEAR | {"node", "head", "any"}
     for text in message.fields:
         name, _, kind = text.partition(": ")
         assert name.isidentifier()
@@ -69,19 +75,20 @@ def test_who_is_named_handles_it_with_its_fields(message: Message, role: str) ->
     if role in NEAR:
         return  # hosts answer for near things
     for machine in machines(role):
-        handler = machine.handlers[message.op]  # type: ignore[attr-defined]
+        handler = machine.handlers[message.op]
         assert not handler.__qualname__.startswith("_unexpected"), f"{role} takes no {message.name}"
         parameters = list(inspect.signature(handler).parameters)
         assert len(parameters) == 2 + len(message.fields), (handler, parameters)
 
 
 def test_nobody_handles_what_is_not_for_it() -> None:
-    """A message that only the node is to get is unexpected in a process, and the reverse."""
-    (node,), (process,) = machines("node"), machines("process")
+    """What only the node is to get is unexpected in a process and in the head, and so on."""
+    (node,), (process,), (head,) = machines("node"), machines("process"), machines("head")
+    takes = [(node, {"node", "any"}), (process, PROCESS | {"any"}), (head, {"head"})]
     for message in MESSAGES:
         named = set(receivers(message))
-        for machine, mine in ((node, {"node", "any"}), (process, PROCESS | {"any"})):
-            handler = machine.handlers[message.op]  # type: ignore[attr-defined]
+        for machine, mine in takes:
+            handler = machine.handlers[message.op]
             taken = not handler.__qualname__.startswith("_unexpected")
             adopts = message.name in ("REGISTER", "RELEASE", "PULL")  # the node as an heir
             assert taken == bool(named & mine) or adopts or message.name in HOST, message.name

@@ -18,6 +18,7 @@ from freehold.core.owner import Owner
 from freehold.core.store import Store
 from freehold.sim import __main__ as command
 from freehold.sim.run import Simulation
+from freehold.sim.scale import Scale
 from freehold.sim.setup import draw
 from freehold.sim.values import Memory, Value, Violation, brief, dump, load
 from freehold.sim.world import World
@@ -193,3 +194,14 @@ def test_values_survive_the_bytes() -> None:
     with pytest.raises(Violation, match="no value"):
         load(b"\xff\xff")
     assert brief(bytes(16)) == "000000.0"
+
+
+def test_the_head_at_scale_ends_in_agreement() -> None:
+    lines = Scale(60, 300).run()
+    assert [line.split(":")[0] for line in lines] == [
+        "60 nodes join in 2 s",
+        "at rest, every node reporting a change twice a second",
+        "300 actors get names in 10 s",
+        "6 nodes fail at once",
+        "memory of everything simulated",
+    ]

@@ -13,6 +13,7 @@ from freehold.errors import AuthenticationError, ProtocolError, VersionMismatch
 from freehold.wire.auth import MAGIC, NONCE_BYTES, PROOF_BYTES, Handshake
 
 SECRET = b"s" * 32
+TLS = (b"\x15\x03", b"\x16\x03")
 GREETING = len(MAGIC) + 2 + NONCE_BYTES
 
 
@@ -158,7 +159,7 @@ def test_another_version_is_named_by_both(version: int) -> None:
 def test_garbage_is_refused_at_its_first_wrong_byte(data: bytes) -> None:
     for dialler in (True, False):
         side = Handshake(SECRET, os.urandom(NONCE_BYTES), dialler=dialler)
-        if MAGIC.startswith(data[: len(MAGIC)]):
+        if MAGIC.startswith(data[: len(MAGIC)]) or data[:2] in TLS:
             continue
         with pytest.raises(ProtocolError, match="does not speak freehold"):
             side.feed(data)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from freehold.core.messages import MESSAGES, NAMES
 from freehold.errors import ProtocolError
 from freehold.wire import codec, schema
-from freehold.wire.codec import FRAME_MAX, Reader, encode
+from freehold.wire.codec import FRAME_MAX, Reader, Repeater, encode
 
 fields = st.recursive(
     st.none()
@@ -173,3 +173,13 @@ def test_the_schema_knows_every_message() -> None:
     for op in (-1, len(NAMES), "0", None, 1.0, True):
         with pytest.raises(ProtocolError, match="no opcode"):
             schema.check([op])
+
+
+def test_the_same_message_to_many_is_encoded_once() -> None:
+    repeater, message, other = Repeater(), (1, ["x"]), (2, "y")
+    first = repeater.encode([message])
+    assert first == encode([message])
+    assert repeater.encode([message]) is first
+    assert repeater.encode([message, other]) == encode([message, other])
+    assert repeater.encode([other]) == encode([other])
+    assert repeater.encode([(1, ["x"])]) == first

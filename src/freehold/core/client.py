@@ -142,6 +142,8 @@ class Client:
 
     def start(self, task: Task, now: float) -> None:
         """Every dependency has come: run the task, unless one of them is an error."""
+        if not self.is_ready(task):  # it has gone again
+            return
         if task.links is not None:
             for _, row in task.links.deps:
                 if row.state == FAILED:
@@ -395,8 +397,11 @@ class Client:
                 task = wanted.queue.popleft()
                 self.fail(task, "Unschedulable", f"{task.spec.name}: {reason}")
 
-    def on_death(self, peer: Peer, now: float, reason: str, started: bytes) -> None:
-        """The worker died: what it had started costs a try; what it had not goes elsewhere."""
+    def on_death(self, peer: Peer, now: float, reason: str, started: bytes | None) -> None:
+        """The worker died: what it had started costs a try; what it had not goes elsewhere.
+
+        ``started`` is None when nobody knows, since its node has died too.
+        """
         place = peer.lease
         peer.down = True
         peer.outbox.clear()
@@ -404,12 +409,15 @@ class Client:
             self._lease_died(place, now, reason, started)
         self.actors.on_death(peer, now, reason)
 
-    def _lease_died(self, lease: Lease, now: float, reason: str, started: bytes) -> None:
+    def _lease_died(self, lease: Lease, now: float, reason: str, started: bytes | None) -> None:
         self.leases.forget(lease)
         tasks = list(lease.inflight.values())
         lease.inflight.clear()
         ids = [task.id for task in tasks]
-        first_unstarted = ids.index(started) + 1 if started in ids else 0
+        if started is None:
+            first_unstarted = len(ids)
+        else:
+            first_unstarted = ids.index(started) + 1 if started in ids else 0
         for task in reversed(tasks[first_unstarted:]):
             task.place = None
             lease.pool.queue.appendleft(task)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 from freehold.core import messages as m
-from freehold.core.machine import Machine, Peer
+from freehold.core.machine import Machine
 from freehold.core.store import Store
 
 Key = tuple[bytes, bytes, int, bytes]  # RefId; holder, offset and node of the place asked for
@@ -26,7 +26,8 @@ class Copy:
     """One copy, or what has come of it so far (``have`` < ``size``)."""
 
     __slots__ = (
-        "address", "doomed", "have", "id", "key", "offset", "owner", "pins", "readers", "size",
+        "address", "coming", "doomed", "have", "id", "key", "offset", "owner", "pins", "readers",
+        "size",
     )  # fmt: skip
 
     def __init__(self, key: Key, owner: bytes, address: str, offset: int, size: int) -> None:
@@ -37,6 +38,7 @@ class Copy:
         self.offset = offset
         self.size = size
         self.have = 0
+        self.coming = True  # more bytes may come
         self.pins: dict[bytes, None] = {}  # processes
         self.readers = 0
         self.doomed = False
@@ -44,7 +46,7 @@ class Copy:
     @property
     def used(self) -> bool:
         """Whether it must stay where it is."""
-        return bool(self.pins) or self.readers > 0 or (self.have < self.size and not self.doomed)
+        return bool(self.pins) or self.readers > 0 or (self.coming and not self.doomed)
 
 
 class Copies:
@@ -71,11 +73,12 @@ class Copies:
 
     def complete(self, copy: Copy, cached: bool) -> None:
         """All bytes are here; if it is to be cached, it can be found from now on."""
-        copy.have = copy.size
+        assert copy.have == copy.size
+        copy.coming = False
         if cached:
             self.by_key[copy.key] = copy
             self.by_id.setdefault(copy.id, []).append(copy)
-            self.machine.send(self._owner(copy), m.COPIED, copy.id, self.place(copy))
+            self._tell(copy, m.COPIED)
         else:
             copy.doomed = True
         self._settle(copy, True)
@@ -169,7 +172,7 @@ class Copies:
         return True
 
     def _drop(self, copy: Copy) -> None:
-        self.machine.send(self._owner(copy), m.UNCOPIED, copy.id, self.place(copy))
+        self._tell(copy, m.UNCOPIED)
         self.doom(copy)
 
     def on_death(self, process: bytes) -> None:
@@ -189,8 +192,13 @@ class Copies:
         del self.by_offset[copy.offset]
         self.store.back(copy.offset)
 
-    def _owner(self, copy: Copy) -> Peer:
-        return self.machine.peer(copy.owner, copy.address)
+    def _tell(self, copy: Copy, op: int) -> None:
+        """Tell the owner, which is this node itself if it has adopted the object."""
+        owner = self.machine.peer(copy.owner, copy.address)
+        if copy.owner == self.machine.id:
+            self.machine.handlers[op](owner, self.machine.now, copy.id, self.place(copy))
+        else:
+            self.machine.send(owner, op, copy.id, self.place(copy))
 
     def _bytes(self, copy: Copy) -> int:
         return self.store.extents.sizes[copy.offset]
@@ -220,4 +228,5 @@ class Copies:
         for key, copy in self.by_key.items():
             assert key == copy.key
             assert copy.have == copy.size
+            assert not copy.coming
             assert self.by_offset[copy.offset] is copy

@@ -26,6 +26,7 @@ from freehold.core.messages import FAILED, SHARED
 from freehold.core.store import Store
 
 Place = list[Any]
+ANSWER_MAX = 4.0  # seconds for the others to answer: who is silent for less may yet be alive
 PATIENCE = 0.5  # seconds: the news of a death may reach the asker before it reaches the adopter
 
 
@@ -37,10 +38,11 @@ def adopter_of(node: bytes, living: Iterable[bytes]) -> bytes:
 class Estate:
     """What is being collected about one dead process, or all of one dead node."""
 
-    __slots__ = ("adopter", "asked", "held", "key", "nodes", "stored")
+    __slots__ = ("adopter", "asked", "held", "key", "nodes", "stored", "until")
 
-    def __init__(self, key: bytes, asked: set[bytes], adopter: Peer | None) -> None:
+    def __init__(self, key: bytes, asked: set[bytes], adopter: Peer | None, until: float) -> None:
         self.key = key
+        self.until = until  # when those nodes are given up that have not answered
         self.asked = asked  # processes of this node that have not answered
         self.adopter = adopter  # to be told; None: this node
         self.nodes: set[bytes] = set()  # that have not answered, if this node is the adopter
@@ -91,7 +93,8 @@ class Estates:
         self, key: bytes, asked: set[bytes], nodes: set[bytes], adopter: Peer | None = None
     ) -> None:
         """A process or node is dead, and ``asked`` are to answer with HELD."""
-        estate = self.open[key] = Estate(key, asked, adopter)
+        until = self.machine.now + ANSWER_MAX
+        estate = self.open[key] = Estate(key, asked, adopter, until)
         estate.nodes = nodes
         for peer, held, stored in self.ahead.pop(key, ()):
             estate.nodes.discard(peer.id)
@@ -132,13 +135,20 @@ class Estates:
         ]
         if estate.adopter is not None:
             self.machine.send(estate.adopter, m.ESTATE_HELD, estate.key, estate.held, mine)
-            del self.open[estate.key]
+            self._close(estate)
         elif not estate.nodes:
             estate.stored += mine
             self._adopt(estate)
 
-    def _adopt(self, estate: Estate) -> None:
+    def _close(self, estate: Estate) -> None:
+        """Everything has been said; after the last one, do what had to wait for that."""
         del self.open[estate.key]
+        if not self.open:
+            for id, entry in list(self.adopted.items()):
+                self._settle(id, entry)
+            self._answer_all()
+
+    def _adopt(self, estate: Estate) -> None:
         places = {id: (owner, place) for id, owner, place in estate.stored}
         for id, ticket, holder in estate.held:
             if id not in places or holder in self.store.gone:
@@ -156,9 +166,7 @@ class Estates:
             if node in self.machine.peers:
                 self.machine.send(self.machine.peers[node], m.ESTATE, estate.key, kept)
         self.store.free_others(estate.key, set(kept))
-        if not self.open:
-            self.settle_all()
-            self._answer_all()
+        self._close(estate)
 
     def _answer_all(self) -> None:
         self.patience = NEVER
@@ -167,9 +175,18 @@ class Estates:
             self._answer(peer, id)
 
     def on_timer(self, now: float) -> None:
-        """Answer what has waited long enough for an estate to be opened."""
+        """Answer what has waited long enough for an estate to be opened, or to be closed."""
+        for estate in list(self.open.values()):
+            if now >= estate.until:
+                estate.nodes.clear()
+                estate.asked.clear()
+                self._advance(estate)
         if now >= self.patience:
             self._answer_all()
+
+    def deadline(self) -> float:
+        """When ``on_timer`` is due."""
+        return min([self.patience, *(estate.until for estate in self.open.values())])
 
     def on_estate(self, peer: Peer, now: float, dead: bytes, kept: list[bytes]) -> None:
         """The adopter has decided: free the rest of what is stored here of the dead."""
@@ -210,7 +227,9 @@ class Estates:
 
     def _free(self, id: bytes, owner: bytes, place: Place) -> None:
         holder, _, _, node = place
-        if node == self.machine.id:
+        if holder == self.machine.id:
+            self.store.free_copy(owner, id)
+        elif node == self.machine.id:
             self.store.free(id, holder, owner)
         elif node in self.machine.peers:
             self.machine.send(self.machine.peers[node], m.FREE_FOR, owner, [[id, holder]])
@@ -274,7 +293,7 @@ class Estates:
             estate.nodes.discard(node)
             estate.stored = [entry for entry in estate.stored if entry[2][3] != node]
             if estate.adopter is not None and estate.adopter.id == node:
-                del self.open[estate.key]
+                self._close(estate)
                 self.store.free_others(estate.key, set())
             else:
                 self._advance(estate)
@@ -286,13 +305,6 @@ class Estates:
     def owners(self) -> list[bytes]:
         """The dead processes whose objects this node owns now."""
         return sorted({entry.owner for entry in self.adopted.values()})
-
-    def settle_all(self) -> None:
-        """Free what lost its last ticket while an estate was open."""
-        if not self.open:
-            for id, entry in list(self.adopted.items()):
-                if not entry.tickets:
-                    self._settle(id, entry)
 
     def check(self) -> None:
         """What is adopted is stored, unless it lies elsewhere or was lost."""

@@ -58,14 +58,9 @@ class Gossip:
         self.news.clear()
         self.due, self._sent = NEVER, now
         if rows:
-            for _, peer in connected(self.nodes):
-                self.machine.send(peer, m.GOSSIP, rows)
+            self.machine.send_all(connected(self.nodes), m.GOSSIP, rows)
 
 
-def connected(nodes: dict[bytes, Standing]) -> list[tuple[Standing, Peer]]:
+def connected(nodes: dict[bytes, Standing]) -> list[Peer]:
     """The members that can be written to."""
-    return [
-        (node, node.peer)
-        for node in nodes.values()
-        if node.peer is not None and node.phase == MEMBER
-    ]
+    return [node.peer for node in nodes.values() if node.peer is not None and node.phase == MEMBER]

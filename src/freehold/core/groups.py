@@ -219,6 +219,9 @@ class Groups:
         if not self.stirred:
             return
         self.stirred = False
+        due = [group for group in self.groups.values() if group.idle and now >= group.retry]
+        if not due:
+            return
         members = [
             node for node in self.nodes.values() if node.phase == MEMBER and node.peer is not None
         ]
@@ -227,9 +230,8 @@ class Groups:
             for bundle in group.bundles:
                 if bundle.step == ASKED and bundle.node in free:
                     free[bundle.node] = taking(free[bundle.node], bundle.resources)
-        for group in self.groups.values():
-            if group.idle and now >= group.retry:
-                self._place(group, free, now)
+        for group in due:
+            self._place(group, free, now)
 
     def _place(self, group: Group, free: dict[bytes, Resources], now: float) -> None:
         missing = [bundle for bundle in group.bundles if bundle.step == UNPLACED]
@@ -274,11 +276,12 @@ class Groups:
         self, peer: Peer, now: float, id: bytes, index: int, step: str, done: bool
     ) -> None:
         group = self.groups.get(id)
-        if group is None or not 0 <= index < len(group.bundles):
+        bundles = group.bundles if group is not None else []
+        if group is None or not 0 <= index < len(bundles) or bundles[index].node != peer.id:
+            if done and step != "drop":  # an answer to what was asked twice: it lies elsewhere now
+                self.machine.send(peer, m.BUNDLE, id, index, "drop", {})
             return
-        bundle = group.bundles[index]
-        if bundle.node != peer.id:
-            return
+        bundle = bundles[index]
         if step == "prepare" and bundle.step == ASKED:
             group.failed |= not done
             self._step(bundle, HELD if done else UNPLACED)

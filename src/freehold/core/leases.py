@@ -169,9 +169,11 @@ class Leases:
     def dispatch(self, pool: Pool, now: float) -> None:
         """Send what is queued to whatever lease has room."""
         while pool.queue and pool.idle:
-            lease = pool.idle.pop()
-            lease.last = now
-            self.push(pool.queue.popleft(), lease, now)
+            task = pool.queue.popleft()
+            if task.links is None or self.again(task):
+                lease = pool.idle.pop()
+                lease.last = now
+                self.push(task, lease, now)
         for lease in list(pool.leases):  # a refill may give it back
             if pool.queue or not lease.inflight:
                 self.refill(lease, now)
@@ -202,7 +204,9 @@ class Leases:
                 depth = self._depth(spec)
             if len(inflight) >= depth:
                 break
-            push(queue.popleft(), lease, now)
+            task = queue.popleft()
+            if task.links is None or self.again(task):
+                push(task, lease, now)
         lease.low = len(inflight) >> 1 if queue else 0
 
     def finished(self, lease: Lease, spec: Spec, now: float) -> None:

@@ -12,7 +12,7 @@ peer is reachable yet is the host's business; a machine may write to it at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from freehold.core.ids import PROC_ID_BYTES
@@ -84,6 +84,14 @@ class Machine:
         if not peer.outbox:
             self.dirty.append(peer)
         peer.outbox.append(frame)
+
+    def send_all(self, peers: Iterable[Peer], *frame: object) -> None:
+        """Send the same to all of them: one tuple, which a host can encode once."""
+        for peer in peers:
+            if not peer.down:
+                if not peer.outbox:
+                    self.dirty.append(peer)
+                peer.outbox.append(frame)
 
     def peer(self, id: bytes, address: str = "") -> Peer:
         """The peer of that identity, made if it is new; the host dials it when it is written to."""

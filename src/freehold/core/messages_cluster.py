@@ -213,7 +213,7 @@ MOVED = message(
 )  # fmt: skip
 SERVE = message(
     "SERVE", "mover", "node",
-    "Another node asks for an object: may it be read, and where is it?",
+    "Another node asks for an object: say whether it may be read, and where it is.",
     "transfer: int",
     "id: bytes",
     "place: list — as in its MOVE",

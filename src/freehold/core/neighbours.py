@@ -30,12 +30,14 @@ class Neighbours:
         estates: Estates,
         locals: Callable[[], list[Peer]],
         forget: Callable[[Peer, float], None],
+        gone: Callable[[bytes], None],
     ) -> None:
         self.machine = machine
         self.store = store
         self.estates = estates
         self.locals = locals  # this node's processes
         self.forget = forget  # a holder of leases died
+        self.gone = gone  # a process died, here or elsewhere
         self.address = ""  # of this node, for those who are to find it
         self.watchers: dict[bytes, Peer] = {}  # nodes that are told of deaths here
         self.deaths: list[tuple[Any, ...]] = []  # PROC_DOWN of this node's dead
@@ -72,6 +74,11 @@ class Neighbours:
             for frame in self.watching.get(node, ()):
                 self.machine.send(peer, *frame)
 
+    def heed(self, holder: Peer) -> bool:
+        """A process asks for a lease: hear of its death; False if it is dead already."""
+        self.watch(node_of(holder.address))
+        return holder.id not in self.store.gone
+
     def watch(self, node: bytes) -> bool:
         """Watch that node; False if this is so already, or it is not known (yet)."""
         if not node or node in self.watching or node == self.machine.id:
@@ -107,6 +114,7 @@ class Neighbours:
         gone = self.machine.peers.get(proc)
         self.store.on_death(proc)
         self.estates.on_death(proc)
+        self.gone(proc)
         if orphans:
             self.estates.begin(proc, {process.id for process in living}, set(), peer)
         if gone is not None:
@@ -119,6 +127,7 @@ class Neighbours:
         living = self.locals()
         self.store.on_death(proc)
         self.estates.on_death(proc)
+        self.gone(proc)
         orphans = bool(self.store.owned_by(proc)) or bool(self.watchers)
         if orphans:
             asked = {process.id for process in living}

@@ -12,10 +12,12 @@ from typing import Any
 from freehold.core import messages as m
 from freehold.core.estates import Estates
 from freehold.core.machine import NEVER, Machine, Peer
+from freehold.core.members import Members
 from freehold.core.neighbours import Neighbours
 from freehold.core.pulls import Pulls
+from freehold.core.scheduler import Scheduler
 from freehold.core.store import Store
-from freehold.core.workers import ENDING, SUSPECT_GRACE, Worker, Workers, waiting_of
+from freehold.core.workers import ENDING, SUSPECT_GRACE, Worker, Workers
 
 STATUS_WAIT = 0.5  # seconds for the processes to answer
 
@@ -46,8 +48,13 @@ class Node(Machine):
         prestart: int | None = None,
         idle_seconds: float = 2.0,
         workers_max: int = 1000,
+        address: str = "",
+        labels: dict[str, str] | None = None,
+        standing: bool = False,
+        unreachable_s: float = 2.0,
     ) -> None:
         super().__init__(id, m.OPCODES)
+        self.standing = standing  # it belongs to a cluster, and outlives its drivers
         self.spawner = Peer(b"", "", "spawner")
         self.workers = Workers(
             self,
@@ -60,11 +67,29 @@ class Node(Machine):
         )
         self.store = Store(self, arena_bytes)
         self.estates = Estates(self, self.store)
-        self.neighbours = Neighbours(
-            self, self.store, self.estates, self.processes, self.workers.forget_holder
+        self.members = Members(
+            self,
+            address=address,
+            total=self.workers.total,
+            labels=labels,
+            on_node_down=[self._on_node_down],
+            on_change=[self._on_change],
+            unreachable_s=unreachable_s,
         )
+        self.scheduler = Scheduler(self, self.workers, self.members)
         self.locals: dict[bytes, Peer] = {}  # this node's processes that are connected
         self.pulls = Pulls(self, self.store)
+        self.neighbours = Neighbours(
+            self,
+            self.store,
+            self.estates,
+            self.processes,
+            self.scheduler.forget_holder,
+            self.pulls.on_death,
+        )
+        self.scheduler.heed = self.neighbours.heed
+        self.pulls.address_of = lambda node: self.neighbours.nodes.get(node, "")
+        self.cluster: tuple[dict[str, float], int] = ({}, 0)  # as the processes were told
         self.finished = False  # the driver that it serves has gone
         self.deaths = 0  # workers that died without being told to
         self._inquiries: list[Inquiry] = []
@@ -73,8 +98,6 @@ class Node(Machine):
         self.on(
             {
                 m.BYE: self.on_bye,
-                m.LEASE: self.on_lease,
-                m.LEASE_CANCEL: workers.on_cancel,
                 m.LEASE_RETURN: workers.on_return,
                 m.BLOCKED: workers.on_blocked,
                 m.SPAWNED: workers.on_spawned,
@@ -98,7 +121,14 @@ class Node(Machine):
     @property
     def info(self) -> dict[str, Any]:
         """What a process learns from the node's HELLO."""
-        return {"cpus": self.workers.total["CPU"], "arena": self.store.extents.size}
+        return {
+            **self.members.info,
+            "cpus": self.workers.total["CPU"],
+            "arena": self.store.extents.size,
+            "standing": self.standing,
+            "node": self.id,
+            "bundles": [list(key) for key in self.scheduler.bundles],
+        }
 
     def processes(self) -> list[Peer]:
         """Drivers and workers of this node that are connected."""
@@ -106,9 +136,17 @@ class Node(Machine):
 
     # -- processes --------------------------------------------------------------------------------
     def on_up(self, peer: Peer, now: float, info: dict[str, Any]) -> None:
+        if peer.kind == "head":
+            self.members.on_head_up(peer, now, info)
+        elif peer.kind == "node":
+            if peer.id in self.members.dead:
+                peer.down = True
+            self.members.cleared(peer.id)
         if peer.kind not in ("driver", "worker") or info.get("node", self.id) not in (b"", self.id):
             return
         self.locals[peer.id] = peer
+        if self.cluster[1]:
+            self.send(peer, m.CLUSTER, *self.cluster)
         for owner in self.estates.owners():  # it may yet be handed what was theirs
             self.send(peer, m.PROC_DOWN, owner, "it had died before", b"", False, [])
         if peer.kind == "worker" and not self.workers.on_worker(
@@ -121,23 +159,41 @@ class Node(Machine):
         self.peers.pop(peer.id, None)
         self.locals.pop(peer.id, None)
 
-    def on_lease(
-        self,
-        peer: Peer,
-        now: float,
-        request: int,
-        cpus: float,
-        actor: bool,
-        resources: dict[str, float],
-        where: list[Any],
-        hops: int,
-    ) -> None:
-        self.workers.on_lease(peer, now, request, cpus, actor, resources, where, hops)
+    def _on_node_down(self, node: bytes, reason: str, now: float) -> None:
+        self.neighbours.node_down(node, reason, now)
+        self.pulls.on_node_down(node)
+
+    def _on_change(self, now: float) -> None:
+        """The view of the cluster has changed."""
+        view = self.members.view
+        holders = [lease.holder for lease in self.workers.leases.values()]
+        for id, member in view.items():
+            if id != self.id and id not in self.neighbours.nodes:
+                self.neighbours.node_up(id, member.address, holders)
+        for id in [id for id in self.neighbours.nodes if id not in view]:
+            self._on_node_down(id, "it has left the cluster", now)
+        total: dict[str, float] = {}
+        for member in view.values():
+            for name, amount in member.total.items():
+                if "/" not in name:
+                    total[name] = total.get(name, 0.0) + amount
+        if (total, len(view)) != self.cluster:
+            self.cluster = (total, len(view))
+            for process in self.processes():
+                self.send(process, m.CLUSTER, *self.cluster)
+        self.scheduler.on_change(now)
 
     def on_down(self, peer: Peer, now: float) -> None:
         """A connection is cut.  A worker's death is for the spawner to report; others' is now."""
-        if peer.id not in self.locals:
-            return  # a tool, or somebody whose node, or the head, says what has become of it
+        if peer is self.members.head:
+            self.members.on_head_down(peer, now)
+            return
+        if peer.id not in self.locals:  # whose own node, or the head, says what became of it
+            if peer.kind == "node":
+                self.members.suspect(peer.id, now)
+            elif peer.kind == "tool":
+                self.peers.pop(peer.id, None)
+            return
         if peer.kind == "driver":
             self._died(peer, now, f"the driver (pid {peer.pid}) is gone", b"")
             self.finished = not any(other.kind == "driver" for other in self.locals.values())
@@ -182,7 +238,7 @@ class Node(Machine):
         gone.down = True
         gone.outbox.clear()
         self._forget(gone)
-        self.pulls.on_death(gone.id)
+        self.members.relay.forget(gone)
         for inquiry in self._inquiries:
             inquiry.waiting.discard(gone.id)
         self.neighbours.died(gone.id, reason, started)
@@ -282,7 +338,8 @@ class Node(Machine):
             "pulls": self.pulls.snapshot(),
             "leases": len(self.workers.leases),
             "waiting": len(self.workers.queue),
-            "requests": waiting_of(self.workers),
+            "members": self.members.snapshot(),
+            "requests": self.workers.requests(),
             "references": sum(c.get("owned", 0) + c.get("borrowed", 0) for c in counts.values()),
             "queued": sum(c.get("queued", 0) for c in counts.values()),
             "retries": sum(c.get("retried", 0) for c in counts.values()),
@@ -294,7 +351,7 @@ class Node(Machine):
         soonest = min(self.workers.deadline(), self.pulls.deadline())
         if self.store.trimmed:
             soonest = min(soonest, self.store.trim_until)
-        soonest = min(soonest, self.estates.patience)
+        soonest = min(soonest, self.estates.deadline(), self.members.deadline())
         return min([soonest, *(inquiry.until for inquiry in self._inquiries)], default=NEVER)
 
     def on_timer(self, now: float) -> None:
@@ -304,11 +361,14 @@ class Node(Machine):
         self.workers.on_timer(now)
         self.store.on_timer(now)
         self.estates.on_timer(now)
+        self.members.on_timer(now)
         self.pulls.on_timer(now)
         self._answer_inquiries(now)
 
     def settle(self, now: float) -> None:
         self.pulls.settle(now)
+        if self.members.joined:
+            self.scheduler.report(now)
 
     def snapshot(self) -> dict[str, Any]:
         return self.describe({})
@@ -318,6 +378,7 @@ class Node(Machine):
         self.estates.check()
         self.pulls.check()
         self.workers.check()
+        self.members.check()
 
 
 def _death(pid: int, code: int, why: str, tail: str) -> str:

@@ -207,7 +207,7 @@ class Process(Machine):
         self.owner.ask_heir(heir)
         for other in gone:
             self.executor.on_death(other)
-            self.client.on_death(other, now, reason, b"")
+            self.client.on_death(other, now, reason, None)
             if other.id == node:
                 self.client.leases.other_node_died(other)
             del self.peers[other.id]

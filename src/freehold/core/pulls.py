@@ -167,7 +167,7 @@ class Pulls:
         copy = self.copies.find(key, place[2])
         if node == self.machine.id and holder == node:  # the asker has been told of a copy here
             copy = self.copies.by_offset.get(offset)
-            if copy is None or copy.id != id or copy.have < copy.size or copy.doomed:
+            if copy is None or copy.id != id or copy.coming or copy.doomed:
                 return False
         elif node == self.machine.id:
             stored = self.store.by_offset.get(offset)
@@ -209,6 +209,8 @@ class Pulls:
         seen = (self.store.released, self.copies.changes)
         if self._short_at is not None and seen != self._seen:
             self._short_at = now  # somebody has given way: the patience begins anew
+        if self.store.trimmed and seen != self._seen:
+            self.store.retry(now)
         if not self._stirred and seen == self._seen and now < self._decide_at:
             return
         self._stirred = False
@@ -309,8 +311,8 @@ class Pulls:
             self._end(pull)
             self.copies.doom(copy)
         elif have == copy.size:
-            self._done(pull, copy)
-        elif other and not pull.direct and pull.hops < HOPS_MAX:
+            self._done(pull, copy, now)
+        elif other and not pull.direct and pull.hops < HOPS_MAX and not self._is_dead(other):
             pull.hops += 1
             pull.address = other
             self._move(pull)
@@ -326,10 +328,10 @@ class Pulls:
             pull.tries = min(pull.tries + 1, 16)
             self.resting[pull.key] = pull
 
-    def _done(self, pull: Pull, copy: Copy) -> None:
+    def _done(self, pull: Pull, copy: Copy, now: float) -> None:
         self._end(pull)
         if self._short_at is not None:
-            self._short_at = self.machine.now
+            self._short_at = now
         for asker in pull.askers.values():
             self.copies.pin(copy, asker.id)
             self._answer(asker, pull.key, pull.place, self.copies.place(copy))
@@ -371,6 +373,13 @@ class Pulls:
         self.dead[dead] = None
         if len(self.dead) > DEAD_MAX:
             del self.dead[next(iter(self.dead))]
+
+    def _is_dead(self, address: str) -> bool:
+        """Whether the address is that of a dead node."""
+        try:
+            return bytes.fromhex(address.partition("|")[0]) in self.dead
+        except ValueError:  # an address without a node's id
+            return False
 
     def on_death(self, process: bytes) -> None:
         """A process has died, here or on another node."""

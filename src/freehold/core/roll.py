@@ -134,10 +134,9 @@ class Roll:
         if node.phase != JOINING:
             return
         node.phase = MEMBER
-        for other, peer in connected(self.nodes):
-            if other is not node:
-                labels = node.labels
-                self.machine.send(peer, m.NODE_UP, epoch, node.id, node.address, node.total, labels)
+        others = [peer for peer in connected(self.nodes) if peer is not node.peer]
+        up = (epoch, node.id, node.address, node.total, node.labels)
+        self.machine.send_all(others, m.NODE_UP, *up)
 
     def _joined(self, now: float, node: Standing, peer: Peer, bundles: list[Any]) -> None:
         if node.peer is not peer or node.phase != MEMBER:
@@ -251,8 +250,7 @@ class Roll:
         self.told = epoch
         if node.peer is not None:
             self._refuse(node.peer, reason)
-        for _, peer in connected(self.nodes):
-            self.machine.send(peer, m.NODE_DOWN, epoch, node.id, reason)
+        self.machine.send_all(connected(self.nodes), m.NODE_DOWN, epoch, node.id, reason)
         self.groups.on_node_gone(node.id, now)
         self.directory.on_node_gone(node.id, now, reason)
 

@@ -52,7 +52,7 @@ class Room:
     def trim(self) -> None:
         """Ask the processes for what they keep in reserve."""
         for holder in dict.fromkeys(self.extents.holders.values()):
-            if holder in self.machine.peers:
+            if holder in self.machine.peers and holder != self.machine.id:
                 self.machine.send(self.machine.peers[holder], m.TRIM)
 
     def _grant_process(self, peer: Peer, request: int, size: int) -> bool:
@@ -104,9 +104,10 @@ class Room:
     def on_extent_back(self, peer: Peer, now: float, offset: int) -> None:
         if self.extents.holders.get(offset) == peer.id:
             self.back(offset)
-            self._retry_trimmed(False, now)
+            self.retry(now)
 
-    def _retry_trimmed(self, last: bool, now: float) -> None:
+    def retry(self, now: float, last: bool = False) -> None:
+        """Grant what there is room for now; refuse the rest if this was the last try."""
         waiting, self.trimmed = self.trimmed, []
         for peer, request, size in waiting:
             if self._grant_process(peer, request, size):
@@ -119,7 +120,7 @@ class Room:
     def on_timer(self, now: float) -> None:
         """Refuse what trimming could not make room for."""
         if self.trimmed and now >= self.trim_until:
-            self._retry_trimmed(True, now)
+            self.retry(now, last=True)
 
     def _refuse(self, peer: Peer, request: int, size: int, why: str = "") -> None:
         text = self.full(size, why)

@@ -54,19 +54,36 @@ class Worker:
 class Grant:
     """A request for a lease, and then the lease."""
 
-    __slots__ = ("actor", "cpus", "holder", "id", "reclaimed", "request", "resources", "worker")
+    __slots__ = (
+        "actor", "cpus", "holder", "hops", "id", "reclaimed", "request", "resources", "where",
+        "worker",
+    )  # fmt: skip
 
     def __init__(
-        self, holder: Peer, request: int, cpus: float, actor: bool, resources: dict[str, float]
+        self,
+        holder: Peer,
+        request: int,
+        cpus: float,
+        actor: bool,
+        resources: dict[str, float],
+        where: list[Any],
+        hops: int,
     ) -> None:
         self.holder = holder
         self.request = request
         self.cpus = cpus
         self.actor = actor
         self.resources = resources
+        self.where = where  # the strategy
+        self.hops = hops  # nodes that have sent it on
         self.id = 0
         self.worker: Worker | None = None
         self.reclaimed = False
+
+    @property
+    def needs(self) -> list[tuple[str, float]]:
+        """What it occupies."""
+        return [("CPU", self.cpus), *self.resources.items()]
 
 
 class Workers:
@@ -101,29 +118,36 @@ class Workers:
         self.respawn = NEVER
 
     # -- requests ---------------------------------------------------------------------------------
-    def on_lease(
-        self,
-        peer: Peer,
-        now: float,
-        request: int,
-        cpus: float,
-        actor: bool,
-        resources: dict[str, float],
-        where: list[Any],
-        hops: int,
-    ) -> None:
-        grant = Grant(peer, request, cpus, actor, resources)
+    def ask(self, grant: Grant, now: float) -> None:
+        """Queue a request, unless it can never be granted here."""
         lacking = [
             f"{amount:g} {name} (the node has {self.total.get(name, 0):g})"
-            for name, amount in self._needs(grant)
+            for name, amount in grant.needs
             if amount > self.total.get(name, 0) + EPSILON
         ]
         if lacking:
             reason = "no node can ever provide " + " and ".join(lacking)
-            self.machine.send(peer, m.DENIED, request, reason)
+            self.machine.send(grant.holder, m.DENIED, grant.request, reason)
             return
         self.queue.append(grant)
         self.match(now)
+
+    def change(self, resources: dict[str, float], sign: float, *, total: bool) -> None:
+        """Resources are given to, or taken from, what the node has to lease."""
+        for name, amount in resources.items():
+            self.free[name] = self.free.get(name, 0.0) + sign * amount
+            if total:
+                self.total[name] = self.total.get(name, 0.0) + sign * amount
+                if self.total[name] <= EPSILON:
+                    del self.total[name], self.free[name]
+
+    def end_users(self, group: bytes, now: float) -> None:
+        """A placement group is gone: end what runs in it."""
+        name = "/" + group.hex()
+        for lease in list(self.leases.values()):
+            if lease.worker is not None and any(name in need for need, _ in lease.needs):
+                worker = self._release(lease)
+                self.kill(worker, "its placement group was removed")
 
     def on_cancel(self, peer: Peer, now: float, request: int) -> None:
         for grant in self.queue:
@@ -132,12 +156,23 @@ class Workers:
                 self.match(now)  # it may have held up those behind it
                 return
 
-    def _needs(self, grant: Grant) -> list[tuple[str, float]]:
-        return [("CPU", grant.cpus), *grant.resources.items()]
+    def requests(self) -> list[dict[str, Any]]:
+        """Who waits for a lease, and for what: the first of the queue, for people."""
+        return [
+            {
+                "pid": grant.holder.pid,
+                "needs": dict(grant.needs),
+                "lacks": [
+                    name for name, amount in grant.needs if amount > self.free.get(name, 0.0)
+                ],
+            }
+            for grant, _ in zip(self.queue, range(REQUESTS_SHOWN), strict=False)
+        ]
 
-    def _fits(self, grant: Grant) -> bool:
+    def fits(self, grant: Grant) -> bool:
+        """Whether what it needs is free now."""
         return all(
-            amount <= self.free[name] + EPSILON for name, amount in self._needs(grant) if amount
+            amount <= self.free.get(name, 0.0) + EPSILON for name, amount in grant.needs if amount
         )
 
     def match(self, now: float) -> None:
@@ -145,9 +180,7 @@ class Workers:
         idle = [worker for worker in self.workers.values() if worker.phase == IDLE]
         short = blocked = 0
         for grant in list(self.queue):
-            if (blocked and any(amount for _, amount in self._needs(grant))) or not self._fits(
-                grant
-            ):
+            if (blocked and any(amount for _, amount in grant.needs)) or not self.fits(grant):
                 blocked += 1
             elif idle:
                 self.queue.remove(grant)
@@ -167,7 +200,7 @@ class Workers:
         worker.actor = grant.actor
         if grant.actor:
             self._spare_until = now + self.idle_seconds
-        for name, amount in self._needs(grant):
+        for name, amount in grant.needs:
             self.free[name] -= amount
         self.leases[grant.id] = grant
         peer = worker.peer
@@ -175,7 +208,7 @@ class Workers:
 
     def _reclaim(self) -> None:
         """Somebody waits for CPUs: ask the holders of other leases, each lease once."""
-        waiting = next(grant for grant in self.queue if not self._fits(grant))
+        waiting = next(grant for grant in self.queue if not self.fits(grant))
         lacking = waiting.cpus - self.free["CPU"]
         for lease in self.leases.values():
             if lacking <= EPSILON:
@@ -226,7 +259,7 @@ class Workers:
         del self.leases[lease.id]
         worker = lease.worker
         assert worker is not None
-        for name, amount in self._needs(lease):
+        for name, amount in lease.needs:
             if not (worker.lent and name == "CPU"):
                 self.free[name] += amount
         worker.lease = None
@@ -371,8 +404,10 @@ class Workers:
     def check(self) -> None:
         """What is leased and what is free add up."""
         for name, total in self.total.items():
+            if "/" in name:
+                continue
             used = sum(
-                dict(self._needs(lease)).get(name, 0.0)
+                dict(lease.needs).get(name, 0.0)
                 for lease in self.leases.values()
                 if not (name == "CPU" and lease.worker is not None and lease.worker.lent)
             )
@@ -380,13 +415,3 @@ class Workers:
         for lease in self.leases.values():
             assert lease.worker is not None
             assert lease.worker.lease is lease
-
-
-def waiting_of(workers: Workers) -> list[dict[str, Any]]:
-    """Who waits for a lease, and for what: the first of the queue, for people."""
-    rows = []
-    for grant in [*workers.queue][:REQUESTS_SHOWN]:
-        needs = {"CPU": grant.cpus, **grant.resources}
-        lacks = [name for name, amount in needs.items() if amount > workers.free[name] + EPSILON]
-        rows.append({"pid": grant.holder.pid, "needs": needs, "lacks": lacks})
-    return rows

@@ -133,8 +133,16 @@ class SqliteStore:
             raise
 
     def _create(self) -> None:
-        """An empty file for its owner only, whose name survives a crash too."""
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        """An empty file for its owner only, whose name survives a crash too.
+
+        A file that exists is never opened here: to close it would drop the locks that another
+        connection of this process has on it (POSIX locks belong to the process).
+        """
+        try:
+            made = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            return
+        os.close(made)
         directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
         os.fsync(directory)
         os.close(directory)

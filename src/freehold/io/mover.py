@@ -172,6 +172,9 @@ class Mover:
             id, holder, start, size, node, skip, direct, self.node, self.address
         )
         with self._lock:
+            before = self._arriving.get(offset)
+            if before is not None and before.have != skip:  # another object was there
+                del self._arriving[offset]
             incoming = Transfer(self._enter(offset, skip), None)
             self._incoming[transfer] = incoming
         if not self._start(self._bring, transfer, incoming, source, request, offset):
@@ -254,7 +257,7 @@ class Mover:
     def _leave(self, arriving: Arriving) -> None:
         """With the lock held: one user less."""
         arriving.users -= 1
-        if not arriving.users:
+        if not arriving.users and self._arriving.get(arriving.offset) is arriving:
             del self._arriving[arriving.offset]
 
     # -- incoming ---------------------------------------------------------------------------------
@@ -284,7 +287,7 @@ class Mover:
         if sock is not None:
             try:
                 return self._converse(incoming, source, sock, request, offset)
-            except TimeoutError:
+            except (TimeoutError, ProtocolError):
                 raise
             except OSError:  # most likely the other side had closed it while it rested
                 if incoming.halted or incoming.have > request.skip:

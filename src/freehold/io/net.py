@@ -240,3 +240,14 @@ def own_host(toward: str = "192.0.2.1") -> str:
         except OSError:
             return "127.0.0.1"
         return str(sock.getsockname()[0])
+
+
+def peek(sock: socket.socket, size: int) -> bytes:
+    """What has arrived first, left where it is; empty when the other side has closed.
+
+    Raises BlockingIOError when there is nothing yet.
+    """
+    try:
+        return sock.recv(size, socket.MSG_PEEK)
+    except ConnectionError:
+        return b""

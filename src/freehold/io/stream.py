@@ -83,12 +83,15 @@ def send_request(sock: socket.socket, request: Request) -> None:
 
 def read_request(sock: socket.socket, first: bytes) -> Request:
     """The question that begins with that byte."""
-    head = first + read_exactly(sock, _request.size - 1)
-    magic, direct, id_size, address_size, offset, size, skip, holder, node, asker = _request.unpack(
+    head = first + read_exactly(sock, len(MAGIC) - 1)
+    if head != MAGIC:  # said before it is waited for more
+        raise ProtocolError(f"no request for an object begins with {head!r}")
+    head += read_exactly(sock, _request.size - len(head))
+    _, direct, id_size, address_size, offset, size, skip, holder, node, asker = _request.unpack(
         head
     )
-    if magic != MAGIC or direct > 1:
-        raise ProtocolError(f"no request for an object begins with {head[:8]!r}")
+    if direct > 1:
+        raise ProtocolError(f"a request with the flags {direct:#x}")
     if not 1 <= id_size <= ID_MAX or address_size > ADDRESS_MAX:
         raise ProtocolError(f"a request with {id_size} bytes of id, {address_size} of address")
     if not 1 <= size <= SIZE_MAX or offset > SIZE_MAX or skip > size:

@@ -98,6 +98,10 @@ class TlsLink(Link):
         self._wire = memoryview(b"")  # encrypted, and not yet taken by the socket
 
     @property
+    def backlog(self) -> bool:
+        return bool(self._out) or self.blocked
+
+    @property
     def blocked(self) -> bool:
         """Whether encrypted bytes wait for the socket to be writable."""
         return len(self._wire) > 0
@@ -130,7 +134,7 @@ class TlsLink(Link):
         room = CHUNK if self._ready else 0
         while out and room > 0:
             part = out[0]
-            done = write(part)  # one record at most
+            done = write(part[:room])
             room -= done
             self.unsent -= done
             self.drained += done

@@ -22,11 +22,13 @@ from freehold.io import clock, net, procs
 from freehold.io.sessions import Record
 from freehold.io.shm import Arena
 from freehold.proc import attach, daemon, reach
+from freehold.proc.data import DataPlane
 from freehold.proc.node import NodeHost, configuration, embed, fork_server
 from freehold.proc.ports import Port
 from freehold.proc.prober import Prober
 from freehold.proc.session import now
 from freehold.proc.token import Token
+from freehold.proc.transfers import Transfers
 
 JOIN_TIMEOUT = 5.0  # seconds
 LEAVE_TIMEOUT = 1.0
@@ -49,12 +51,23 @@ class MemberHost(NodeHost):
         self.cluster: str = config["cluster"]["address"]
         self.prober = Prober(self, self.node.members.prober)
         self.head = reach.peer_of(self.cluster)
+        self.data = DataPlane(self)
+        self.transfers: Transfers | None = None
         self._pause = PAUSE_MIN
         self._witness = Peer()  # answers to it go nowhere
 
     def flush(self) -> None:
         self.prober.take()
+        self.reserve()  # at which bytes may begin to move
+        if self.transfers is not None:
+            self.transfers.flush()
         super().flush()
+
+    def move_objects(self) -> None:
+        """This node's address is known: begin to send objects, and to fetch them."""
+        made = Transfers(self, self.node.pulls, self.arena, self.data.dial, self.address)
+        self.transfers = self.data.transfers = made
+        self.on_data = self.data.accept
 
     @property
     def over(self) -> bool:
@@ -148,6 +161,8 @@ def main() -> None:
         cluster = config["cluster"]
         attach.listen(host, cluster["host"], cluster.get("port", 0), config["dir"], cluster["tls"])
         host.node.members.me.address = host.address
+        host.node.neighbours.address = host.address
+        host.move_objects()
         host.join(patient=bool(config.get("again")))
         if host.standing:
             stand(host, config)

@@ -21,7 +21,7 @@ import msgspec
 from freehold.core import messages as m
 from freehold.core.ids import PROC_ID_BYTES
 from freehold.core.machine import NEVER, Peer
-from freehold.core.membership import MemberNode
+from freehold.core.node import Node
 from freehold.io import clock, net, procs
 from freehold.io.shm import Arena
 from freehold.proc import daemon, forkserver
@@ -41,7 +41,7 @@ class NodeHost(Host):
     """The host of the node's machine."""
 
     def __init__(self, config: dict[str, Any], arena: Arena, spawner_sock: Any) -> None:
-        self.node = MemberNode(
+        self.node = Node(
             config["id"],
             address=config["node"],
             labels=config.get("labels", {}),
@@ -51,6 +51,7 @@ class NodeHost(Host):
             prestart=config["prestart"],
             idle_seconds=config["worker_idle"],
             workers_max=config["workers_max"],
+            standing="cluster" in config,
         )
         super().__init__(self.node, config["secret"], "node", config["node"])
         self.forgiving = True
@@ -94,15 +95,19 @@ class NodeHost(Host):
 
     def flush(self) -> None:
         """Answer the arena's frames, which are for this process, and send the rest."""
+        self.reserve()
+        if self._resident is not None:
+            self._resident.carry(now())
+        super().flush()
+
+    def reserve(self) -> None:
+        """Answer the arena's frames."""
         arena = self.store.arena
         while arena.outbox:
             frames, arena.outbox = arena.outbox, []
             for _, end in frames:
                 reason = self._reserve(end)
                 self.node.handlers[m.RESERVED](arena, now(), end, reason)
-        if self._resident is not None:
-            self._resident.carry(now())
-        super().flush()
 
     def _reserve(self, end: int) -> str:
         start = self.store.reserved

@@ -50,6 +50,8 @@ ACCEPT_PAUSE = 0.1  # before it is tried again, when there are too many open fil
 YOUNG_MAX = 128
 UNSENT_MAX = 1 << 30  # bytes
 
+DATA_MAGIC = b"FRDT"  # how a data connection begins (``proc.data``)
+
 OnEvent = Callable[[int, float], None]
 
 
@@ -94,6 +96,7 @@ class Ports(ABC):
         self.stall_timeout = STALL_TIMEOUT
         self.young_max = YOUNG_MAX
         self.unsent_max = UNSENT_MAX
+        self.on_data: Callable[[socket.socket], None] | None = None  # takes data connections
         self.epoll = select.epoll()
         self.ports: dict[int, OnEvent] = {}
         self.alarms = Alarms()
@@ -101,7 +104,7 @@ class Ports(ABC):
         self.refused: deque[FreeholdError] = deque(maxlen=100)  # what strangers did wrong
         self._listeners: list[socket.socket] = []
         self._place = ("", 0)  # where others can dial it by TCP
-        self._accepting: Side | None = None
+        self.accepting: Side | None = None
         self._dialling: Side | None = None
         self._open_ports: set[Port] = set()
         self._young: set[Port] = set()  # accepted by TCP, and not yet proven
@@ -146,7 +149,7 @@ class Ports(ABC):
         if self.tls:
             from freehold.io import tls  # here, like wherever a cluster begins
 
-            self._accepting = tls.acceptor(pem)
+            self.accepting = tls.acceptor(pem)
         listener = net.listen_tcp(host, port)
         self._listeners.append(listener)
         port = listener.getsockname()[1]
@@ -194,11 +197,36 @@ class Ports(ABC):
         self.call_at(clock.now() + ACCEPT_PAUSE, lambda when: self.watch(fd, on_accept))
 
     def _take_in(self, sock: socket.socket) -> None:
+        if self.on_data is None:
+            self._greet(sock)
+            return
+        fd = sock.fileno()
+
+        def look(mask: int, when: float) -> None:
+            with contextlib.suppress(BlockingIOError):
+                head = net.peek(sock, len(DATA_MAGIC))
+                if head and DATA_MAGIC.startswith(head) and len(head) < len(DATA_MAGIC):
+                    return
+                alarm.cancel()
+                self.unwatch(fd)
+                if head == DATA_MAGIC and self.on_data is not None:
+                    self.on_data(sock)
+                else:
+                    self._greet(sock)
+
+        def give_up(when: float) -> None:
+            self.unwatch(fd)
+            sock.close()
+
+        alarm = self.call_at(clock.now() + self.shake_timeout, give_up)
+        self.watch(fd, look)
+
+    def _greet(self, sock: socket.socket) -> None:
         if self.tls:
             from freehold.io.tls import TlsLink
 
-            assert self._accepting is not None
-            link: Link = TlsLink(sock, self._accepting, dialler=False)
+            assert self.accepting is not None
+            link: Link = TlsLink(sock, self.accepting, dialler=False)
         else:
             link = Link(sock)
         port = self._open(link, shake(self.secret, dialler=False), None)

@@ -1,4 +1,4 @@
-"""``python -m freehold.sim``: replay one seed, or run many."""
+"""``python -m freehold.sim``: replay one seed, run many, or measure the head at scale."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import argparse
 import sys
 import traceback
 
+from freehold.sim.fleet import Fleet
 from freehold.sim.run import Outcome, Simulation
+from freehold.sim.scale import Scale
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -17,18 +19,25 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--start", type=int, default=0, help="the first of them")
     parser.add_argument("-k", "--keep-going", action="store_true", help="go on after a failure")
     parser.add_argument("-v", "--verbose", action="store_true", help="print every frame")
+    parser.add_argument("--fleet", action="store_true", help="several nodes, and a head")
+    parser.add_argument("--scale", type=int, nargs=2, metavar=("NODES", "ACTORS"))
     given = parser.parse_args(arguments)
+    kind = Fleet if given.fleet else Simulation
+    if given.scale is not None:
+        print("\n".join(Scale(*given.scale).run()))
+        return 0
     if given.seed is not None:
-        outcome = attempt(given.seed, given.verbose)
+        outcome = attempt(given.seed, given.verbose, kind)
         if outcome is not None:
             print(describe(outcome))
         return outcome is None
-    return many(given.start, given.seeds or 200, given.keep_going)
+    return many(given.start, given.seeds or 200, given.keep_going, kind)
 
 
-def attempt(seed: int, show: bool = False) -> Outcome | None:
+def attempt(seed: int, show: bool = False, kind: type[Simulation] = Simulation) -> Outcome | None:
     """Run one seed; None if it failed, with a report."""
-    simulation = Simulation(seed, show=show)
+    simulation = kind(seed, show=show)
+    also = " --fleet" if kind is Fleet else ""
     try:
         return simulation.run()
     except Exception as error:
@@ -37,20 +46,20 @@ def attempt(seed: int, show: bool = False) -> Outcome | None:
         world = simulation.world
         print(
             f"\nseed {seed} failed at {world.now:.6f} s, after {world.events} events: "
-            f"{type(error).__name__}\nreplay: python -m freehold.sim --seed {seed} -v",
+            f"{type(error).__name__}\nreplay: python -m freehold.sim{also} --seed {seed} -v",
             file=sys.stderr,
         )
         return None
 
 
-def many(start: int, count: int, keep_going: bool) -> int:
+def many(start: int, count: int, keep_going: bool, kind: type[Simulation] = Simulation) -> int:
     """Run seeds until one fails; the exit status."""
     events = tasks = values = done = 0
     faults: dict[str, int] = {}
     errors: dict[str, int] = {}
     failed = []
     for seed in range(start, start + count):
-        outcome = attempt(seed)
+        outcome = attempt(seed, False, kind)
         if outcome is None:
             failed.append(seed)
             if keep_going:

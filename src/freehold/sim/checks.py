@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from freehold.core.messages import FAILED, PENDING
+from freehold.core.messages import COLLECTED, PENDING, SHARED
 from freehold.core.process import Process
 from freehold.core.rows import Row
 from freehold.sim.values import Violation
@@ -13,20 +13,21 @@ QUEUE_MAX = 20_000  # frames or rows in one table; the programs make far fewer
 Seen = dict[bytes, tuple[Row, int, Any]]
 
 
-def watch(name: str, process: Process, seen: Seen) -> Seen:
+def watch(name: str, process: Process, seen: Seen, clustered: bool) -> Seen:
     """Values are immutable and nothing grows without bound; what to compare with next time."""
     rows = process.owner.rows
     if len(rows) > QUEUE_MAX:
         raise Violation(f"{name}: {len(rows)} rows")
     now: Seen = {}
     for key, row in rows.items():
-        if row.state == PENDING:
+        if row.state in (PENDING, COLLECTED):
             continue
         before = seen.get(key)
         now[key] = (row, row.state, row.data)
         if before is not None and before[0] is row and before != now[key]:
             actor = row.more is not None and row.more.actor
-            if not (actor and row.state == FAILED):  # an actor's address becomes its death
+            remade = before[1] == SHARED and clustered  # lost, and made again elsewhere
+            if not (actor or remade):  # an actor's address becomes its death, or another
                 raise Violation(f"{name}: {row!r} is delivered twice: {before[1:]}, {row.data}")
     outbox = max((len(peer.outbox) for peer in process.peers.values()), default=0)
     if outbox > QUEUE_MAX:

@@ -8,7 +8,9 @@ from typing import Any
 from freehold.core import messages as m
 from freehold.core.machine import Peer
 from freehold.core.node import Node
+from freehold.sim.cluster import HEAD_ADDRESS, Mover, Prober
 from freehold.sim.hosts import Host, Near
+from freehold.sim.links import End, connect
 from freehold.sim.process import ProcessHost
 from freehold.sim.values import Memory, PoisonExtents
 from freehold.sim.world import World
@@ -22,10 +24,15 @@ class NodeHost(Host):
 
     node: Node
 
-    def __init__(self, world: World, make_worker: MakeWorker, number: int = 0) -> None:
+    def __init__(
+        self, world: World, make_worker: MakeWorker, number: int = 0, incarnation: int = 0
+    ) -> None:
         setup = world.setup
         id = world.rng.randbytes(8)
-        self.prefix = f"n{number}" if setup.nodes > 1 else ""
+        self.number = number
+        self.incarnation = incarnation
+        again = "'" * incarnation
+        self.prefix = f"n{number}{again}" if setup.nodes > 1 else ""
         self.where = id.hex() if setup.nodes > 1 else ""
         self.memory = Memory()
         name = f"{self.prefix or 'node'}"
@@ -37,16 +44,52 @@ class NodeHost(Host):
             prestart=setup.prestart,
             idle_seconds=setup.worker_idle,
             workers_max=setup.workers_max,
+            address=self.address_of(name),
+            standing=setup.nodes > 1,
         )
         node.store.extents = PoisonExtents(self.memory, setup.arena_bytes)
         super().__init__(world, node, "node", name, self.address_of(name))
         self.info = node.info
+        self.home = id
+        self.spot = self.where and f"m{number}"
+        self.dialled: End | None = None  # the link to the head
         self.spawner = Spawner(self, node.spawner, make_worker)
         self.arena = ArenaPeer(self, node.store.arena)
+        self.mover = Mover(self, node.pulls.mover, self)
+        self.prober = Prober(self, node.members.prober)
 
     def address_of(self, name: str) -> str:
         """Where a process of that name listens."""
         return f"{self.where}|{name}.sock|{name}:1" if self.where else f"{name}.sock"
+
+    def hello(self, to: bytes = b"") -> bytearray:
+        """With what this node has now."""
+        self.info = self.node.info
+        return super().hello(to)
+
+    def seek_head(self) -> None:
+        """Be connected to the head, if there is one, and look again later."""
+        if not self.alive:
+            return
+        self.world.after(0.2, self.seek_head)
+        target = self.world.listeners.get(HEAD_ADDRESS)
+        if self.node.members.head is not None or target is None or not target.alive:
+            return
+        if self.world.parted(self, target):
+            return
+        if self.dialled is None or not self.dialled.open:
+            peer = Peer(b"", HEAD_ADDRESS, "head")
+            self.dialled = peer.port = connect(self, peer, target)
+
+    def crash(self, code: int) -> None:
+        """The machine goes down, or the daemon is killed: its workers die with it."""
+        if not self.alive:
+            return
+        self.mover.host_died()
+        for child in list(self.spawner.children.values()):
+            child.on_exit = lambda host, code: None
+            child.crash(code)
+        super().crash(code)
 
     def start(self) -> None:
         """Start the first workers."""

@@ -34,11 +34,12 @@ class Ref:
 class View:
     """A live view into the arena: it pins its row, and its bytes must not change."""
 
-    __slots__ = ("data", "row")
+    __slots__ = ("data", "place", "row")
 
-    def __init__(self, row: Row, data: bytes) -> None:
+    def __init__(self, row: Row, data: bytes, place: list[Any]) -> None:
         self.row = row
         self.data = data
+        self.place = place  # in this node's arena
 
 
 class Env:
@@ -101,7 +102,7 @@ class Env:
 
     def drop_view(self, view: View) -> None:
         """A view dies; it must still read what it read."""
-        if self._read(view.row) != view.data:
+        if self.host.site.memory.read(view.place[1], view.place[2]) != view.data:
             raise Violation(f"{self.host}: a view of {view.row!r} has changed")
         self.host.drops.append(view.row)
 
@@ -113,6 +114,11 @@ class Env:
             raise Violation(f"{self.host}: {row!r} is read before it is here")
         _, offset, size, _ = place
         return self.host.site.memory.read(offset, size)
+
+    def _view(self, row: Row, data: bytes) -> View:
+        place = self.host.process.fetches.here(row)
+        assert place is not None
+        return View(row, data, place)
 
     def _is_ready(self, row: Row) -> bool:
         """Whether ``value`` may be called: the value is here, or there is an error."""
@@ -156,7 +162,7 @@ class Env:
             data = self._read(row)
             if keep_view:
                 row.handles += 1
-                self.views.append(View(row, data))
+                self.views.append(self._view(row, data))
         else:
             data = row.data
         if not data:  # a task without results
@@ -323,7 +329,7 @@ class Env:
             data = self._read(row)
             if self.world.rng.random() < 0.2:
                 row.handles += 1
-                self.views.append(View(row, data))
+                self.views.append(self._view(row, data))
         elif state != INLINE:
             raise Violation(f"{self.host}: a dependency in state {state} came with a task")
         if not data:

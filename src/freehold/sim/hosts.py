@@ -10,7 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 from freehold.core import messages as m
+from freehold.core.address import node_of
 from freehold.core.machine import NEVER, Machine, Peer
+from freehold.errors import ProtocolError
 from freehold.sim.links import End, connect
 from freehold.sim.values import Violation
 from freehold.sim.world import World
@@ -30,6 +32,7 @@ class Host:
         self.address = address
         self.pid = 0
         self.home = b""  # its node's id, once it is known
+        self.spot = ""  # the machine on which it runs
         self.info: dict[str, Any] = {}
         self.alive = True
         self.ends: list[End] = []
@@ -60,11 +63,14 @@ class Host:
         world = self.world
         world.frame(end.other.host.name, self.name, data)
         if end.greeting:
-            greeting, end.greeting = end.greeting, bytearray()
-            end.send(greeting)
+            end.greet()
         messages = end.reader.feed(memoryview(bytes(data)))
         if messages[0][0] == m.HELLO:
-            self._on_hello(end, messages.pop(0))
+            try:
+                self._on_hello(end, messages.pop(0))
+            except ProtocolError:  # not the one who was called
+                end.shut()
+                return
         assert end.peer is not None
         self.machine.now = world.now
         for message in messages:
@@ -99,7 +105,8 @@ class Host:
         if peer is not None:
             if peer.port is end:
                 peer.port = None
-            self.machine.on_down(peer, self.world.now)
+            if not end.lasting or peer.kind == "node":  # of the others their nodes will tell
+                self.machine.on_down(peer, self.world.now)
         self.finish()
 
     # -- frames out -------------------------------------------------------------------------------
@@ -126,8 +133,10 @@ class Host:
             if peer.down or not peer.address:
                 box.clear()
                 return True
-            if target is None or not target.alive:
-                self.machine.on_down(peer, self.world.now)
+            if target is None or not target.alive or (peer.id and target.machine.id != peer.id):
+                here = node_of(peer.address) in (b"", self.home)
+                if peer.kind in ("node", "head") or here:
+                    self.machine.on_down(peer, self.world.now)
                 box.clear()
                 return True
             peer.port = connect(self, peer, target)
@@ -138,6 +147,12 @@ class Host:
         peer.outbox = []
         peer.port.send(encode(box))
         return True
+
+    def troubled(self, peer: Peer) -> None:
+        """Another node has not been heard of for a while."""
+        if self.alive and not peer.down:
+            self.machine.on_down(peer, self.world.now)
+            self.finish()
 
     # -- the loop ---------------------------------------------------------------------------------
     def finish(self) -> None:

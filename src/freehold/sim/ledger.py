@@ -50,6 +50,7 @@ class Ledger:
         self.deaths = 0  # of processes that did not end in good order
         self.greedy = 0  # requests for more than the node has
         self.node_dead = False
+        self.node_deaths = 0  # nodes that crashed, or were parted from the others
         self.tries: list[list[int]] = []  # submission -> runs started, runs allowed
         self.errors: dict[str, int] = {}
         self.values = 0  # that were read and found right
@@ -110,13 +111,15 @@ class Ledger:
             self.judge(data[2], id)
             return
         excused = {
-            "WorkerDied": self.deaths > 0,
+            "WorkerDied": self.deaths + self.node_deaths > 0,
             "OwnerDied": any(proc in self.dead for proc in self._named(text, self.owners)),
             "ObjectFreed": any(proc in self.dead for proc in self._named(text, self.holders)),
             "ActorDied": self._may_be_dead(id),
             "ObjectStoreFull": True,
             "Unschedulable": self.greedy > 0 or "failed spawn" in self.faults,
             "NodeDied": self.node_dead,
+            "ObjectLost": self.node_deaths > 0,
+            "ActorUnavailable": self.deaths > 0,
         }.get(kind, False)
         if not excused:
             raise Violation(f"nothing excuses {kind} at {brief(id)}: {text}")

@@ -3,6 +3,9 @@
 Each direction delivers its frames in order, after a random latency; when an end crashes, what it
 has sent still arrives, and then the end of the stream, as with a real socket.  A cut link loses
 what is under way.
+
+Between machines a link outlives its connections (``proc.sessions``): a cut is a delay, and while
+the network is parted its frames wait.  Only the head's links are plain ones there too.
 """
 
 from __future__ import annotations
@@ -19,8 +22,10 @@ class Station(Protocol):
     """What a link needs of the processes at its ends (``hosts.Host``)."""
 
     world: World
+    alive: bool
     kind: str
     name: str
+    spot: str
     ends: list[End]
 
     def hello(self, to: bytes = b"") -> bytearray:
@@ -36,7 +41,10 @@ class Station(Protocol):
 class End:
     """One end of a link."""
 
-    __slots__ = ("arrival", "greeting", "host", "open", "other", "peer", "reader")
+    __slots__ = (
+        "arrival", "greeting", "held", "host", "open", "other", "peer", "reader",
+        "waiting",
+    )  # fmt: skip
 
     def __init__(self, host: Station, peer: Peer | None) -> None:
         self.host = host
@@ -45,12 +53,29 @@ class End:
         self.open = True
         self.arrival = 0.0  # of the last frame that was sent here
         self.greeting = bytearray()  # to be sent when the other side has said hello
+        self.waiting: list[bytes | bytearray] = []  # frames that go after it
         self.other: End = self
+        self.held: list[tuple[Callable[..., None], tuple[Any, ...]]] = []  # by a parted network
+
+    @property
+    def lasting(self) -> bool:
+        """Whether the link outlives its connections."""
+        one, other = self.host, self.other.host
+        return one.spot != other.spot and "head" not in (one.kind, other.kind)
 
     def send(self, data: bytes | bytearray) -> None:
         """Send a frame to the other end."""
-        if self.open:
+        if self.greeting:
+            self.waiting.append(data)
+        elif self.open:
             self._deliver(self.other.host.on_frame, self.other, data)
+
+    def greet(self) -> None:
+        """The other side has said hello: answer, and send what has waited."""
+        frames = [self.greeting, *self.waiting]
+        self.greeting, self.waiting = bytearray(), []
+        for frame in frames:
+            self.send(frame)
 
     def close(self) -> None:
         """This end is gone; what was sent still arrives."""
@@ -60,6 +85,10 @@ class End:
 
     def cut(self) -> None:
         """The link breaks: both ends notice, and what is under way is lost."""
+        if self.lasting:
+            for end in (self, self.other):
+                end.arrival = max(end.arrival, end.host.world.now + end.host.world.rng.random())
+            return
         for end in (self, self.other):
             if end.open:
                 end.open = False
@@ -76,7 +105,26 @@ class End:
         other = self.other
         late = 0.05 if other.host.kind == "node" else 1.0  # see core.workers.SUSPECT_GRACE
         other.arrival = max(other.arrival + 1e-9, world.now + world.latency(late))
-        world.at(other.arrival, call, *args)
+        if self.lasting:
+            world.at(other.arrival, self._cross, call, args)
+        else:
+            world.at(other.arrival, call, *args)
+
+    def _cross(self, call: Callable[..., None], args: tuple[Any, ...]) -> None:
+        """Arrive, or wait until the network is whole again."""
+        world = self.host.world
+        if self.held or world.parted(self.host, self.other.host):
+            if self.host.alive:  # the dead send nothing again
+                self.held.append((call, args))
+        else:
+            call(*args)
+
+    def resume(self) -> None:
+        """The network is whole again."""
+        held, self.held = self.held, []
+        if self.host.alive:
+            for call, args in held:
+                call(*args)
 
 
 def connect(dialler: Station, peer: Peer, acceptor: Station) -> End:

@@ -65,6 +65,8 @@ class Home(Protocol):
     """What a process needs of its node's host."""
 
     prefix: str  # of the names of what lives there
+    spot: str
+    home: bytes
     address: str
     memory: Memory
 
@@ -89,6 +91,8 @@ class ProcessHost(Host):
         )
         process.heap = PoisonHeap(home.memory, setup.heap_reserve)
         super().__init__(world, process, kind, name, address)
+        self.spot = home.spot
+        self.home = home.home
         self.ledger = ledger
         self.slot = slot
         self.pid = slot + 100
@@ -236,7 +240,7 @@ class ProcessHost(Host):
 
     def check(self) -> None:
         super().check()
-        self.seen = checks.watch(self.name, self.process, self.seen)
+        self.seen = checks.watch(self.name, self.process, self.seen, self.world.setup.nodes > 1)
 
     def crash(self, code: int) -> None:
         if not self.alive:

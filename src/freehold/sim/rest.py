@@ -10,17 +10,19 @@ from typing import Any
 
 from freehold.core.messages import PENDING, SHARED
 from freehold.core.node import Node
+from freehold.sim.daemon import NodeHost
 from freehold.sim.process import ProcessHost
 from freehold.sim.values import brief
 
 
-def at_rest(node: Node, hosts: list[ProcessHost]) -> list[str]:
-    """What is left although nobody refers to anything any more; empty if all is well."""
-    left = []
-    for host in hosts:
-        left += [f"{host}: {text}" for text in _process_rest(host)]
-    left += [f"node: {text}" for text in _node_rest(node, hosts)]
-    return left
+def processes_at_rest(hosts: list[ProcessHost]) -> list[str]:
+    """What is left in processes although nobody refers to anything any more."""
+    return [f"{host}: {text}" for host in hosts for text in _process_rest(host)]
+
+
+def node_at_rest(node: NodeHost, hosts: list[ProcessHost]) -> list[str]:
+    """What is left at a node; empty if all is well."""
+    return [f"{node}: {text}" for text in _node_rest(node.node, hosts)]
 
 
 def _process_rest(host: ProcessHost) -> list[str]:
@@ -40,6 +42,9 @@ def _process_rest(host: ProcessHost) -> list[str]:
         ],
         "leases": [lease.id for pool in client.leases.pools.values() for lease in pool.leases],
         "to run": list(executor.queue),
+        "recipes": [brief(id) for id in client.lineage.recipes],
+        "fetches": list(host.process.fetches.pending),
+        "unpinned": owner.unpinned,
         "blocked": executor.blocked,
         "extent requests": host.process.extents,
         "heap": host.process.heap.used,
@@ -54,7 +59,7 @@ def _node_rest(node: Node, hosts: list[ProcessHost]) -> list[str]:
     lost = [
         (start, who.hex()[:8])
         for start, who in store.extents.holders.items()
-        if start not in held.get(who, {})
+        if start not in held.get(who, {}) and who != node.id
     ]
     found: dict[str, Any] = {
         "objects": [brief(stored.id) for stored in store.objects.values()],
@@ -72,6 +77,8 @@ def _node_rest(node: Node, hosts: list[ProcessHost]) -> list[str]:
             if abs(workers.free[name] - total) > 1e-6
         },
         "bytes": store.bytes,
+        "copies": [brief(copy.id) for copy in node.pulls.copies.by_offset.values()],
+        "pulls": list(node.pulls.pulls),
     }
     return [f"{name}: {what!r}" for name, what in found.items() if what]
 

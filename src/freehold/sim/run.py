@@ -11,7 +11,7 @@ from freehold.sim.daemon import NodeHost
 from freehold.sim.ledger import Ledger
 from freehold.sim.links import End
 from freehold.sim.process import ProcessHost
-from freehold.sim.setup import Setup
+from freehold.sim.setup import Setup, draw
 from freehold.sim.values import Violation
 from freehold.sim.world import World
 
@@ -37,11 +37,21 @@ class Simulation:
     """A driver, a node and its workers."""
 
     def __init__(self, seed: int, setup: Setup | None = None, show: bool = False) -> None:
-        self.world = World(seed, setup, show)
+        self.world = self._draw(seed, setup, show)
         self.ledger = Ledger(self.world.faults)
         self.workers: list[ProcessHost] = []
+        self._build()
+
+    def _draw(self, seed: int, setup: Setup | None, show: bool) -> World:
+        return World(seed, setup, show, draw)
+
+    def _build(self) -> None:
         self.node = NodeHost(self.world, self._make_worker)
         self.driver = ProcessHost(self.world, self.ledger, "driver", 0, programs.driver, self.node)
+
+    def _start(self) -> None:
+        self.node.start()
+        self.driver.begin()
 
     def _make_worker(self, home: NodeHost, slot: int) -> ProcessHost:
         worker = ProcessHost(self.world, self.ledger, "worker", slot, programs.task, home)
@@ -59,8 +69,7 @@ class Simulation:
         """Run to the end.  Raises Violation, or whatever a machine raises."""
         world = self.world
         world.note(f"{world.setup}")
-        self.node.start()
-        self.driver.begin()
+        self._start()
         self._plan_faults()
         world.at(world.setup.fault_time, self._heal)
         self._until(lambda: world.healed and self._idle(), world.setup.fault_time + PATIENCE)
@@ -90,11 +99,16 @@ class Simulation:
         while world.next_time is not None and world.next_time <= limit:
             world.step()
             count += 1
-            if count % 64 == 0 and done():
-                return True
+            if count % 64 == 0:
+                self._look_after()
+                if done():
+                    return True
             if world.events > EVENTS_MAX:
                 raise Violation(f"no end after {EVENTS_MAX} events")
         return False
+
+    def _look_after(self) -> None:
+        """What happens outside the simulated processes."""
 
     def _idle(self) -> bool:
         """Whether no program runs or waits to run."""
@@ -114,7 +128,7 @@ class Simulation:
     def _left(self) -> list[str]:
         if any(host.kept for host in self.living):
             return ["kept references"]
-        return rest.at_rest(self.node.node, self.living)
+        return rest.processes_at_rest(self.living) + rest.node_at_rest(self.node, self.living)
 
     # -- faults -----------------------------------------------------------------------------------
     def _plan_faults(self) -> None:
@@ -146,12 +160,12 @@ class Simulation:
             return
         self.world.fault("cut link")
         end = self.world.rng.choice(ends)
-        if end.other.host is self.node:  # a local socket: nothing that was sent is lost
+        if end.other.host.kind == "node":  # a local socket: nothing that was sent is lost
             self.world.after(self.world.latency(), end.shut)
         else:
             end.cut()
 
     def _may_cut(self, one: ProcessHost, other: object, peer: Peer | None) -> bool:
-        if self.node in (one, other):
-            return self.driver not in (one, other)
+        if getattr(other, "kind", "") == "node":
+            return one is not self.driver and getattr(other, "spot", "") == one.spot
         return peer is not None

@@ -40,6 +40,31 @@ class Setup(NamedTuple):
     crash_at_start: float
     check_every: int
     nodes: int
+    node_crashes: int
+    partitions: int
+    head_crashes: int
+    transfer_breaks: float
+
+
+def draw_cluster(rng: random.Random) -> Setup:
+    """Draw the parameters of a run on several nodes."""
+    setup = draw(rng)
+    faulty = rng.random() < 0.75
+    return setup._replace(
+        nodes=rng.choice([2, 2, 3, 3, 4, 5, 7]),
+        cpus=rng.choice([1, 1, 2]),
+        arena_bytes=rng.choice([16, 64, 256]) * MIB,
+        worker_idle=rng.choice([0.05, 0.5, 2.0]),
+        latency=rng.choice([2e-4, 2e-3]),
+        fault_time=rng.choice([0.3, 1.5, 4.0]),
+        crashes=rng.choice([0, 0, 2, 4]) if faulty else 0,
+        cuts=rng.choice([0, 0, 2]) if faulty else 0,
+        node_crashes=rng.choice([0, 0, 1, 1, 2]) if faulty else 0,
+        partitions=rng.choice([0, 0, 0, 1, 2]) if faulty else 0,
+        head_crashes=rng.choice([0, 0, 0, 1, 2]) if faulty else 0,
+        transfer_breaks=rng.choice([0.0, 0.0, 0.1, 0.3]) if faulty else 0.0,
+        check_every=rng.choice([10, 50]),
+    )
 
 
 def draw(rng: random.Random) -> Setup:
@@ -81,4 +106,8 @@ def draw(rng: random.Random) -> Setup:
         crash_at_start=rng.choice([0.0, 0.0, 0.02]) if faulty else 0.0,
         check_every=rng.choice([1, 10, 50]),
         nodes=1,
+        node_crashes=0,
+        partitions=0,
+        head_crashes=0,
+        transfer_breaks=0.0,
     )

@@ -19,7 +19,13 @@ STUCK = 20_000  # events at one moment: time has stopped
 class World:
     """Time, chance, memory and the trace of one run."""
 
-    def __init__(self, seed: int, setup: Setup | None = None, show: bool = False) -> None:
+    def __init__(
+        self,
+        seed: int,
+        setup: Setup | None = None,
+        show: bool = False,
+        draw: Callable[[random.Random], Setup] = draw,
+    ) -> None:
         self.seed = seed
         self.rng = random.Random(seed)
         self.setup = setup or draw(self.rng)
@@ -30,6 +36,8 @@ class World:
         self.healed = False
         self.show = show
         self.listeners: dict[str, Any] = {}  # address -> host
+        self.islands: set[str] = set()  # places that are cut off from all others
+        self.dead_nodes = 0
         self._queue: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._number = 0
         self._hash = blake2b(digest_size=16)
@@ -70,6 +78,12 @@ class World:
     def chance(self, probability: float) -> bool:
         """Whether a fault of that probability happens now."""
         return not self.healed and probability > 0 and self.rng.random() < probability
+
+    def parted(self, one: Any, other: Any) -> bool:
+        """Whether the network between two hosts is broken."""
+        if one.spot == other.spot:
+            return False
+        return one.spot in self.islands or other.spot in self.islands
 
     def latency(self, most: float = 1.0) -> float:
         """How long a frame takes, at most that long if it is late."""

@@ -30,6 +30,28 @@ def encode(messages: list[Any]) -> bytearray:
     return buffer
 
 
+class Repeater:
+    """``encode`` for a host whose machine says the same to many: it is encoded once.
+
+    A frame is known again when its one message is the same object (``Machine.send_all``).
+    """
+
+    __slots__ = ("data", "message")
+
+    def __init__(self) -> None:
+        self.message: Any = None
+        self.data = b""
+
+    def encode(self, messages: list[Any]) -> bytes | bytearray:
+        """One frame that holds these messages."""
+        if len(messages) != 1:
+            return encode(messages)
+        if messages[0] is not self.message:
+            self.data = bytes(encode(messages))
+            self.message = messages[0]
+        return self.data
+
+
 class Reader:
     """Bytes as they arrive, cut into messages."""
 

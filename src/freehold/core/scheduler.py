@@ -1,0 +1,174 @@
+"""Which node a lease comes from: the node that is asked grants it, queues it, or names another.
+
+The node decides by its own state and by what the others have gossiped (``core.policy``).  What it
+queues it looks at again whenever that changes, and sends on what would start elsewhere at once.
+Each REDIRECT is a hop; after ``HOPS_MAX`` a request stays where it is, if it can ever run there.
+
+Placement groups are resources: what is set aside for a bundle is taken from what is free, and given
+out under the group's names once the head says that the whole group is placed (``BUNDLE``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from freehold.core import messages as m
+from freehold.core.groups import extras
+from freehold.core.machine import Machine, Peer
+from freehold.core.member import Resources, fits
+from freehold.core.members import Members
+from freehold.core.policy import NEVER, NOW, UNKNOWN, Choice, choose, flaw_of_strategy
+from freehold.core.workers import Grant, Workers
+
+HOPS_MAX = 8
+
+
+class Scheduler:
+    """The part of a node that lets leases come from the right node."""
+
+    def __init__(self, machine: Machine, workers: Workers, members: Members) -> None:
+        self.machine = machine
+        self.workers = workers
+        self.members = members
+        self.parked: list[Grant] = []  # for a placement group that no node has (yet)
+        self.bundles: dict[tuple[bytes, int], tuple[Resources, bool]] = {}  # resources, committed
+        self.heed: Callable[[Peer], bool]  # a holder, whose death is to be heard of
+        self.redirected = 0
+        self._turn = 0
+        self._stirred = False
+        machine.on(
+            {
+                m.LEASE: self.on_lease,
+                m.LEASE_CANCEL: self.on_cancel,
+                m.BUNDLE: self.on_bundle,
+            }
+        )
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is no cluster to speak of."""
+        return len(self.members.view) <= 1 and not self.members.me.retiring
+
+    # -- requests ---------------------------------------------------------------------------------
+    def on_lease(
+        self,
+        peer: Peer,
+        now: float,
+        request: int,
+        cpus: float,
+        actor: bool,
+        resources: dict[str, float],
+        where: list[Any],
+        hops: int,
+    ) -> None:
+        grant = Grant(peer, request, cpus, actor, resources, where, hops)
+        flaw = flaw_of_strategy(where)
+        if not self.heed(peer):
+            return
+        if flaw:
+            self.machine.send(peer, m.DENIED, request, flaw)
+        elif self.members.view:
+            self._decide(grant, now)
+        else:
+            self.workers.ask(grant, now)
+
+    def _decide(self, grant: Grant, now: float) -> None:
+        choice = self._choose(grant)
+        if choice.verdict == NEVER:
+            self.machine.send(grant.holder, m.DENIED, grant.request, choice.reason)
+        elif choice.verdict == UNKNOWN:
+            self.parked.append(grant)
+        elif choice.node == self.machine.id or not self._redirect(grant, choice.node):
+            self.workers.ask(grant, now)
+
+    def _choose(self, grant: Grant) -> Choice:
+        """By what is free here beside what those in the queue will take."""
+        free = dict(self.workers.free)
+        for other in self.workers.queue:
+            if other is not grant:
+                for name, amount in other.needs:
+                    free[name] = free.get(name, 0.0) - amount
+        me = self.members.me
+        told, me.free, me.total = me.free, free, self.workers.total
+        self._turn += 1
+        needs = dict(grant.needs)
+        choice = choose(needs, grant.where, self.members.view, self.machine.id, self._turn)
+        me.free = told
+        return choice
+
+    def _redirect(self, grant: Grant, node: bytes) -> bool:
+        """Send the request on; False if it has been sent on often enough, or can only run here."""
+        if grant.hops >= HOPS_MAX and fits(dict(grant.needs), self.workers.total):
+            return False
+        member = self.members.view[node]
+        for name, amount in grant.needs:  # until it reports again
+            if name in member.free:
+                member.free[name] -= amount
+        self.redirected += 1
+        self.machine.send(grant.holder, m.REDIRECT, grant.request, node, member.address)
+        return True
+
+    def on_cancel(self, peer: Peer, now: float, request: int) -> None:
+        self.parked = [
+            grant for grant in self.parked if grant.holder is not peer or grant.request != request
+        ]
+        self.workers.on_cancel(peer, now, request)
+
+    def forget_holder(self, peer: Peer, now: float) -> None:
+        """A process that asked for leases, or holds some, is dead."""
+        self.parked = [grant for grant in self.parked if grant.holder is not peer]
+        self.workers.forget_holder(peer, now)
+
+    # -- the view ---------------------------------------------------------------------------------
+    def on_change(self, now: float) -> None:
+        """What is known of other nodes has changed: see who could start elsewhere."""
+        parked, self.parked = self.parked, []
+        for grant in parked:
+            self._decide(grant, now)
+        for grant in list(self.workers.queue):
+            if not self.members.me.retiring and self.workers.fits(grant):
+                continue
+            choice = self._choose(grant)
+            elsewhere = choice.node not in (b"", self.machine.id)
+            if elsewhere and (choice.verdict == NOW or self.members.me.retiring):
+                if self._redirect(grant, choice.node):
+                    self.workers.queue.remove(grant)
+            elif choice.verdict == NEVER and grant.where[:1] == ["node"]:
+                self.workers.queue.remove(grant)
+                self.machine.send(grant.holder, m.DENIED, grant.request, choice.reason)
+
+    def report(self, now: float) -> None:
+        """Tell the head what is free."""
+        waiting = len(self.workers.queue) + len(self.parked)
+        self.members.report(self.workers.free, waiting, now)
+
+    # -- bundles ----------------------------------------------------------------------------------
+    def on_bundle(
+        self, peer: Peer, now: float, group: bytes, index: int, step: str, resources: Resources
+    ) -> None:
+        key = (group, index)
+        held = self.bundles.get(key)
+        done = True
+        if step == "prepare":
+            if held is None:
+                done = fits(resources, self.workers.free)
+                if done:
+                    self.bundles[key] = (resources, False)
+                    self.workers.change(resources, -1.0, total=False)
+        elif step == "commit":
+            if held is None:  # a head that has restarted, and a node too
+                done = fits(resources, self.workers.free)
+                if done:
+                    self.workers.change(resources, -1.0, total=False)
+            if done and (held is None or not held[1]):
+                self.bundles[key] = (resources, True)
+                self.workers.change(extras(group, index, resources), 1.0, total=True)
+        elif held is not None:
+            del self.bundles[key]
+            if held[1]:
+                self.workers.end_users(group, now)
+                self.workers.change(extras(group, index, held[0]), -1.0, total=True)
+            self.workers.change(held[0], 1.0, total=False)
+        self.machine.send(peer, m.BUNDLED, group, index, step, done)
+        self.workers.match(now)

@@ -1,0 +1,151 @@
+"""One run on several nodes: a head, nodes that crash, part and come back, transfers that break.
+
+The driver's own node is spared: its end would be the session's.  When the faults are over every
+node is back and connected, and then everything must end, as in ``sim.run``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from freehold.sim import programs, rest
+from freehold.sim.cluster import Disk, HeadHost
+from freehold.sim.daemon import NodeHost
+from freehold.sim.process import ProcessHost
+from freehold.sim.run import Simulation
+from freehold.sim.setup import Setup, draw_cluster
+from freehold.sim.world import World
+
+RETURN = 0.3  # seconds until a node that has crashed starts again
+HEAL = 0.2  # seconds before the end of the faults: by then everything is connected again
+
+
+class Fleet(Simulation):
+    """A driver and several nodes."""
+
+    def __init__(self, seed: int, setup: Setup | None = None, show: bool = False) -> None:
+        self.disk = Disk()
+        self.nodes: list[NodeHost] = []
+        super().__init__(seed, setup, show)
+
+    def _draw(self, seed: int, setup: Setup | None, show: bool) -> World:
+        return World(seed, setup, show, draw_cluster)
+
+    def _build(self) -> None:
+        self.head = HeadHost(self.world, self.disk)
+        self.nodes = [
+            NodeHost(self.world, self._make_worker, number)
+            for number in range(self.world.setup.nodes)
+        ]
+        self.node = self.nodes[0]
+        self.driver = ProcessHost(self.world, self.ledger, "driver", 0, programs.driver, self.node)
+
+    def _start(self) -> None:
+        self.head.start()
+        for node in self.nodes:
+            node.start()
+            node.seek_head()
+        self.world.at(0.05, self.driver.begin)
+
+    # -- faults -----------------------------------------------------------------------------------
+    def _plan_faults(self) -> None:
+        super()._plan_faults()
+        world, setup = self.world, self.world.setup
+        for count, fault in (
+            (setup.node_crashes, self._crash_node),
+            (setup.partitions, self._part),
+            (setup.head_crashes, self._crash_head),
+        ):
+            for _ in range(count):
+                world.at(0.06 + world.rng.random() * setup.fault_time, fault)
+
+    def _others(self) -> list[NodeHost]:
+        """The living nodes but the driver's."""
+        return [node for node in self.nodes[1:] if node.alive]
+
+    def _crash_node(self) -> None:
+        others = self._others()
+        if others and not self.world.healed:
+            self.world.fault("crash of a node")
+            self._end_node(self.world.rng.choice(others))
+
+    def _end_node(self, node: NodeHost) -> None:
+        """The node goes down, and starts again under a new incarnation."""
+        self.ledger.node_deaths += 1
+        node.crash(-9)
+        self.world.listeners.pop(node.address, None)
+        self.world.after(RETURN * self.world.rng.random(), self._return, node)
+
+    def _return(self, old: NodeHost) -> None:
+        node = NodeHost(self.world, self._make_worker, old.number, old.incarnation + 1)
+        self.nodes[old.number] = node
+        node.start()
+        node.seek_head()
+
+    def _part(self) -> None:
+        others = self._others()
+        if not others or self.world.healed:
+            return
+        node = self.world.rng.choice(others)
+        self.world.fault("partition")
+        self.ledger.node_deaths += 1
+        self.world.islands.add(node.spot)
+        self._cut_from(node.spot)
+        self.world.after(self.world.rng.choice([0.1, 1.0, 3.0]), self._join, node.spot)
+
+    def _cut_from(self, spot: str) -> None:
+        """Across the gap, the head's connections break, and nodes miss each other."""
+        for host in self._hosts():
+            for end in list(host.ends):
+                other = end.other.host
+                if host.spot != spot or other.spot == spot:
+                    continue
+                if not end.lasting:
+                    end.cut()
+                elif host.kind == other.kind == "node":
+                    for side in (end, end.other):
+                        if side.peer is not None:
+                            self.world.after(0.5, side.host.troubled, side.peer)
+
+    def _hosts(self) -> list[Any]:
+        return [self.head, *self.nodes, *self.living]
+
+    def _join(self, spot: str) -> None:
+        self.world.islands.discard(spot)
+        for host in self._hosts():
+            for end in list(host.ends):
+                if spot in (host.spot, end.other.host.spot):
+                    end.resume()
+
+    def _crash_head(self) -> None:
+        if self.world.healed or not self.head.alive:
+            return
+        self.world.fault("crash of the head")
+        self.head.crash(-9)
+        self.world.after(self.world.rng.choice([0.05, 0.5, 3.0]), self._new_head)
+
+    def _new_head(self) -> None:
+        self.head = HeadHost(self.world, self.disk)
+        self.head.start()
+
+    def _heal(self) -> None:
+        super()._heal()
+        for spot in sorted(self.world.islands):
+            self._join(spot)
+
+    def _look_after(self) -> None:
+        """A node whose identity was declared dead starts again, as its daemon would."""
+        for node in self._others():
+            if node.node.members.refused:
+                self.world.note(f"{node} is refused: {node.node.members.refused}")
+                self._end_node(node)
+
+    # -- the end ----------------------------------------------------------------------------------
+    def _left(self) -> list[str]:
+        if any(host.kept for host in self.living):
+            return ["kept references"]
+        left = rest.processes_at_rest(self.living)
+        for node in self.nodes:
+            if node.alive:
+                left += rest.node_at_rest(node, self.living)
+        return left

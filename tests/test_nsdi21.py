@@ -1,0 +1,50 @@
+"""The paper's experiments run, and leave samples, a plot and nothing else."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+RUN = Path(__file__).resolve().parents[1] / "benchmarks" / "nsdi21" / "run.py"
+METRICS = {  # experiment -> metrics in a trial, one of them
+    "latency": (10, "actor, by reference, pipelined"),
+    "scalability": (8, "8 owners, tasks/s"),
+    "borrowing": (5, "8 borrowers"),
+    "recovery": (8, "10 MB, 10 ms, times"),
+}
+
+
+def run(experiment: str, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(RUN), "--quick", "--only", experiment, "--out", str(out)]
+    environment = {**os.environ, "TMPDIR": str(out)}
+    return subprocess.run(
+        [*command, *options], env=environment, capture_output=True, text=True, timeout=120,
+        check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("experiment", METRICS)
+def test_an_experiment_leaves_its_samples_and_a_plot(experiment: str, tmp_path: Path) -> None:
+    done = run(experiment, tmp_path, "--trials", "1")
+    assert done.returncode == 0, done.stderr
+    with open(tmp_path / f"{experiment}.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    count, metric = METRICS[experiment]
+    assert len(rows) == count
+    assert float(next(row["value"] for row in rows if row["metric"] == metric)) > 0
+    picture = ElementTree.parse(tmp_path / f"{experiment}.svg").getroot()
+    assert metric in [text.text for text in picture.iter("{http://www.w3.org/2000/svg}text")]
+    assert sorted(os.listdir(tmp_path)) == [f"{experiment}.csv", f"{experiment}.svg"]
+
+
+def test_a_system_that_fails_is_told_and_the_other_goes_on(tmp_path: Path) -> None:
+    done = run("borrowing", tmp_path, "--trials", "1", "--ray", sys.executable)  # has no ray
+    assert done.returncode == 1
+    assert "No module named 'ray'" in done.stderr
+    assert "freehold" in (tmp_path / "borrowing.csv").read_text()
