@@ -42,6 +42,7 @@ class Client:
         self.actors.is_ready = self.is_ready
         self.actors.start = self.start
         self.lineage = Lineage(owner, limits.lineage_bytes_max)
+        self.lineage.moving = self.actors.moving
         self.retried = 0  # tasks run again because a worker died
         self.lost = ""  # why there is no node any more
         machine.on(
@@ -150,7 +151,7 @@ class Client:
                     self.finish(task, FAILED, row.data)
                     return
         if task.spec.kind == CONSTRUCTOR:
-            self.leases.request(task, task.spec.shape, actor=True)
+            self.leases.requests.ask(task)
         else:
             self.leases.place(task, now, self._near(task) if self.leases.nodes > 1 else b"")
 
@@ -368,7 +369,7 @@ class Client:
     def on_grant(
         self, peer: Peer, now: float, request: int, lease: int, proc: bytes, address: str
     ) -> None:
-        wanted = self.leases.answered(request)
+        wanted = self.leases.requests.answered(request)
         worker = self.machine.peer(proc, address)
         if wanted is None or worker.down:
             self.machine.send(peer, m.LEASE_RETURN, lease, wanted is None)
@@ -385,10 +386,10 @@ class Client:
             wanted.requests.discard(request)
             self.leases.want(wanted)
         else:
-            self.leases.request(wanted, wanted.spec.shape, actor=True)
+            self.leases.requests.ask(wanted)
 
     def on_denied(self, peer: Peer, now: float, request: int, reason: str) -> None:
-        wanted = self.leases.answered(request)
+        wanted = self.leases.requests.answered(request)
         if isinstance(wanted, Task):
             self.fail(wanted, "Unschedulable", f"{wanted.spec.name}: {reason}")
         elif wanted is not None:

@@ -63,7 +63,7 @@ class Fetches:
         elif reason == "lost":
             self.executor.lost(row, source)
             if row.state == SHARED:
-                self.owner.lost(row, source)
+                self.owner.lineage.unreadable(row, source)
         else:
             row.extend().refused = reason
             self.executor.refused(row, reason)

@@ -15,8 +15,10 @@ result is referred to, or something is that may have to be made from it.  The ru
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from freehold.core import messages as m
 from freehold.core.machine import Peer
 from freehold.core.messages import COLLECTED, FAILED, PENDING, SHARED
 from freehold.core.owner import Owner
@@ -36,7 +38,15 @@ class Lineage:
         self.active = False  # only a cluster can lose a part of what it holds
         self.recipes: dict[bytes, Task] = {}  # by task id, the oldest first
         self.revived = 0  # tasks that have run again because their results were lost
+        self.moving: Callable[[Row, bytes], None]  # an actor's process is said to be dead
         owner.lineage = self
+        owner.machine.on(
+            {
+                m.COPIED: self.on_copied,
+                m.UNCOPIED: self.on_uncopied,
+                m.LOST: self.on_lost,
+            }
+        )
 
     # -- recipes ----------------------------------------------------------------------------------
     def keep(self, task: Task) -> None:
@@ -101,10 +111,36 @@ class Lineage:
         links.held += links.lineage
         links.lineage = []
 
-    # -- losses -----------------------------------------------------------------------------------
-    def copied(self, row: Row, place: Place) -> None:
-        """There is a copy of the value."""
-        row.extend().copies.append(place)
+    # -- copies and losses ------------------------------------------------------------------------
+    def on_copied(self, peer: Peer, now: float, id: bytes, place: Place) -> None:
+        row = self.owner.rows.get(id)
+        if row is None or row.owner is not None or row.state != SHARED:
+            self.owner.freed.append((id, place))
+        else:
+            row.extend().copies.append(place)
+
+    def on_uncopied(self, peer: Peer, now: float, id: bytes, place: Place) -> None:
+        row = self.owner.rows.get(id)
+        if row is not None and row.owner is None:
+            self.lost(row, place)
+
+    def on_lost(self, peer: Peer, now: float, id: bytes, place: Place) -> None:
+        row = self.owner.rows.get(id)
+        if row is None:
+            return
+        if row.more is not None and row.more.actor:
+            self.moving(row, place[0])
+        else:
+            self.unreadable(row, place)
+
+    def unreadable(self, row: Row, place: Place) -> None:
+        """Somebody could not read the value there; if it is borrowed, its owner is told."""
+        if row.owner is None:
+            self.lost(row, place)
+        elif row.state == SHARED and row.data == place:
+            self.owner.forget_value(row)
+            self.owner.machine.send(row.owner, m.LOST, row.id, place)
+            self.owner.want(row)
 
     def lost(self, row: Row, place: Place) -> None:
         """The value of an own row cannot be read at that place any more."""
@@ -181,10 +217,6 @@ class Lineage:
         if not links.missing:
             self.owner.ready.append(task)
         return collected
-
-    def site_of(self, peer: Peer) -> bytes:
-        """The node on which a peer lives."""
-        return self.owner.home_of(peer)
 
     def check(self) -> None:
         """Recipes are counted once, and each is some row's."""

@@ -16,7 +16,6 @@ daemon is asked.  The rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from freehold.core import messages as m
@@ -35,7 +34,6 @@ class Owner(References):
     def __init__(self, machine: Machine, address: str = "") -> None:
         super().__init__(machine, address)
         self.dead: dict[bytes, Peer] = {}  # processes -> who owns in their stead
-        self.moving: Callable[[Row, bytes], None]  # an actor's process is said to be dead
         self._handed: dict[bytes, tuple[Row, Task | None]] = {}  # ticket -> what awaits REGISTERED
         self._tickets = 0
         machine.on(
@@ -45,9 +43,6 @@ class Owner(References):
                 m.RELEASE: self.on_release,
                 m.PULL: self.on_pull,
                 m.VALUE: self.on_value,
-                m.COPIED: self.on_copied,
-                m.UNCOPIED: self.on_uncopied,
-                m.LOST: self.on_lost,
             }
         )
 
@@ -123,36 +118,6 @@ class Owner(References):
         """A borrowed value cannot be read where it was: it is to be asked for again."""
         row.state, row.data = PENDING, None
         row.extend().pulled = False
-
-    def on_copied(self, peer: Peer, now: float, id: bytes, place: list[Any]) -> None:
-        row = self.rows.get(id)
-        if row is None or row.owner is not None or row.state != SHARED:
-            self.freed.append((id, place))
-        else:
-            row.extend().copies.append(place)
-
-    def on_uncopied(self, peer: Peer, now: float, id: bytes, place: list[Any]) -> None:
-        row = self.rows.get(id)
-        if row is not None and row.owner is None:
-            self.lineage.lost(row, place)
-
-    def on_lost(self, peer: Peer, now: float, id: bytes, place: list[Any]) -> None:
-        row = self.rows.get(id)
-        if row is None:
-            return
-        if row.more is not None and row.more.actor:
-            self.moving(row, place[0])
-        else:
-            self.lost(row, place)
-
-    def lost(self, row: Row, place: list[Any]) -> None:
-        """Somebody could not read the value there."""
-        if row.owner is None:
-            self.lineage.lost(row, place)
-        elif row.state == SHARED and row.data == place:
-            self.forget_value(row)
-            self.machine.send(row.owner, m.LOST, row.id, place)
-            self.want(row)
 
     def on_value(
         self, peer: Peer, now: float, id: bytes, state: int, data: Any, contains: list[RefFields]

@@ -205,7 +205,7 @@ class Process(Machine):
             self.executor.on_death(other)
             self.client.on_death(other, now, reason, None)
             if other.id == node:
-                self.client.leases.other_node_died(other)
+                self.client.leases.requests.node_died(other)
             del self.peers[other.id]
 
     def peer(self, id: bytes, address: str = "") -> Peer:

@@ -34,8 +34,8 @@ class Recipes(Protocol):
     def revive(self, row: Row) -> None:
         """Make the value again."""
 
-    def lost(self, row: Row, place: list[Any]) -> None:
-        """It cannot be read there."""
+    def unreadable(self, row: Row, place: list[Any]) -> None:
+        """Somebody could not read it there."""
 
 
 class References:
