@@ -22,6 +22,7 @@ from freehold.core.policy import NEVER, NOW, UNKNOWN, Choice, choose, flaw_of_st
 from freehold.core.workers import Grant, Workers
 
 HOPS_MAX = 8
+REQUESTS_SHOWN = 100
 
 
 class Scheduler:
@@ -127,7 +128,7 @@ class Scheduler:
         for grant in parked:
             self._decide(grant, now)
         for grant in list(self.workers.queue):
-            if not self.members.me.retiring and self.workers.fits(grant):
+            if not self.members.me.retiring and grant.fits(self.workers.free):
                 continue
             choice = self._choose(grant)
             elsewhere = choice.node not in (b"", self.machine.id)
@@ -172,3 +173,15 @@ class Scheduler:
             self.workers.change(held[0], 1.0, total=False)
         self.machine.send(peer, m.BUNDLED, group, index, step, done)
         self.workers.match(now)
+
+    def requests(self) -> list[dict[str, Any]]:
+        """Who waits for a lease, and for what: the first of them, for people."""
+        free = self.workers.free
+        return [
+            {
+                "pid": grant.holder.pid,
+                "needs": dict(grant.needs),
+                "lacks": [name for name, amount in grant.needs if amount > free.get(name, 0.0)],
+            }
+            for grant in [*self.workers.queue, *self.parked][:REQUESTS_SHOWN]
+        ]

@@ -23,7 +23,6 @@ ACTOR_SPARE = 2  # workers kept ready while actors are being made: the next one 
 SUSPECT_GRACE = 0.1  # seconds for an exit to be reported after a connection broke
 END_GRACE = 1.0  # seconds from EXIT to SIGKILL
 EPSILON = 1e-9
-REQUESTS_SHOWN = 100
 
 
 class Worker:
@@ -85,6 +84,10 @@ class Grant:
         """What it occupies."""
         return [("CPU", self.cpus), *self.resources.items()]
 
+    def fits(self, free: dict[str, float]) -> bool:
+        """Whether what it needs is free."""
+        return all(amount <= free.get(name, 0.0) + EPSILON for name, amount in self.needs if amount)
+
 
 class Workers:
     """The part of the node that grants leases."""
@@ -116,6 +119,15 @@ class Workers:
         self._spawn_at = 0.0
         self._spare_until = 0.0
         self.respawn = NEVER
+        machine.on(
+            {
+                m.LEASE_RETURN: self.on_return,
+                m.BLOCKED: self.on_blocked,
+                m.SPAWNED: self.on_spawned,
+                m.SPAWN_FAILED: self.on_spawn_failed,
+                m.STAY: self.on_stay,
+            }
+        )
 
     # -- requests ---------------------------------------------------------------------------------
     def ask(self, grant: Grant, now: float) -> None:
@@ -156,31 +168,12 @@ class Workers:
                 self.match(now)  # it may have held up those behind it
                 return
 
-    def requests(self) -> list[dict[str, Any]]:
-        """Who waits for a lease, and for what: the first of the queue, for people."""
-        return [
-            {
-                "pid": grant.holder.pid,
-                "needs": dict(grant.needs),
-                "lacks": [
-                    name for name, amount in grant.needs if amount > self.free.get(name, 0.0)
-                ],
-            }
-            for grant, _ in zip(self.queue, range(REQUESTS_SHOWN), strict=False)
-        ]
-
-    def fits(self, grant: Grant) -> bool:
-        """Whether what it needs is free now."""
-        return all(
-            amount <= self.free.get(name, 0.0) + EPSILON for name, amount in grant.needs if amount
-        )
-
     def match(self, now: float) -> None:
         """Grant what can be granted; see to workers and CPUs for the rest."""
         idle = [worker for worker in self.workers.values() if worker.phase == IDLE]
         short = blocked = 0
         for grant in list(self.queue):
-            if (blocked and any(amount for _, amount in grant.needs)) or not self.fits(grant):
+            if (blocked and any(amount for _, amount in grant.needs)) or not grant.fits(self.free):
                 blocked += 1
             elif idle:
                 self.queue.remove(grant)
@@ -208,7 +201,7 @@ class Workers:
 
     def _reclaim(self) -> None:
         """Somebody waits for CPUs: ask the holders of other leases, each lease once."""
-        waiting = next(grant for grant in self.queue if not self.fits(grant))
+        waiting = next(grant for grant in self.queue if not grant.fits(self.free))
         lacking = waiting.cpus - self.free["CPU"]
         for lease in self.leases.values():
             if lacking <= EPSILON:
