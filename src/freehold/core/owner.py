@@ -268,14 +268,15 @@ class Owner(References):
     def attach(self, row: Row, owner: bytes, address: str) -> None:
         """An orphan has been made again: borrow it from its new owner."""
         known = row.owner
-        if not owner or owner in self.dead or known is None or owner == known.id:
-            return
-        if owner == self.machine.id:
-            return
-        peer = self.machine.peer(owner, address)
-        if peer.down:
+        if not owner or known is None or owner in (known.id, self.machine.id):
             return
         more = row.extend()
+        peer = self.machine.peer(owner, address)  # which may turn out to be dead, too
+        if owner in self.dead:
+            row.owner = self.dead[owner]
+            if more.pulled:
+                self.machine.send(row.owner, m.PULL, [row.id])
+            return
         row.owner, more.orphan = peer, False
         ticket = self.ticket()
         more.mine, more.sure = [ticket], True
