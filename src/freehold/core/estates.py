@@ -10,7 +10,8 @@ processes.  The rules:
 2. When all have answered, the adopter owns what is both held and stored, with one ticket for each
    holder; every node frees the rest of what it stores of the dead (ESTATE).
 3. From then on the adopter is an owner like any other, as far as values in shared memory go:
-   REGISTER, RELEASE, PULL.  What it is asked for and does not have ends in ``OwnerDied``.
+   REGISTER, RELEASE, PULL.  What it is asked for and does not have is made again if somebody can
+   (``core.revivals``), and else ends in ``OwnerDied``.
 """
 
 from __future__ import annotations
@@ -21,14 +22,13 @@ from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.address import node_of
-from freehold.core.ids import CONTEXT_BYTES
 from freehold.core.machine import NEVER, Machine, Peer
 from freehold.core.messages import FAILED, SHARED
+from freehold.core.revivals import Revivals
 from freehold.core.store import Store
 
 Place = list[Any]
 Told = tuple[Peer, list[Any], list[Any], list[Any]]  # a node's ESTATE_HELD
-REBORN_MAX = 100_000  # orphans whose new owners are remembered
 ANSWER_MAX = 4.0  # seconds for the others to answer: who is silent for less may yet be alive
 PATIENCE = 0.5  # seconds: the news of a death may reach the asker before it reaches the adopter
 
@@ -77,11 +77,7 @@ class Estates:
         self.early: dict[bytes, bytes] = {}  # released before registered: ticket -> id
         self.pulls: list[tuple[Peer, bytes]] = []  # asked for while an estate is open
         self.ahead: dict[bytes, list[Told]] = {}  # before ``begin``
-        self.revivers: dict[bytes, bytes] = {}  # orphan, or context -> who can make it again
-        self.homes: dict[bytes, bytes] = {}  # of these, where they live, if not here
-        self.reviving: dict[bytes, list[Peer]] = {}  # orphan -> who waits for it
-        self.reborn: dict[bytes, tuple[bytes, str]] = {}  # orphan -> its new owner
-        self.askers: dict[bytes, Peer] = {}  # orphan -> the adopter that waits for the answer
+        self.revivals = Revivals(machine, store)
         self.patience = NEVER  # until then, what is asked for may be of an estate yet unheard of
         machine.on(
             {
@@ -94,8 +90,6 @@ class Estates:
                 m.LOST: self.on_lost,
                 m.COPIED: self.on_copied,
                 m.UNCOPIED: self.on_uncopied,
-                m.REVIVE: self.on_revive,
-                m.REBORN: self.on_reborn,
             }
         )
 
@@ -107,8 +101,8 @@ class Estates:
         until = self.machine.now + ANSWER_MAX
         estate = self.open[key] = Estate(key, asked, adopter, until)
         estate.nodes = nodes
-        for told in self.ahead.pop(key, ()):
-            self._told(estate, *told)
+        for peer, held, contexts, stored in self.ahead.pop(key, ()):
+            self._told(estate, peer, held, contexts, stored)
         self._advance(estate)
 
     def on_held(
@@ -139,7 +133,6 @@ class Estates:
         if estate is None:
             self.ahead.setdefault(dead, []).append((peer, held, contexts, stored))
             return
-        estate.nodes.discard(peer.id)
         self._told(estate, peer, held, contexts, stored)
         self._advance(estate)
 
@@ -151,9 +144,9 @@ class Estates:
         estate.contexts += contexts
         estate.stored += stored
         for _, _, holder, _ in held:
-            self.homes[holder] = peer.id
+            self.revivals.homes[holder] = peer.id
         for _, holder in contexts:
-            self.homes[holder] = peer.id
+            self.revivals.homes[holder] = peer.id
 
     def _advance(self, estate: Estate) -> None:
         """Go on when everyone who is asked here has answered."""
@@ -163,8 +156,9 @@ class Estates:
             [stored.id, stored.owner, stored.place] for stored in self.store.owned_by(estate.key)
         ]
         if estate.adopter is not None:
-            told = (estate.held, estate.contexts, mine)
-            self.machine.send(estate.adopter, m.ESTATE_HELD, estate.key, *told)
+            self.machine.send(
+                estate.adopter, m.ESTATE_HELD, estate.key, estate.held, estate.contexts, mine
+            )
             self._close(estate)
         elif not estate.nodes:
             estate.stored += mine
@@ -181,10 +175,10 @@ class Estates:
     def _adopt(self, estate: Estate) -> None:
         places = {id: (owner, place) for id, owner, place in estate.stored}
         for context, holder in estate.contexts:
-            self.revivers[context] = holder
+            self.revivals.revivers[context] = holder
         for id, ticket, holder, again in estate.held:
             if again and id not in places:
-                self.revivers[id] = holder
+                self.revivals.revivers[id] = holder
             if id not in places or holder in self.store.gone:
                 continue
             if ticket in self.early:
@@ -281,74 +275,23 @@ class Estates:
             entry.copies.remove(place)
 
     def on_pull(self, peer: Peer, now: float, ids: list[bytes]) -> None:
+        elsewhere = node_of(peer.address) not in (b"", self.machine.id)
         for id in ids:
-            if id not in self.adopted and (self.open or self._is_elsewhere(peer)):
+            if id not in self.adopted and (self.open or elsewhere):
                 self.pulls.append((peer, id))
                 self.patience = min(self.patience, now + PATIENCE)
             else:
                 self._answer(peer, id)
 
-    def _is_elsewhere(self, peer: Peer) -> bool:
-        return node_of(peer.address) not in (b"", self.machine.id)
-
     def _answer(self, peer: Peer, id: bytes) -> None:
         entry = self.adopted.get(id)
         if entry is None:
-            self._revive(peer, id)
+            self.revivals.find(peer, id)
         elif not entry.place:
             text = f"object {id.hex()} was lost with its node, after its owner had died"
             self.machine.send(peer, m.VALUE, id, FAILED, ["ObjectLost", text], [])
         else:
             self.machine.send(peer, m.VALUE, id, SHARED, entry.place, [])
-
-    # -- orphans that can be made again -----------------------------------------------------------
-    def _revive(self, peer: Peer, id: bytes) -> None:
-        """Ask for the orphan where it can be made again; else it is lost."""
-        if id in self.reborn:
-            self.machine.send(peer, m.REBORN, id, *self.reborn[id])
-            return
-        who = self.revivers.get(id) or self.revivers.get(id[:CONTEXT_BYTES], b"")
-        target = self.machine.peers.get(self.homes.get(who, who))
-        if target is None or who in self.store.gone:
-            self._lost(peer, id)
-            return
-        waiting = self.reviving.setdefault(id, [])
-        waiting.append(peer)
-        if len(waiting) == 1:
-            self.machine.send(target, m.REVIVE, id, who)
-
-    def _lost(self, peer: Peer, id: bytes) -> None:
-        text = (
-            f"object {id.hex()}: its owner died, and its value was with it.  Let a "
-            "longer-lived process (the driver) submit the task or put the value."
-        )
-        self.machine.send(peer, m.VALUE, id, FAILED, ["OwnerDied", text], [])
-
-    def on_revive(self, peer: Peer, now: float, id: bytes, proc: bytes) -> None:
-        """For a process of this node; its answer goes to the adopter by way of here."""
-        target = self.machine.peers.get(proc)
-        if target is None:
-            self.machine.send(peer, m.REBORN, id, b"", "")
-        else:
-            self.askers[id] = peer
-            self.machine.send(target, m.REVIVE, id, proc)
-
-    def on_reborn(self, peer: Peer, now: float, id: bytes, owner: bytes, address: str) -> None:
-        asker = self.askers.pop(id, None)
-        if asker is not None:
-            self.machine.send(asker, m.REBORN, id, owner, address)
-            return
-        for waiting in self.reviving.pop(id, ()):
-            if owner:
-                self.machine.send(waiting, m.REBORN, id, owner, address)
-            else:
-                self._lost(waiting, id)
-        if owner:
-            self.reborn[id] = (owner, address)
-            if len(self.reborn) > REBORN_MAX:
-                del self.reborn[next(iter(self.reborn))]
-        else:
-            self.revivers.pop(id, None)
 
     def on_lost(self, peer: Peer, now: float, id: bytes, place: Place) -> None:
         entry = self.adopted.get(id)
@@ -358,13 +301,7 @@ class Estates:
     # -- further deaths ---------------------------------------------------------------------------
     def on_death(self, dead: bytes) -> None:
         """A process died: it holds nothing, and answers nothing."""
-        for key in [key for key, who in self.revivers.items() if who == dead]:
-            del self.revivers[key]
-            for id in [id for id in self.reviving if key in (id, id[:CONTEXT_BYTES])]:
-                for waiting in self.reviving.pop(id):
-                    self._lost(waiting, id)
-        self.homes.pop(dead, None)
-        self.reborn = {id: to for id, to in self.reborn.items() if to[0] != dead}
+        self.revivals.on_death(dead)
         for estate in list(self.open.values()):
             estate.asked.discard(dead)
             self._advance(estate)
@@ -375,7 +312,7 @@ class Estates:
 
     def on_node_death(self, node: bytes) -> None:
         """A node died, with what lay there."""
-        for proc in [proc for proc, home in self.homes.items() if home == node]:
+        for proc in self.revivals.living_on(node):
             self.on_death(proc)
         for estate in list(self.open.values()):
             estate.nodes.discard(node)

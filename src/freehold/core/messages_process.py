@@ -209,7 +209,7 @@ PROC_DOWN = message(
     "proc: bytes",
     "reason: str — pid, signal or exit code, last output",
     "started: bytes — the last task that it had started",
-    "orphans: bool — it owned objects in shared memory: answer with HELD",
+    "orphans: bool — answer with HELD; false once its estate has been collected",
     "adopter: list — [node, address] of who owns in its stead; []: the sender",
 )  # fmt: skip
 STATUS = message(

@@ -55,7 +55,7 @@ class Owner(References):
 
     def _row(self, id: bytes, owner: bytes, address: str) -> Row:
         row = self.rows.get(id)
-        if row is not None and not self._stale(row, owner):
+        if row is not None and not _is_stale(row, owner, self.dead):
             if row.more is not None and row.more.orphan and row.state == PENDING:
                 self.attach(row, owner, address)
             return row
@@ -78,11 +78,6 @@ class Owner(References):
         row.extend().sure = True
         self._register(id, self.machine.id, ticket, row, None)
         return row
-
-    def _stale(self, row: Row, owner: bytes) -> bool:
-        """Whether the row's owner died and a re-run of its creator has made the id again."""
-        known = row.owner
-        return known is not None and known.id != owner and known.id in self.dead
 
     # -- values -------------------------------------------------------------------------------
 
@@ -312,3 +307,9 @@ class Owner(References):
         more.mine.append(ticket)
         more.sure = True
         self._register(row.id, self.machine.id, ticket, row, None)
+
+
+def _is_stale(row: Row, owner: bytes, dead: dict[bytes, Peer]) -> bool:
+    """Whether the row's owner died and a re-run of its creator has made the id again."""
+    known = row.owner
+    return known is not None and known.id != owner and known.id in dead
