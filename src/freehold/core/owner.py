@@ -312,6 +312,8 @@ class Owner(References):
             if more.pulled:
                 self.machine.send(row.owner, m.PULL, [row.id])
             return
+        if more.mine:
+            self.machine.send(known, m.RELEASE, [[row.id, ticket] for ticket in more.mine])
         row.owner, more.orphan = peer, False
         ticket = self.ticket()
         more.mine, more.sure = [ticket], True
