@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import Any
 
 from freehold.core import messages as m
+from freehold.core.address import node_of
 from freehold.core.ids import pack_index
 from freehold.core.machine import Machine, Peer
 from freehold.core.messages import COLLECTED, FAILED, PENDING, SHARED
@@ -56,7 +57,7 @@ class Owner(References):
     def _row(self, id: bytes, owner: bytes, address: str) -> Row:
         row = self.rows.get(id)
         if row is not None and not _is_stale(row, owner, self.dead):
-            if row.more is not None and row.more.orphan and row.state == PENDING:
+            if row.state == PENDING and self.is_orphan(row):
                 self.attach(row, owner, address)
             return row
         if owner == self.machine.id:
@@ -72,7 +73,6 @@ class Owner(References):
     def _orphan(self, id: bytes, heir: Peer) -> Row:
         """A reference whose owner is dead: the heir has adopted it, or knows that it is lost."""
         row = self.rows[id] = Row(id, None, heir)
-        row.extend().orphan = True
         ticket = self.ticket()
         row.extend().mine.append(ticket)
         row.extend().sure = True
@@ -115,11 +115,6 @@ class Owner(References):
         if row.more is not None:
             contains = [self.hand_over(inner, peer) for inner in row.more.contains]
         self.machine.send(peer, m.VALUE, row.id, row.state, row.data, contains)
-
-    def forget_value(self, row: Row) -> None:
-        """A borrowed value cannot be read where it was: it is to be asked for again."""
-        row.state, row.data = PENDING, None
-        row.extend().pulled = False
 
     def on_value(
         self, peer: Peer, now: float, id: bytes, state: int, data: Any, contains: list[RefFields]
@@ -252,13 +247,19 @@ class Owner(References):
         held = []
         for row in [row for row in self.rows.values() if row.owner is dead]:
             row.owner = heir
-            row.extend().orphan = True
             if row.state in (PENDING, SHARED):
                 ticket = self.ticket()
                 row.extend().mine.append(ticket)
                 row.extend().sure = True
                 held.append([row.id, ticket])
         return held
+
+    def is_orphan(self, row: Row) -> bool:
+        """Whether a node owns the reference, in the stead of somebody who is dead."""
+        owner = row.owner
+        if owner is None:
+            return False
+        return owner is self.node or node_of(owner.address) == owner.id
 
     def attach(self, row: Row, owner: bytes, address: str) -> None:
         """An orphan has been made again: borrow it from its new owner."""
@@ -272,7 +273,9 @@ class Owner(References):
             if more.pulled:
                 self.machine.send(row.owner, m.PULL, [row.id])
             return
-        row.owner, more.orphan = peer, False
+        if more.mine:
+            self.machine.send(known, m.RELEASE, [[row.id, ticket] for ticket in more.mine])
+        row.owner = peer
         ticket = self.ticket()
         more.mine, more.sure = [ticket], True
         self._register(row.id, self.machine.id, ticket, row, None)

@@ -219,6 +219,11 @@ class References:
         """Resolve the row to an error of that class (see ``errors.from_wire``)."""
         self.resolve(row, FAILED, [kind, text])
 
+    def forget_value(self, row: Row) -> None:
+        """A borrowed value cannot be read where it was: it is to be asked for again."""
+        row.state, row.data = PENDING, None
+        row.extend().pulled = False
+
     def answer(self, peer: Peer, row: Row) -> None:
         """Send the row's value to a borrower; the owner says how."""
         raise NotImplementedError
