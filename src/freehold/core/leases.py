@@ -107,10 +107,16 @@ class Leases:
     def place(self, task: Task, now: float, near: bytes = b"") -> None:
         """Send a ready task to a worker, on node ``near`` if possible; or queue it."""
         spec = task.spec
-        if near and not spec.where:
-            self._place(task, self.pool_of((spec.cpus, spec.resources, ("node", near, True))), now)
-            return
         pool = spec.pool or self.pool(spec)
+        if near and not spec.where:
+            here = next((lease for lease in pool.idle if lease.node.id == near), None)
+            if here is None:
+                shape = (spec.cpus, spec.resources, ("node", near, True))
+                self._place(task, self.pool_of(shape), now)
+            else:
+                pool.idle.remove(here)
+                self._start(task, here, now)
+            return
         if spec.room:
             busy = spec.lease
             assert busy is not None
@@ -130,16 +136,19 @@ class Leases:
             if joined:
                 return
             if pool.idle:
-                lease = pool.idle.pop()
-                lease.last = now
-                self.lone = True
-                self.push(task, lease, now)
+                self._start(task, pool.idle.pop(), now)
                 return
         if not pool.queue:
             for lease in pool.leases:
                 lease.low = len(lease.inflight) >> 1
         pool.queue.append(task)
         self.want(pool)
+
+    def _start(self, task: Task, lease: Lease, now: float) -> None:
+        """Send the task to a worker that has none."""
+        lease.last = now
+        self.lone = True
+        self.push(task, lease, now)
 
     def _join(self, task: Task, pool: Pool, now: float) -> bool:
         """Send the task to a worker that has others already; False if none has room."""

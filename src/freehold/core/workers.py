@@ -84,6 +84,11 @@ class Grant:
         """What it occupies."""
         return [("CPU", self.cpus), *self.resources.items()]
 
+    def is_like(self, other: Grant) -> bool:
+        """Whether both are for tasks of one shape."""
+        mine = (self.cpus, self.resources, self.where)
+        return mine == (other.cpus, other.resources, other.where)
+
     def fits(self, free: dict[str, float]) -> bool:
         """Whether what it needs is free."""
         return all(amount <= free.get(name, 0.0) + EPSILON for name, amount in self.needs if amount)
@@ -208,8 +213,7 @@ class Workers:
                 return
             if lease.actor or lease.worker is None or lease.worker.lent:
                 continue
-            same = lease.cpus == waiting.cpus and lease.resources == waiting.resources
-            if lease.holder is waiting.holder and same:
+            if lease.holder is waiting.holder and lease.is_like(waiting):
                 continue  # it would only ask again
             lacking -= lease.cpus
             if not lease.reclaimed:
