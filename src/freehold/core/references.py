@@ -178,9 +178,9 @@ class References:
             if links.settling == 0 and task.rows[0].task is not task:  # else it is tried again
                 self.let_go(task)
 
-    def home_of(self, peer: Peer) -> bytes:
-        """The node on which the peer lives."""
-        where = node_of(peer.address)
+    def home_of(self, peer: Peer | None) -> bytes:
+        """The node on which the peer, or this process, lives; empty if there is only one."""
+        where = b"" if peer is None else node_of(peer.address)
         return where if where or self.node is None else self.node.id
 
     def lost_outputs(self, task: Task, worker: Peer) -> None:
