@@ -115,7 +115,9 @@ class Leases:
                 self._place(task, self.pool_of(shape), now)
             else:
                 pool.idle.remove(here)
-                self._start(task, here, now)
+                here.last = now
+                self.lone = True
+                self.push(task, here, now)
             return
         if spec.room:
             busy = spec.lease
@@ -136,19 +138,16 @@ class Leases:
             if joined:
                 return
             if pool.idle:
-                self._start(task, pool.idle.pop(), now)
+                lease = pool.idle.pop()
+                lease.last = now
+                self.lone = True
+                self.push(task, lease, now)
                 return
         if not pool.queue:
             for lease in pool.leases:
                 lease.low = len(lease.inflight) >> 1
         pool.queue.append(task)
         self.want(pool)
-
-    def _start(self, task: Task, lease: Lease, now: float) -> None:
-        """Send the task to a worker that has none."""
-        lease.last = now
-        self.lone = True
-        self.push(task, lease, now)
 
     def _join(self, task: Task, pool: Pool, now: float) -> bool:
         """Send the task to a worker that has others already; False if none has room."""

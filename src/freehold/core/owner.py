@@ -16,6 +16,7 @@ daemon is asked.  The rules of this file:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from freehold.core import messages as m
@@ -35,6 +36,8 @@ class Owner(References):
     def __init__(self, machine: Machine, address: str = "") -> None:
         super().__init__(machine, address)
         self.dead: dict[bytes, Peer] = {}  # processes -> who owns in their stead
+        self.homes: dict[bytes, bytes] = {}  # of borrowers on other nodes
+        self.heed: Callable[[bytes], bool] = lambda node: True  # hear of deaths there; False: dead
         self._handed: dict[bytes, tuple[Row, Task | None]] = {}  # ticket -> what awaits REGISTERED
         self._tickets = 0
         machine.on(
@@ -76,7 +79,7 @@ class Owner(References):
         ticket = self.ticket()
         row.extend().mine.append(ticket)
         row.extend().sure = True
-        self._register(id, self.machine.id, ticket, row, None)
+        self._register(id, None, ticket, row, None)
         return row
 
     # -- values -------------------------------------------------------------------------------
@@ -142,12 +145,13 @@ class Owner(References):
                 row.extend().tickets[ticket] = receiver.id
             return [row.id, self.machine.id, self.address, ticket]
         if owner is not receiver and not receiver.down:
-            self._register(row.id, receiver.id, ticket, row, None)
+            self._register(row.id, receiver, ticket, row, None)
         return [row.id, owner.id, owner.address, ticket]
 
     def _register(
-        self, id: bytes, borrower: bytes, ticket: bytes, row: Row, task: Task | None
+        self, id: bytes, borrower: Peer | None, ticket: bytes, row: Row, task: Task | None
     ) -> None:
+        """Have the owner record a borrower: that process, or this one."""
         owner = row.owner
         assert owner is not None
         if owner.down:
@@ -157,7 +161,8 @@ class Owner(References):
             assert task.links is not None
             task.links.settling += 1
         self._handed[ticket] = (row, task)
-        self.machine.send(owner, m.REGISTER, id, borrower, ticket)
+        who = self.machine.id if borrower is None else borrower.id
+        self.machine.send(owner, m.REGISTER, id, who, ticket, self.home_of(borrower))
 
     def receive(self, refs: list[RefFields]) -> list[Row]:
         """Rows of references that were handed to this process, each with its ticket."""
@@ -192,13 +197,15 @@ class Owner(References):
             elif row.owner is worker:
                 pass  # it owns the object itself
             else:
-                self._register(id, worker.id, ticket, row, task)
+                self._register(id, worker, ticket, row, task)
 
     def on_register(
-        self, peer: Peer, now: float, id: bytes, borrower: bytes, ticket: bytes
+        self, peer: Peer, now: float, id: bytes, borrower: bytes, ticket: bytes, home: bytes
     ) -> None:
         row = self.rows.get(id)
-        if row is not None and borrower not in self.dead:
+        if row is not None and borrower not in self.dead and self.heed(home):
+            if home != self.home_of(None):
+                self.homes[borrower] = home
             self._add_ticket(row, borrower, ticket)
         self.machine.send(peer, m.REGISTERED, ticket)
 
@@ -238,6 +245,7 @@ class Owner(References):
         Returns ``[id, ticket]`` of what is still held here of the dead one's.
         """
         self.dead[dead.id] = heir
+        self.homes.pop(dead.id, None)
         for row in [row for row in self.rows.values() if row.more is not None]:
             self._forget_borrower(row, dead.id)
         for ticket, (row, task) in list(self._handed.items()):
@@ -278,16 +286,18 @@ class Owner(References):
         row.owner = peer
         ticket = self.ticket()
         more.mine, more.sure = [ticket], True
-        self._register(row.id, self.machine.id, ticket, row, None)
+        self._register(row.id, None, ticket, row, None)
         if more.pulled:
             self.machine.send(peer, m.PULL, [row.id])
 
-    def ask_heir(self, heir: Peer) -> None:
-        """Ask whoever owns now for what had been asked of the dead."""
-        for row in self.rows.values():
-            more = row.more
-            if row.owner is heir and row.state == PENDING and more is not None and more.pulled:
-                self.machine.send(heir, m.PULL, [row.id])
+    def on_node_death(self, node: bytes) -> None:
+        """Borrowers with whom this process has had nothing else to do are dead, too."""
+        dead = {borrower for borrower, home in self.homes.items() if home == node}
+        self.homes = {who: home for who, home in self.homes.items() if home != node}
+        for row in [row for row in self.rows.values() if row.more is not None]:
+            assert row.more is not None
+            for borrower in sorted(dead.intersection(row.more.tickets.values())):
+                self._forget_borrower(row, borrower)
 
     def _forget_borrower(self, row: Row, dead: bytes) -> None:
         more = row.more
@@ -309,7 +319,7 @@ class Owner(References):
         more = row.extend()
         more.mine.append(ticket)
         more.sure = True
-        self._register(row.id, self.machine.id, ticket, row, None)
+        self._register(row.id, None, ticket, row, None)
 
 
 def _is_stale(row: Row, owner: bytes, dead: dict[bytes, Peer]) -> bool:
