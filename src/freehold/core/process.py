@@ -70,6 +70,8 @@ class Process(Machine):
     def on_up(self, peer: Peer, now: float, info: dict[str, Any]) -> None:
         if peer.id in self.owner.dead or node_of(peer.address) in self.dead_nodes:
             peer.down = True  # its hello has been overtaken by the news of its death
+        elif info.get("job") and not self.client.leases.job:
+            self.client.leases.job = info["job"]  # that of who leases this worker
         elif peer.kind == "node" and self.owner.node is None:
             self.owner.node = peer
             self.home = peer.id
