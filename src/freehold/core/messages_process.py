@@ -189,6 +189,11 @@ FREED = message(
     "Objects in the receiver's extents were freed by their owners; the memory is its own again.",
     "offsets: list",
 )  # fmt: skip
+BEQUEST = message(
+    "BEQUEST", "process", "node",
+    "The sender ends in good order: what others hold of it is the node's from now on.",
+    "rows: list — [id, state, data, ids inside]; the holders say with HELD who they are",
+)  # fmt: skip
 HELD = message(
     "HELD", "process", "node",
     "Answer to PROC_DOWN with orphans, and to NODE_LOST: what this process still holds.",

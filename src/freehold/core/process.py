@@ -248,6 +248,14 @@ class Process(Machine):
             self.send(node, m.WATCH, where)
         return True
 
+    def bequeath(self) -> None:
+        """This process ends in good order: leave to the node what others hold of it."""
+        node = self.owner.node
+        if node is not None and not self.client.lost and not node.down:
+            rows = self.owner.bequest()
+            if rows:
+                self.send(node, m.BEQUEST, rows)
+
     def on_exit(self, peer: Peer, now: float, idle: bool) -> None:
         if idle and (self.owner.rows or self.executor.queue):
             self.send(peer, m.STAY)
