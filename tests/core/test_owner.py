@@ -15,9 +15,9 @@ import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from freehold.core import messages as m
+from freehold.core.heirs import ask_heir
 from freehold.core.machine import Peer
 from freehold.core.messages import INLINE, PENDING
-from freehold.core.orphans import ask_heir
 from freehold.core.owner import Owner
 from freehold.core.process import Process
 from freehold.core.rows import Row

@@ -9,8 +9,9 @@ processes.  The rules:
    it has answered is not waited for.
 2. When all have answered, the adopter owns what is both held and stored, with one ticket for each
    holder; every node frees the rest of what it stores of the dead (ESTATE).
-3. From then on the adopter is an owner like any other, as far as values in shared memory go:
-   REGISTER, RELEASE, PULL.  What it is asked for and does not have is made again if somebody can
+3. A process that ends in good order leaves its small values, too (BEQUEST).
+4. From then on the adopter is an owner like any other, as far as these values go
+   (``core.adoptions``).  What it is asked for and does not have is made again if somebody can
    (``core.revivals``), and else ends in ``OwnerDied``.
 """
 
@@ -21,16 +22,13 @@ from hashlib import blake2b
 from typing import Any
 
 from freehold.core import messages as m
-from freehold.core.address import node_of
-from freehold.core.machine import NEVER, Machine, Peer
-from freehold.core.messages import FAILED, SHARED
-from freehold.core.revivals import Revivals
+from freehold.core.adoptions import Adopted, Adoptions
+from freehold.core.machine import Machine, Peer
 from freehold.core.store import Store
 
 Place = list[Any]
 Told = tuple[Peer, list[Any], list[Any], list[Any]]  # a node's ESTATE_HELD
 ANSWER_MAX = 4.0  # seconds for the others to answer: who is silent for less may yet be alive
-PATIENCE = 0.5  # seconds: the news of a death may reach the asker before it reaches the adopter
 
 
 def adopter_of(node: bytes, living: Iterable[bytes]) -> bytes:
@@ -54,42 +52,18 @@ class Estate:
         self.stored: list[list[Any]] = []  # [id, owner, place]
 
 
-class Adopted:
-    """An object that this node owns in the stead of a dead process."""
-
-    __slots__ = ("copies", "owner", "place", "tickets")
-
-    def __init__(self, owner: bytes, place: Place) -> None:
-        self.owner = owner
-        self.place = place
-        self.copies: list[Place] = []  # on other nodes, made since
-        self.tickets: dict[bytes, bytes] = {}  # ticket -> holder
-
-
-class Estates:
+class Estates(Adoptions):
     """The estates of one node."""
 
     def __init__(self, machine: Machine, store: Store) -> None:
-        self.machine = machine
-        self.store = store
+        super().__init__(machine, store)
         self.open: dict[bytes, Estate] = {}
-        self.adopted: dict[bytes, Adopted] = {}
-        self.early: dict[bytes, bytes] = {}  # released before registered: ticket -> id
-        self.pulls: list[tuple[Peer, bytes]] = []  # asked for while an estate is open
         self.ahead: dict[bytes, list[Told]] = {}  # before ``begin``
-        self.revivals = Revivals(machine, store)
-        self.patience = NEVER  # until then, what is asked for may be of an estate yet unheard of
         machine.on(
             {
                 m.HELD: self.on_held,
                 m.ESTATE_HELD: self.on_estate_held,
                 m.ESTATE: self.on_estate,
-                m.REGISTER: self.on_register,
-                m.RELEASE: self.on_release,
-                m.PULL: self.on_pull,
-                m.LOST: self.on_lost,
-                m.COPIED: self.on_copied,
-                m.UNCOPIED: self.on_uncopied,
             }
         )
 
@@ -167,6 +141,7 @@ class Estates:
     def _close(self, estate: Estate) -> None:
         """Everything has been said; after the last one, do what had to wait for that."""
         del self.open[estate.key]
+        self.left.discard(estate.key)
         if not self.open:
             for id, entry in list(self.adopted.items()):
                 self._settle(id, entry)
@@ -177,9 +152,11 @@ class Estates:
         for context, holder in estate.contexts:
             self.revivals.revivers[context] = holder
         for id, ticket, holder, again in estate.held:
-            if again and id not in places:
-                self.revivals.revivers[id] = holder
-            if id not in places or holder in self.store.gone:
+            if id not in places and id not in self.adopted:
+                if again:
+                    self.revivals.revivers[id] = holder
+                continue
+            if holder in self.store.gone:
                 continue
             if ticket in self.early:
                 del self.early[ticket]
@@ -188,19 +165,23 @@ class Estates:
             if entry is None:
                 entry = self.adopted[id] = Adopted(*places[id])
             entry.tickets[ticket] = holder
+        for ticket, (id, borrower) in list(self.registers.items()):
+            if id in places and borrower not in self.store.gone:
+                del self.registers[ticket]
+                entry = self.adopted.get(id)
+                if entry is None:
+                    entry = self.adopted[id] = Adopted(*places[id])
+                entry.tickets[ticket] = borrower
         kept = [id for id in places if id in self.adopted]
+        for id, (_, place) in places.items():
+            if id in self.adopted and not self.adopted[id].place:
+                self.adopted[id].place = place
         told = {place[3] for _, _, place in estate.stored} - {self.machine.id}
         for node in sorted(told):
             if node in self.machine.peers:
                 self.machine.send(self.machine.peers[node], m.ESTATE, estate.key, kept)
         self.store.free_others(estate.key, set(kept))
         self._close(estate)
-
-    def _answer_all(self) -> None:
-        self.patience = NEVER
-        pulls, self.pulls = self.pulls, []
-        for peer, id in pulls:
-            self._answer(peer, id)
 
     def on_timer(self, now: float) -> None:
         """Answer what has waited long enough for an estate to be opened, or to be closed."""
@@ -220,86 +201,6 @@ class Estates:
         """The adopter has decided: free the rest of what is stored here of the dead."""
         self.store.free_others(dead, set(kept))
 
-    # -- as the owner of what it has adopted ------------------------------------------------------
-    def on_register(
-        self, peer: Peer, now: float, id: bytes, borrower: bytes, ticket: bytes, home: bytes
-    ) -> None:
-        entry = self.adopted.get(id)
-        if ticket in self.early:
-            del self.early[ticket]
-        elif entry is not None and not {borrower, home} & self.store.gone:
-            entry.tickets[ticket] = borrower
-            if home not in (b"", self.machine.id):
-                self.revivals.homes[borrower] = home
-        self.machine.send(peer, m.REGISTERED, ticket)
-
-    def on_release(self, peer: Peer, now: float, tickets: list[list[bytes]]) -> None:
-        for id, ticket in tickets:
-            entry = self.adopted.get(id)
-            if entry is None:
-                if self.open:
-                    self.early[ticket] = id
-                continue
-            if entry.tickets.pop(ticket, None) is None:
-                self.early[ticket] = id
-            self._settle(id, entry)
-
-    def _settle(self, id: bytes, entry: Adopted) -> None:
-        if entry.tickets or self.open:
-            return
-        del self.adopted[id]
-        for ticket in [ticket for ticket, of in self.early.items() if of == id]:
-            del self.early[ticket]
-        if entry.place:
-            self._free(id, entry.owner, entry.place)
-        for place in entry.copies:
-            self._free(id, self.machine.id, place)
-
-    def _free(self, id: bytes, owner: bytes, place: Place) -> None:
-        holder, _, _, node = place
-        if holder == self.machine.id:
-            self.store.free_copy(owner, id)
-        elif node == self.machine.id:
-            self.store.free(id, holder, owner)
-        elif node in self.machine.peers:
-            self.machine.send(self.machine.peers[node], m.FREE_FOR, owner, [[id, holder]])
-
-    def on_copied(self, peer: Peer, now: float, id: bytes, place: Place) -> None:
-        entry = self.adopted.get(id)
-        if entry is None:  # it was freed meanwhile
-            self._free(id, self.machine.id, place)
-        else:
-            entry.copies.append(place)
-
-    def on_uncopied(self, peer: Peer, now: float, id: bytes, place: Place) -> None:
-        entry = self.adopted.get(id)
-        if entry is not None and place in entry.copies:
-            entry.copies.remove(place)
-
-    def on_pull(self, peer: Peer, now: float, ids: list[bytes]) -> None:
-        elsewhere = node_of(peer.address) not in (b"", self.machine.id)
-        for id in ids:
-            if id not in self.adopted and (self.open or elsewhere):
-                self.pulls.append((peer, id))
-                self.patience = min(self.patience, now + PATIENCE)
-            else:
-                self._answer(peer, id)
-
-    def _answer(self, peer: Peer, id: bytes) -> None:
-        entry = self.adopted.get(id)
-        if entry is None:
-            self.revivals.find(peer, id)
-        elif not entry.place:
-            text = f"object {id.hex()} was lost with its node, after its owner had died"
-            self.machine.send(peer, m.VALUE, id, FAILED, ["ObjectLost", text], [])
-        else:
-            self.machine.send(peer, m.VALUE, id, SHARED, entry.place, [])
-
-    def on_lost(self, peer: Peer, now: float, id: bytes, place: Place) -> None:
-        entry = self.adopted.get(id)
-        if entry is not None and entry.place == place:
-            entry.place = next((copy for copy in entry.copies if copy != place), [])
-
     # -- further deaths ---------------------------------------------------------------------------
     def on_death(self, dead: bytes) -> None:
         """A process died: it holds nothing, and answers nothing."""
@@ -307,10 +208,7 @@ class Estates:
         for estate in list(self.open.values()):
             estate.asked.discard(dead)
             self._advance(estate)
-        for id, entry in list(self.adopted.items()):
-            for ticket in [ticket for ticket, who in entry.tickets.items() if who == dead]:
-                del entry.tickets[ticket]
-            self._settle(id, entry)
+        self.forget_holder(dead)
 
     def on_node_death(self, node: bytes) -> None:
         """A node died, with what lay there."""
@@ -324,17 +222,4 @@ class Estates:
                 self.store.free_others(estate.key, set())
             else:
                 self._advance(estate)
-        for entry in self.adopted.values():
-            entry.copies = [place for place in entry.copies if place[3] != node]
-            if entry.place and entry.place[3] == node:
-                entry.place = entry.copies[0] if entry.copies else []
-
-    def owners(self) -> list[bytes]:
-        """The dead processes whose objects this node owns now."""
-        return sorted({entry.owner for entry in self.adopted.values()})
-
-    def check(self) -> None:
-        """What is adopted is stored, unless it lies elsewhere or was lost."""
-        for id, entry in self.adopted.items():
-            if entry.place and entry.place[3] == self.machine.id:
-                assert (id, entry.place[0], entry.owner) in self.store.objects
+        self.forget_places(node)

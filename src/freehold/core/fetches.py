@@ -71,7 +71,7 @@ class Fetches:
                 self.here(row)  # it lies elsewhere now
             elif reason == "lost":
                 self.executor.lost(row, source)
-                if row.state == SHARED:
+                if row.state == SHARED and row.needed:  # else the callers have been told
                     self.owner.lineage.unreadable(row, source)
             else:
                 row.extend().refused = reason

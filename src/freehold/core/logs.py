@@ -7,17 +7,18 @@ from collections.abc import Callable
 
 from freehold.core import messages as m
 from freehold.core.machine import Machine, Peer
-from freehold.core.workers import Workers
+from freehold.core.scheduler import Scheduler
 
 
 class Logs:
     """The part of a node that passes printed lines on."""
 
     def __init__(
-        self, machine: Machine, workers: Workers, processes: Callable[[], list[Peer]]
+        self, machine: Machine, scheduler: Scheduler, processes: Callable[[], list[Peer]]
     ) -> None:
         self.machine = machine
-        self.workers = workers
+        self.scheduler = scheduler
+        self.workers = scheduler.workers
         self.processes = processes  # of this node
         self._draining: deque[tuple[Peer, int]] = deque()
         machine.on(
@@ -37,10 +38,15 @@ class Logs:
     def on_log(
         self, peer: Peer, now: float, pid: int, name: str, stream: str, lines: list[str]
     ) -> None:
-        """A worker printed something: tell the drivers."""
+        """A worker printed something: tell the driver for whom it works."""
+        job = b""
         for worker in self.workers.workers.values():
             if worker.pid == pid:
-                name = name or worker.label
+                name, job = name or worker.label, worker.job
+        jobs = self.scheduler.jobs
+        if job in jobs:
+            self.machine.send(self.machine.peer(job, jobs[job]), m.LOG, pid, name, stream, lines)
+            return
         for driver in self.processes():
             if driver.kind == "driver":
                 self.machine.send(driver, m.LOG, pid, name, stream, lines)

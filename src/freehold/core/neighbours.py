@@ -122,6 +122,7 @@ class Neighbours:
         self.store.on_death(proc)
         self.estates.on_death(proc)
         self.pulls.on_death(proc)
+        self.scheduler.on_death(proc, now)
         if orphans:
             self.estates.begin(proc, {process.id for process in living}, set(), peer)
         if gone is not None:
@@ -129,12 +130,13 @@ class Neighbours:
             self.scheduler.forget_holder(gone, now)
             self.machine.peers.pop(proc, None)
 
-    def died(self, proc: bytes, reason: str, started: bytes) -> None:
+    def died(self, proc: bytes, reason: str, started: bytes, now: float) -> None:
         """A process of this node has died: tell everybody, and collect its estate."""
         living = self.processes()
         self.store.on_death(proc)
         self.estates.on_death(proc)
         self.pulls.on_death(proc)
+        self.scheduler.on_death(proc, now)
         self.estates.begin(proc, {process.id for process in living}, set(self.watchers))
         for peer in (*living, *self.watchers.values()):
             self.machine.send(peer, m.PROC_DOWN, proc, reason, started, True, [])
@@ -201,6 +203,7 @@ class Neighbours:
         asked = {process.id for process in living}
         self.estates.begin(node, asked, others, None if mine else self.node(heir))
         self.pulls.on_node_down(node)
+        self.scheduler.on_node_death(node, now)
 
     # -- what processes have to say to other nodes ------------------------------------------------
     def on_free(self, peer: Peer, now: float, objects: list[list[bytes]]) -> None:

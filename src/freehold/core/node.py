@@ -74,7 +74,7 @@ class Node(Machine):
         self.finished = False  # the driver that it serves has gone
         self.deaths = 0  # workers that died without being told to
         self.inquiries = Inquiries(self, self.processes, self.describe)
-        self.logs = Logs(self, self.workers, self.processes)
+        self.logs = Logs(self, self.scheduler, self.processes)
         self.on(
             {
                 m.BYE: self.on_down,
@@ -155,7 +155,7 @@ class Node(Machine):
                 if worker.exit is not None:
                     self._ended(worker, now)
                 else:
-                    self.workers.suspect(worker, now, "it closed its connection to the node")
+                    worker.suspect(now, "it closed its connection to the node")
 
     def on_exited(
         self, peer: Peer, now: float, slot: int, code: int, tail: str, started: bytes
@@ -188,7 +188,7 @@ class Node(Machine):
         self._forget(gone)
         self.members.relay.forget(gone)
         self.inquiries.forget(gone.id)
-        self.neighbours.died(gone.id, reason, started)
+        self.neighbours.died(gone.id, reason, started, now)
         self.scheduler.forget_holder(gone, now)
 
     def on_kill(
@@ -200,7 +200,7 @@ class Node(Machine):
             return
         worker = self.workers.by_proc.get(proc)
         if worker is not None and suspected:
-            self.workers.suspect(worker, now, reason)
+            worker.suspect(now, reason)
         elif worker is not None:
             self.workers.kill(worker, reason)
         elif proc not in self.peers and peer.id in self.locals and node in (b"", self.id):

@@ -92,11 +92,3 @@ class Orphans:
         row = self.owner.rows.get(id)
         if row is not None and self.owner.is_orphan(row) and row.state == PENDING:
             self.owner.attach(row, owner, address)
-
-
-def ask_heir(owner: Owner, heir: Peer) -> None:
-    """Ask whoever owns now for what had been asked of the dead."""
-    for row in owner.rows.values():
-        more = row.more
-        if row.owner is heir and row.state == PENDING and more is not None and more.pulled:
-            owner.machine.send(heir, m.PULL, [row.id])

@@ -6,6 +6,8 @@ each step is noted before it is made.  When a node dies, what had been asked the
 
 from __future__ import annotations
 
+from typing import Any
+
 from freehold.core import messages as m
 from freehold.core.machine import Machine, Peer
 from freehold.core.owner import Owner
@@ -38,6 +40,7 @@ class Requests:
         self.machine = machine
         self.owner = owner
         self.open: dict[int, Request] = {}
+        self.job: list[Any] = []  # driver, its address, where it finds its modules
         self._count = 0
         machine.on({m.REDIRECT: self.on_redirect})
 
@@ -56,9 +59,8 @@ class Requests:
         cpus, resources, where = request.shape
         fields = [where[0], dict(where[1])] if where[:1] == ("labels",) else list(where)
         actor = isinstance(request.wanted, Task)
-        self.machine.send(
-            request.node, m.LEASE, number, cpus, actor, dict(resources), fields, request.hops
-        )
+        what = (number, cpus, actor, dict(resources), fields)
+        self.machine.send(request.node, m.LEASE, *what, request.hops, self.job[:2])
 
     def on_redirect(self, peer: Peer, now: float, number: int, node: bytes, address: str) -> None:
         request = self.open.get(number)

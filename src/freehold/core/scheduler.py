@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from freehold.core import messages as m
+from freehold.core.address import node_of
 from freehold.core.groups import extras
 from freehold.core.machine import Machine, Peer
 from freehold.core.member import Resources, fits
@@ -35,6 +36,7 @@ class Scheduler:
         self.parked: list[Grant] = []  # for a placement group that no node has (yet)
         self.bundles: dict[tuple[bytes, int], tuple[Resources, bool]] = {}  # resources, committed
         self.heed: Callable[[Peer], bool]  # a holder, whose death is to be heard of
+        self.jobs: dict[bytes, str] = {}  # drivers that have leased here -> where they are
         self.redirected = 0
         self._turn = 0
         self._stirred = False
@@ -62,11 +64,14 @@ class Scheduler:
         resources: dict[str, float],
         where: list[Any],
         hops: int,
+        job: list[Any],
     ) -> None:
-        grant = Grant(peer, request, cpus, actor, resources, where, hops)
+        grant = Grant(peer, request, cpus, actor, resources, where, hops, job)
         flaw = flaw_of_strategy(where)
         if not self.heed(peer):
             return
+        if job:
+            self.jobs[job[0]] = job[1]
         if flaw:
             self.machine.send(peer, m.DENIED, request, flaw)
         elif self.members.view:
@@ -120,6 +125,16 @@ class Scheduler:
         """A process that asked for leases, or holds some, is dead."""
         self.parked = [grant for grant in self.parked if grant.holder is not peer]
         self.workers.forget_holder(peer, now)
+
+    def on_death(self, proc: bytes, now: float) -> None:
+        """A process is dead, here or elsewhere; if it was a driver, so is its job."""
+        if self.jobs.pop(proc, None) is not None:
+            self.workers.end_job(proc, now)
+
+    def on_node_death(self, node: bytes, now: float) -> None:
+        """A node is dead, with the drivers that lived there."""
+        for driver in [driver for driver, at in self.jobs.items() if node_of(at) == node]:
+            self.on_death(driver, now)
 
     # -- the view ---------------------------------------------------------------------------------
     def on_change(self, now: float) -> None:

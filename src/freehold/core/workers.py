@@ -29,8 +29,8 @@ class Worker:
     """One worker process, from its spawning to its end."""
 
     __slots__ = (
-        "actor", "closed", "exit", "kill_at", "label", "lease", "lent", "peer", "phase", "pid",
-        "since", "slot", "suspicion", "why",
+        "actor", "closed", "exit", "job", "kill_at", "label", "lease", "lent", "peer", "phase",
+        "pid", "since", "slot", "suspicion", "why",
     )  # fmt: skip
 
     def __init__(self, slot: int, now: float) -> None:
@@ -43,19 +43,25 @@ class Worker:
         self.kill_at = NEVER
         self.label = ""  # what it runs
         self.actor = False
+        self.job = b""  # the driver for whom it has run anything: it runs for no other
         self.lent = False  # its CPUs are lent on while its task waits
         self.why = ""  # why it was told to end
         self.suspicion = ""  # why it will be, unless it has died by itself
         self.closed = False  # its connection to the node has ended
         self.exit: tuple[int, str, bytes] | None = None  # code, tail, started: it has exited
 
+    def suspect(self, now: float, why: str) -> None:
+        """A connection to it broke: kill it, unless its exit is reported in a moment."""
+        self.suspicion = why
+        self.kill_at = min(self.kill_at, now + SUSPECT_GRACE)
+
 
 class Grant:
     """A request for a lease, and then the lease."""
 
     __slots__ = (
-        "actor", "cpus", "holder", "hops", "id", "reclaimed", "request", "resources", "where",
-        "worker",
+        "actor", "cpus", "holder", "hops", "id", "job", "reclaimed", "request", "resources",
+        "where", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +73,7 @@ class Grant:
         resources: dict[str, float],
         where: list[Any],
         hops: int,
+        job: list[Any],
     ) -> None:
         self.holder = holder
         self.request = request
@@ -75,6 +82,7 @@ class Grant:
         self.resources = resources
         self.where = where  # the strategy
         self.hops = hops  # nodes that have sent it on
+        self.job: bytes = job[0] if job else b""
         self.id = 0
         self.worker: Worker | None = None
         self.reclaimed = False
@@ -176,15 +184,20 @@ class Workers:
     def match(self, now: float) -> None:
         """Grant what can be granted; see to workers and CPUs for the rest."""
         idle = [worker for worker in self.workers.values() if worker.phase == IDLE]
+        others = 0  # that would have to make way
         short = blocked = 0
         for grant in list(self.queue):
             if (blocked and any(amount for _, amount in grant.needs)) or not grant.fits(self.free):
                 blocked += 1
-            elif idle:
+            elif (worker := _fitting(idle, grant.job)) is not None:
+                idle.remove(worker)
                 self.queue.remove(grant)
-                self._grant(grant, idle.pop(), now)
+                self._grant(grant, worker, now)
             else:
                 short += 1
+                others += bool(idle)
+        for worker in idle[:others]:
+            self.end(worker, now, "another program needs its place", idle=True)
         if blocked:
             self._reclaim()
         self._spawn(short, now)
@@ -195,7 +208,7 @@ class Workers:
         grant.id = self._leases
         grant.worker = worker
         worker.phase, worker.lease, worker.since = LEASED, grant, now
-        worker.actor = grant.actor
+        worker.actor, worker.job = grant.actor, grant.job
         if grant.actor:
             self._spare_until = now + self.idle_seconds
         for name, amount in grant.needs:
@@ -317,11 +330,6 @@ class Workers:
         if not idle:
             worker.kill_at = now + END_GRACE
 
-    def suspect(self, worker: Worker, now: float, why: str) -> None:
-        """A connection to the worker broke: kill it, unless its exit is reported in a moment."""
-        worker.suspicion = why
-        worker.kill_at = min(worker.kill_at, now + SUSPECT_GRACE)
-
     def kill(self, worker: Worker, why: str) -> None:
         """End the worker at once."""
         worker.phase = ENDING
@@ -348,6 +356,13 @@ class Workers:
             worker = self._release(lease)
             if worker.phase == LEASED:  # it may still run something for the dead: end it
                 self.kill(worker, "the process that had leased it died")
+        self.match(now)
+
+    def end_job(self, driver: bytes, now: float) -> None:
+        """A driver is gone: its workers run nothing any more."""
+        for worker in list(self.workers.values()):
+            if worker.job == driver and worker.phase == IDLE:
+                self.kill(worker, "its program has ended")
         self.match(now)
 
     # -- time -------------------------------------------------------------------------------------
@@ -412,3 +427,11 @@ class Workers:
         for lease in self.leases.values():
             assert lease.worker is not None
             assert lease.worker.lease is lease
+
+
+def _fitting(idle: list[Worker], job: bytes) -> Worker | None:
+    """An idle worker that has run for that job, or else for none."""
+    for worker in reversed(idle):
+        if worker.job == job:
+            return worker
+    return next((worker for worker in reversed(idle) if not worker.job), None)

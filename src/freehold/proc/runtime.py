@@ -13,6 +13,7 @@ from freehold.core.ids import CONTEXT_BYTES, Context
 from freehold.core.leases import Limits
 from freehold.core.machine import NEVER
 from freehold.core.messages import COLLECTED, FAILED, INLINE, PENDING, SHARED
+from freehold.core.owner import Owner
 from freehold.core.process import Process
 from freehold.core.rows import Row, Waiter
 from freehold.errors import (
@@ -54,6 +55,11 @@ class Runtime(Waiting):
         self.root: Context = Context(clock.random_bytes(CONTEXT_BYTES))
         self.loading: dict[int, list[Row]] = {}  # thread -> rows met while arguments are loaded
         self.after = self._after
+
+    def _hello(self, to: bytes) -> bytearray:
+        if self.client.leases.requests.job:  # others work for the same program
+            self.info = {**self.info, "job": self.client.leases.requests.job}
+        return super()._hello(to)
 
     # -- submission -------------------------------------------------------------------------------
     def context(self) -> Context:
@@ -258,7 +264,7 @@ class Runtime(Waiting):
     def watch_rows(self, rows: Sequence[Row], count: int, port: Callable[[], None]) -> bool:
         """Call ``port`` when ``count`` more of the rows are ready; False: they are now."""
         with self.lock:
-            self._revive(rows)
+            _revive(self.owner, rows)
             pending = [row for row in rows if row.state == PENDING]
             left = count - (len(rows) - len(pending))
             if left <= 0:
@@ -280,7 +286,7 @@ class Runtime(Waiting):
         """Pump until ``count`` of the rows are ready, or the time is over."""
         waiter = Waiter(0)
         with self.lock:
-            self._revive(rows)
+            _revive(self.owner, rows)
             pending = [row for row in rows if row.state == PENDING]
             waiter.left = count - (len(rows) - len(pending))
             if waiter.left > 0:
@@ -296,12 +302,6 @@ class Runtime(Waiting):
             for row in pending:
                 if row.waiters is not None and waiter in row.waiters:
                     row.waiters.remove(waiter)
-
-    def _revive(self, rows: Sequence[Row]) -> None:
-        """Have those made again whose values were collected."""
-        for row in rows:
-            if row.state == COLLECTED:
-                self.owner.want(row)
 
     def _after(self) -> None:
         woken = self.owner.woken
@@ -350,3 +350,10 @@ class Runtime(Waiting):
         if not arrived or status is None:
             raise FreeholdError(f"the node did not answer within {timeout:g} s")
         return status
+
+
+def _revive(owner: Owner, rows: Sequence[Row]) -> None:
+    """Have those made again whose values were collected."""
+    for row in rows:
+        if row.state == COLLECTED:
+            owner.want(row)
