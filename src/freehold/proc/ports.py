@@ -15,7 +15,8 @@ shown by the proofs that both sides exchange first (``wire.auth``); and it has l
   it is cut off.  This holds on one machine, too.
 
 Whatever ends a connection to a peer is told to the machine (``on_down``), and why to ``errors``;
-what strangers did wrong is in ``refused``.
+what strangers did wrong is in ``refused``.  Links between machines are another matter: they outlive
+their connections (``proc.mending``).
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from freehold.errors import FreeholdError, ProtocolError
 from freehold.io import clock, net
 from freehold.io.link import Link
 from freehold.proc.alarms import Alarm, Alarms
+from freehold.proc.lasting import Lasting
 from freehold.wire.auth import NONCE_BYTES, Handshake
 from freehold.wire.codec import Reader
 
@@ -58,7 +60,7 @@ OnEvent = Callable[[int, float], None]
 class Port:
     """A connection and what the host knows about it."""
 
-    __slots__ = ("alarm", "handshake", "link", "peer", "reader", "waiting")
+    __slots__ = ("alarm", "handshake", "hold", "lasting", "link", "peer", "reader", "waiting")
 
     def __init__(self, link: Link, handshake: Handshake | None, peer: Peer | None) -> None:
         self.link = link
@@ -66,6 +68,8 @@ class Port:
         self.peer = peer
         self.reader = Reader()
         self.waiting: list[bytearray] = []  # frames written before the handshake was over
+        self.hold = None if handshake is None else self.waiting.append  # takes frames until then
+        self.lasting: Lasting | None = None  # the link that outlives it
         self.alarm: Alarm | None = None  # the limit that it has now
 
     def limit(self, alarm: Alarm | None) -> None:
@@ -78,6 +82,19 @@ class Port:
 def shake(secret: bytes, *, dialler: bool) -> Handshake:
     """A handshake to begin."""
     return Handshake(secret, clock.random_bytes(NONCE_BYTES), dialler=dialler)
+
+
+def is_garbage(error: Exception) -> bool:
+    """Whether a handler was called with fields that it does not take: no bug of its own.
+
+    To be asked where it was caught, by the caller of who called the handler.
+    """
+    frames = error.__traceback__
+    depth = 0
+    while frames is not None:
+        depth += 1
+        frames = frames.tb_next
+    return depth <= 2 and isinstance(error, (TypeError, IndexError))
 
 
 class Ports(ABC):
@@ -249,8 +266,12 @@ class Ports(ABC):
             self._open(link, handshake, peer)
             return
         port = peer.port = Port(link, handshake, peer)
+        self._await(port, peer.address)
+
+    def _await(self, port: Port, address: str) -> None:
+        """Go on when it is connected."""
         self.adopt(port, lambda mask, when: self._on_connected(port, when), WRITE)
-        what = f"{peer.address} cannot be reached within {self.dial_timeout:g} s"
+        what = f"{address} cannot be reached within {self.dial_timeout:g} s"
         self._limit(port, self.dial_timeout, FreeholdError(what))
 
     def reach(self, address: str) -> tuple[Link, bool]:
@@ -355,17 +376,23 @@ class Ports(ABC):
 
     def end(self, port: Port, when: float) -> None:
         """Close a connection, once; the machine is told if it was a peer's."""
-        if port not in self._open_ports:  # a send has failed meanwhile
+        if not self._close(port):
             return
-        self._open_ports.discard(port)
-        self.unwatch(port.link.fd)
-        port.link.close()
-        self._settle(port)
         peer = port.peer
         if peer is not None:  # of two connections to it, either may have held what is lost
             if peer.port is port:
                 peer.port = None
             self.machine.on_down(peer, when)
+
+    def _close(self, port: Port) -> bool:
+        """Close a connection; False if it is closed: a send has failed meanwhile."""
+        if port not in self._open_ports:
+            return False
+        self._open_ports.discard(port)
+        self.unwatch(port.link.fd)
+        port.link.close()
+        self._settle(port)
+        return True
 
     def shut(self) -> None:
         """Close every listener and connection.  The machine is not told."""
