@@ -214,12 +214,10 @@ class Runtime(Host):
                     else:
                         self.owner.want(row)
                 self.machine.settle(now())
-            answers = fetches.answers
+            seen = fetches.answers, [row.state for row in waiting]
             if not self.wait_until(
-                lambda seen=answers: (
-                    fetches.answers != seen  # type: ignore[misc]
-                    or any(row.state in KNOWN and row.state != SHARED for row in waiting)
-                    or self._lost()
+                lambda was=seen, rows=waiting: (  # type: ignore[misc]
+                    was != (fetches.answers, [row.state for row in rows]) or self._lost()
                 ),
                 until,
                 waiting,
