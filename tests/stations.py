@@ -32,6 +32,7 @@ class Party(Machine):
         self.got: list[tuple[Peer, str, bytes]] = []
         self.ups: list[tuple[Peer, dict[str, Any]]] = []
         self.downs: list[Peer] = []
+        self.turns = 0  # of its host's loop
         self.on({m.FUNCTION: self.on_function})
 
     def on_function(self, peer: Peer, now: float, digest: bytes, name: str, code: bytes) -> None:
@@ -42,6 +43,9 @@ class Party(Machine):
 
     def on_down(self, peer: Peer, now: float) -> None:
         self.downs.append(peer)
+
+    def settle(self, now: float) -> None:
+        self.turns += 1
 
 
 class Station(Host):

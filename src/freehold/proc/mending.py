@@ -32,7 +32,8 @@ from freehold.core.machine import Machine, Peer
 from freehold.errors import FreeholdError, ProtocolError
 from freehold.io import clock
 from freehold.proc.lasting import KINDS, Batches, Lasting, lasts, read_words
-from freehold.proc.ports import READ, WRITE, Port, Ports, is_garbage, shake
+from freehold.proc.listening import Listening
+from freehold.proc.ports import READ, WRITE, Port, is_garbage, shake
 from freehold.proc.receipts import ALONG, Receipts
 from freehold.wire import schema
 from freehold.wire.codec import encode
@@ -45,7 +46,7 @@ SWEEP_EVERY = 1.0
 GIVEN_UP = -1
 
 
-class Mending(Ports):
+class Mending(Listening):
     """The lasting links of one process."""
 
     def __init__(self, machine: Machine, secret: bytes, kind: str, address: str = "") -> None:
