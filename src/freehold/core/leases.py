@@ -68,6 +68,8 @@ class Leases:
         self.cpus = 1.0  # of all nodes
         self.nodes = 1
         self.lost = ""  # why there is no node any more
+        self.job = b""  # for which this process works, in a cluster
+        self.gpus: dict[int, list[int]] = {}  # request -> of the lease that is about to be granted
         self.again: Callable[[Task], bool] = bool  # whether a task's arguments are (still) there
         self.lone = False  # a task was sent to a worker that had none: do not keep it waiting
         self._requests = 0
@@ -77,6 +79,7 @@ class Leases:
                 m.RECLAIM: self.on_reclaim,
                 m.REDIRECT: self.on_redirect,
                 m.CLUSTER: self.on_cluster,
+                m.GPUS: self.on_gpus,
             }
         )
 
@@ -302,6 +305,7 @@ class Leases:
     def _withdraw(self, request: int) -> None:
         node = self.asked[request][0]
         self.answered(request)
+        self.gpus.pop(request, None)
         self.machine.send(node, m.LEASE_CANCEL, request)
 
     def cancel(self, task: Task) -> None:
@@ -321,6 +325,26 @@ class Leases:
         self.dispatch(pool, now)
         if pool.idle:
             self.rebalance(pool, now)
+
+    def on_gpus(self, peer: Peer, now: float, request: int, gpus: list[int]) -> None:
+        if request in self.requests:
+            self.gpus[request] = gpus
+
+    def brief(self, worker: Peer, request: int) -> None:
+        """Before it gets the first task of a lease: tell the worker what is the same for all."""
+        gpus = self.gpus.pop(request, [])
+        if self.job or gpus:
+            self.machine.send(worker, m.LEASED, self.job, gpus)
+
+    def work_for(self, job: bytes) -> None:
+        """This process works for that job from now on, and so do the workers that it holds."""
+        if job == self.job:
+            return
+        self.job = job
+        for pool in self.pools.values():
+            for lease in pool.leases:
+                assert lease.peer is not None
+                self.machine.send(lease.peer, m.LEASED, job, [])
 
     def give_back(self, lease: Lease, reuse: bool = True) -> None:
         """End a lease that has nothing in flight."""

@@ -55,7 +55,7 @@ DIRECTORY = message(
     "DIRECTORY", "process, node, tool", "node, head",
     "A question to the head's directory, by way of the node: names, jobs, groups.",
     "request: int",
-    "verb: str — name, find, forget, names, job, jobs, group, ungroup, groups, nodes, retire",
+    "verb: str — see ``core.directory``",
     "fields: map",
 )  # fmt: skip
 ENTRY = message(
@@ -241,4 +241,18 @@ HALT = message(
     "Give the transfer up, in whichever direction; MOVED or SERVED still follows.",
     "incoming: bool",
     "transfer: int — the node numbers incoming ones, the mover those that it serves",
+)  # fmt: skip
+
+# -- what comes with a lease
+GPUS = message(
+    "GPUS", "node", "process",
+    "The lease that is granted next has these GPUs.",
+    "request: int",
+    "gpus: list — their numbers on that node",
+)  # fmt: skip
+LEASED = message(
+    "LEASED", "holder", "worker",
+    "Before the first task of a lease, in a cluster or with GPUs: what its tasks are for.",
+    "job: bytes — the driver's process id; empty outside clusters",
+    "gpus: list — those that they may use",
 )  # fmt: skip

@@ -62,6 +62,7 @@ class Process(Machine):
                 m.LOG: self.on_log,
                 m.DRAINED: self.on_drained,
                 m.EXIT: self.on_exit,
+                m.LEASED: self.on_leased,
             }
         )
 
@@ -108,6 +109,10 @@ class Process(Machine):
             self._release_memory()
         if owner.unpinned:
             self.fetches.release()
+
+    def on_leased(self, peer: Peer, now: float, job: bytes, gpus: list[int]) -> None:
+        if not self.executor.is_actor:  # which works for the job that has made it, whoever calls
+            self.client.leases.work_for(job)
 
     # -- memory -----------------------------------------------------------------------------------
     def request_extent(self, size: int) -> int:

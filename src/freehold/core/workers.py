@@ -13,6 +13,7 @@ from collections import deque
 from typing import Any
 
 from freehold.core import messages as m
+from freehold.core.gpus import Devices, gpus_in
 from freehold.core.machine import NEVER, Machine, Peer
 
 STARTING, IDLE, LEASED, ENDING = range(4)
@@ -55,8 +56,8 @@ class Grant:
     """A request for a lease, and then the lease."""
 
     __slots__ = (
-        "actor", "cpus", "holder", "hops", "id", "reclaimed", "request", "resources", "where",
-        "worker",
+        "actor", "cpus", "gpu", "gpus", "holder", "hops", "id", "reclaimed", "request",
+        "resources", "where", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +77,8 @@ class Grant:
         self.resources = resources
         self.where = where  # the strategy
         self.hops = hops  # nodes that have sent it on
+        self.gpu = gpus_in(resources) if resources else 0.0  # how many GPUs it uses
+        self.gpus: list[int] = []  # and which
         self.id = 0
         self.worker: Worker | None = None
         self.reclaimed = False
@@ -104,6 +107,7 @@ class Workers:
         self.spawner = spawner
         self.total = {"CPU": cpus, **resources}
         self.free = dict(self.total)
+        self.devices = Devices(resources.get("GPU", 0.0))
         self.prestart = prestart
         self.idle_seconds = idle_seconds
         self.workers_max = workers_max
@@ -171,9 +175,10 @@ class Workers:
 
     def fits(self, grant: Grant) -> bool:
         """Whether what it needs is free now."""
-        return all(
+        fits = all(
             amount <= self.free.get(name, 0.0) + EPSILON for name, amount in grant.needs if amount
         )
+        return fits and (not grant.gpu or self.devices.find(grant.gpu) is not None)
 
     def match(self, now: float) -> None:
         """Grant what can be granted; see to workers and CPUs for the rest."""
@@ -204,6 +209,9 @@ class Workers:
             self.free[name] -= amount
         self.leases[grant.id] = grant
         peer = worker.peer
+        if grant.gpu:
+            grant.gpus = self.devices.take(grant.gpu)
+            self.machine.send(grant.holder, m.GPUS, grant.request, grant.gpus)
         self.machine.send(grant.holder, m.GRANT, grant.request, grant.id, peer.id, peer.address)
 
     def _reclaim(self) -> None:
@@ -248,7 +256,7 @@ class Workers:
         worker = self._release(lease)
         if worker.phase == LEASED:
             worker.since = now
-            if reuse and not lease.actor:
+            if reuse and not (lease.actor or lease.gpus):  # a program keeps to its first GPUs
                 worker.phase = IDLE
                 worker.label = ""
             else:
@@ -260,8 +268,9 @@ class Workers:
         worker = lease.worker
         assert worker is not None
         for name, amount in lease.needs:
-            if not (worker.lent and name == "CPU"):
+            if not (worker.lent and is_lent(name)):
                 self.free[name] += amount
+        self.devices.give(lease.gpu, lease.gpus)
         worker.lease = None
         worker.lent = False
         return worker
@@ -272,7 +281,9 @@ class Workers:
         if worker is None or worker.lease is None or worker.lent == blocked:
             return
         worker.lent = blocked
-        self.free["CPU"] += worker.lease.cpus if blocked else -worker.lease.cpus
+        for name, amount in worker.lease.needs:
+            if is_lent(name):
+                self.free[name] += amount if blocked else -amount
         self.match(now)
 
     # -- lives ------------------------------------------------------------------------------------
@@ -409,9 +420,14 @@ class Workers:
             used = sum(
                 dict(lease.needs).get(name, 0.0)
                 for lease in self.leases.values()
-                if not (name == "CPU" and lease.worker is not None and lease.worker.lent)
+                if not (is_lent(name) and lease.worker is not None and lease.worker.lent)
             )
             assert abs(self.free[name] + used - total) < 1e-6, f"{name} does not add up"
         for lease in self.leases.values():
             assert lease.worker is not None
             assert lease.worker.lease is lease
+
+
+def is_lent(name: str) -> bool:
+    """Whether a task that waits in ``get`` lends that resource on: CPUs, a group's included."""
+    return name == "CPU" or name.startswith("CPU/")
