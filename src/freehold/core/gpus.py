@@ -25,7 +25,8 @@ class Devices:
         if amount <= EPSILON:
             return []
         if amount < 1 - EPSILON:
-            enough = [(left, number) for number, left in enumerate(self.free) if _is_in(amount, left)]
+            free = [(left, number) for number, left in enumerate(self.free)]
+            enough = [one for one in free if _is_in(amount, one[0])]
             return [min(enough)[1]] if enough else None
         count = math.ceil(amount - EPSILON)
         whole = [number for number, left in enumerate(self.free) if _is_in(1.0, left)]

@@ -401,7 +401,7 @@ class Groups:
 
 
 def _removed(id: bytes) -> list[str]:
-    return ["GroupRemoved", f"placement group {id.hex()} was removed, or has never been"]
+    return ["GroupRemoved", f"placement group {id.hex()} was removed"]
 
 
 def flaw_of_bundles(bundles: Any) -> str:

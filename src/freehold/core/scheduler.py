@@ -98,7 +98,7 @@ class Scheduler:
         def told(error: list[str], now: float) -> None:
             self.asked.discard(group)
             if error:
-                self._deny(group, f"its placement group was removed: {error[1]}")
+                self._deny(group, f"its placement group was removed ({group.hex()})")
 
         self.members.relay.inquire("placed", {"group": group}, told)
 
