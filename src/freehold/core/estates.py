@@ -228,13 +228,15 @@ class Estates:
 
     # -- as the owner of what it has adopted ------------------------------------------------------
     def on_register(
-        self, peer: Peer, now: float, id: bytes, borrower: bytes, ticket: bytes
+        self, peer: Peer, now: float, id: bytes, borrower: bytes, ticket: bytes, home: bytes
     ) -> None:
         entry = self.adopted.get(id)
         if ticket in self.early:
             del self.early[ticket]
-        elif entry is not None and borrower not in self.store.gone:
+        elif entry is not None and not {borrower, home} & self.store.gone:
             entry.tickets[ticket] = borrower
+            if home not in (b"", self.machine.id):
+                self.homes[borrower] = home
         self.machine.send(peer, m.REGISTERED, ticket)
 
     def on_release(self, peer: Peer, now: float, tickets: list[list[bytes]]) -> None:

@@ -80,6 +80,7 @@ REGISTER = message(
     "id: bytes — RefId",
     "borrower: bytes — ProcId",
     "ticket: bytes — names this hand-over",
+    "home: bytes — the borrower's node",
 )  # fmt: skip
 REGISTERED = message(
     "REGISTERED", "owner", "holder",

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from freehold.core import messages as m
+from freehold.core.address import node_of
 from freehold.core.ids import pack_index
 from freehold.core.machine import Machine, Peer
 from freehold.core.messages import COLLECTED, FAILED, PENDING, SHARED
@@ -36,6 +37,8 @@ class Owner(References):
         super().__init__(machine, address)
         self.dead: dict[bytes, Peer] = {}  # processes -> who owns in their stead
         self.moving: Callable[[Row, bytes], None]  # an actor's process is said to be dead
+        self.homes: dict[bytes, bytes] = {}  # of borrowers on other nodes
+        self.heed: Callable[[bytes], bool] = lambda node: True  # hear of deaths there; False: dead
         self._handed: dict[bytes, tuple[Row, Task | None]] = {}  # ticket -> what awaits REGISTERED
         self._tickets = 0
         machine.on(
@@ -61,7 +64,7 @@ class Owner(References):
     def _row(self, id: bytes, owner: bytes, address: str) -> Row:
         row = self.rows.get(id)
         if row is not None and not self._stale(row, owner):
-            if row.more is not None and row.more.orphan and row.state == PENDING:
+            if row.state == PENDING and self.is_orphan(row):
                 self.attach(row, owner, address)
             return row
         if owner == self.machine.id:
@@ -94,11 +97,10 @@ class Owner(References):
     def _orphan(self, id: bytes, heir: Peer) -> Row:
         """A reference whose owner is dead: the heir has adopted it, or knows that it is lost."""
         row = self.rows[id] = Row(id, None, heir)
-        row.extend().orphan = True
         ticket = self.ticket()
         row.extend().mine.append(ticket)
         row.extend().sure = True
-        self._register(id, self.machine.id, ticket, row, None)
+        self._register(id, None, ticket, row, None)
         return row
 
     def _stale(self, row: Row, owner: bytes) -> bool:
@@ -204,12 +206,13 @@ class Owner(References):
                 row.extend().tickets[ticket] = receiver.id
             return [row.id, self.machine.id, self.address, ticket]
         if owner is not receiver and not receiver.down:
-            self._register(row.id, receiver.id, ticket, row, None)
+            self._register(row.id, receiver, ticket, row, None)
         return [row.id, owner.id, owner.address, ticket]
 
     def _register(
-        self, id: bytes, borrower: bytes, ticket: bytes, row: Row, task: Task | None
+        self, id: bytes, borrower: Peer | None, ticket: bytes, row: Row, task: Task | None
     ) -> None:
+        """Have the owner record a borrower: that process, or this one."""
         owner = row.owner
         assert owner is not None
         if owner.down:
@@ -219,7 +222,8 @@ class Owner(References):
             assert task.links is not None
             task.links.settling += 1
         self._handed[ticket] = (row, task)
-        self.machine.send(owner, m.REGISTER, id, borrower, ticket)
+        who = self.machine.id if borrower is None else borrower.id
+        self.machine.send(owner, m.REGISTER, id, who, ticket, self.home_of(borrower))
 
     def receive(self, refs: list[RefFields]) -> list[Row]:
         """Rows of references that were handed to this process, each with its ticket."""
@@ -254,13 +258,15 @@ class Owner(References):
             elif row.owner is worker:
                 pass  # it owns the object itself
             else:
-                self._register(id, worker.id, ticket, row, task)
+                self._register(id, worker, ticket, row, task)
 
     def on_register(
-        self, peer: Peer, now: float, id: bytes, borrower: bytes, ticket: bytes
+        self, peer: Peer, now: float, id: bytes, borrower: bytes, ticket: bytes, home: bytes
     ) -> None:
         row = self.rows.get(id)
-        if row is not None and borrower not in self.dead:
+        if row is not None and borrower not in self.dead and self.heed(home):
+            if home != self.home_of(None):
+                self.homes[borrower] = home
             self._add_ticket(row, borrower, ticket)
         elif row is None and borrower == peer.id:  # it has found the reference by a name
             text = f"object {id.hex()} was released by its owner"
@@ -303,6 +309,7 @@ class Owner(References):
         Returns ``[id, ticket]`` of what is still held here of the dead one's.
         """
         self.dead[dead.id] = heir
+        self.homes.pop(dead.id, None)
         for row in [row for row in self.rows.values() if row.more is not None]:
             self._forget_borrower(row, dead.id)
         for ticket, (row, task) in list(self._handed.items()):
@@ -312,13 +319,19 @@ class Owner(References):
         held = []
         for row in [row for row in self.rows.values() if row.owner is dead]:
             row.owner = heir
-            row.extend().orphan = True
             if row.state in (PENDING, SHARED):
                 ticket = self.ticket()
                 row.extend().mine.append(ticket)
                 row.extend().sure = True
                 held.append([row.id, ticket])
         return held
+
+    def is_orphan(self, row: Row) -> bool:
+        """Whether a node owns the reference, in the stead of somebody who is dead."""
+        owner = row.owner
+        if owner is None:
+            return False
+        return owner is self.node or node_of(owner.address) == owner.id
 
     def attach(self, row: Row, owner: bytes, address: str) -> None:
         """An orphan has been made again: borrow it from its new owner."""
@@ -334,10 +347,10 @@ class Owner(References):
             return
         if more.mine:
             self.machine.send(known, m.RELEASE, [[row.id, ticket] for ticket in more.mine])
-        row.owner, more.orphan = peer, False
+        row.owner = peer
         ticket = self.ticket()
         more.mine, more.sure = [ticket], True
-        self._register(row.id, self.machine.id, ticket, row, None)
+        self._register(row.id, None, ticket, row, None)
         if more.pulled:
             self.machine.send(peer, m.PULL, [row.id])
 
@@ -347,6 +360,16 @@ class Owner(References):
             more = row.more
             if row.owner is heir and row.state == PENDING and more is not None and more.pulled:
                 self.machine.send(heir, m.PULL, [row.id])
+
+    def on_node_death(self, node: bytes) -> None:
+        """Borrowers with whom this process has had nothing else to do are dead, too."""
+        gone = {borrower for borrower, home in self.homes.items() if home == node}
+        for borrower in gone:
+            del self.homes[borrower]
+        for row in [row for row in self.rows.values() if row.more is not None]:
+            more = row.more
+            for borrower in sorted(gone & set(more.tickets.values())) if more is not None else ():
+                self._forget_borrower(row, borrower)
 
     def _forget_borrower(self, row: Row, dead: bytes) -> None:
         more = row.more
@@ -368,4 +391,4 @@ class Owner(References):
         more = row.extend()
         more.mine.append(ticket)
         more.sure = True
-        self._register(row.id, self.machine.id, ticket, row, None)
+        self._register(row.id, None, ticket, row, None)

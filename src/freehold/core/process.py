@@ -36,6 +36,7 @@ class Process(Machine):
     ) -> None:
         super().__init__(id, m.OPCODES)
         self.owner = Owner(self, address)
+        self.owner.heed = self.heed
         self.client = Client(self, self.owner, limits or Limits())
         self.executor = Executor(self, self.owner)
         self.fetches = Fetches(self, self.owner, self.executor)
@@ -192,7 +193,7 @@ class Process(Machine):
             self.send(peer, m.HELD, proc, refs, contexts)
         else:  # the node had asked before this process came to hold anything of the dead one's
             for id, ticket in held:
-                self.send(heir, m.REGISTER, id, self.id, ticket)
+                self.send(heir, m.REGISTER, id, self.id, ticket, self.home)
         self.owner.ask_heir(heir)
         self.executor.on_death(dead)
         self.client.on_death(dead, now, reason, started)
@@ -205,6 +206,7 @@ class Process(Machine):
         heir = self.peer(*adopter) if adopter else peer
         self.dead_nodes[node] = heir
         self.client.lineage.node_died(node)
+        self.owner.on_node_death(node)
         gone = [other for other in self.peers.values() if node_of(other.address) == node]
         refs: list[list[Any]] = []
         contexts: list[bytes] = []
@@ -234,16 +236,20 @@ class Process(Machine):
 
     def _watch(self, peer: Peer) -> None:
         """Have the node tell of deaths on the node where that process lives."""
-        node = self.owner.node
         where = node_of(peer.address)
-        if not where or node is None or where == node.id:
-            return
-        if where in self.dead_nodes:
+        if not self.heed(where):
             peer.down = True
             self.owner.on_death(peer, self.dead_nodes[where])
-        elif where not in self.watched:
+
+    def heed(self, where: bytes) -> bool:
+        """Hear of deaths on that node; False if it is dead itself."""
+        node = self.owner.node
+        if where in self.dead_nodes:
+            return False
+        if where and node is not None and where != node.id and where not in self.watched:
             self.watched.add(where)
             self.send(node, m.WATCH, where)
+        return True
 
     def on_exit(self, peer: Peer, now: float, idle: bool) -> None:
         if idle and (self.owner.rows or self.executor.queue):
