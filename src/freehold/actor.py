@@ -154,6 +154,7 @@ def list_named_actors(namespace: str | None = None) -> list[str]:
 
     here = start.ensure()
     here.check_alive()
+    opts.merge(opts.ACTOR_DEFAULTS, {"name": "any", "namespace": namespace}, "an actor")
     return names.listed(here, names.space_of(here, namespace))
 
 

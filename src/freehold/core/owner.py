@@ -87,7 +87,7 @@ class Owner(References):
             ticket = self.ticket()
             row.extend().mine.append(ticket)
             row.extend().sure = True
-            self._register(id, self.machine.id, ticket, row, None)
+            self._register(id, None, ticket, row, None)
         return row
 
     def is_uncertain(self, row: Row) -> bool:
