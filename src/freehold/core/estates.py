@@ -75,6 +75,7 @@ class Estates:
         self.open: dict[bytes, Estate] = {}
         self.adopted: dict[bytes, Adopted] = {}
         self.early: dict[bytes, bytes] = {}  # released before registered: ticket -> id
+        self.registers: dict[bytes, tuple[bytes, bytes]] = {}  # early: ticket -> id, borrower
         self.pulls: list[tuple[Peer, bytes]] = []  # asked for while an estate is open
         self.ahead: dict[bytes, list[Told]] = {}  # before ``begin``
         self.revivers: dict[bytes, bytes] = {}  # orphan, or context -> who can make it again
@@ -194,6 +195,13 @@ class Estates:
             if entry is None:
                 entry = self.adopted[id] = Adopted(*places[id])
             entry.tickets[ticket] = holder
+        for ticket, (id, borrower) in list(self.registers.items()):
+            if id in places and borrower not in self.store.gone:
+                del self.registers[ticket]
+                entry = self.adopted.get(id)
+                if entry is None:
+                    entry = self.adopted[id] = Adopted(*places[id])
+                entry.tickets[ticket] = borrower
         kept = [id for id in places if id in self.adopted]
         told = {place[3] for _, _, place in estate.stored} - {self.machine.id}
         for node in sorted(told):
@@ -203,7 +211,11 @@ class Estates:
         self._close(estate)
 
     def _answer_all(self) -> None:
+        if self.open:
+            self.patience = self.machine.now + PATIENCE
+            return
         self.patience = NEVER
+        self.registers.clear()
         pulls, self.pulls = self.pulls, []
         for peer, id in pulls:
             self._answer(peer, id)
@@ -233,15 +245,21 @@ class Estates:
         entry = self.adopted.get(id)
         if ticket in self.early:
             del self.early[ticket]
-        elif entry is not None and not {borrower, home} & self.store.gone:
-            entry.tickets[ticket] = borrower
+        elif not {borrower, home} & self.store.gone:
             if home not in (b"", self.machine.id):
                 self.homes[borrower] = home
+            if entry is not None:
+                entry.tickets[ticket] = borrower
+            else:  # it may be of an estate that is open, or not yet
+                self.registers[ticket] = (id, borrower)
+                self.patience = min(self.patience, now + PATIENCE)
         self.machine.send(peer, m.REGISTERED, ticket)
 
     def on_release(self, peer: Peer, now: float, tickets: list[list[bytes]]) -> None:
         for id, ticket in tickets:
             entry = self.adopted.get(id)
+            if self.registers.pop(ticket, None) is not None:
+                continue
             if entry is None:
                 if self.open:
                     self.early[ticket] = id

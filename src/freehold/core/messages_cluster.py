@@ -266,7 +266,6 @@ GPUS = message(
 )  # fmt: skip
 LEASED = message(
     "LEASED", "holder", "worker",
-    "Before the first task of a lease, in a cluster or with GPUs: what its tasks are for.",
-    "job: bytes — the driver's process id; empty outside clusters",
-    "gpus: list — those that they may use",
+    "Before the first task of a lease that has GPUs.",
+    "gpus: list — their numbers on the node",
 )  # fmt: skip

@@ -116,6 +116,7 @@ LEASE = message(
     "resources: map — custom resources",
     "where: list — the strategy: [], [spread], [node, id, soft] or [labels, map]",
     "hops: int — nodes that have redirected the request before",
+    "job: list — [driver, its address] for whom it is; [] in an embedded session",
 )  # fmt: skip
 LEASE_CANCEL = message(
     "LEASE_CANCEL", "process", "node", "The request is no longer needed.", "request: int"

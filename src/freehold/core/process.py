@@ -63,7 +63,6 @@ class Process(Machine):
                 m.LOG: self.on_log,
                 m.DRAINED: self.on_drained,
                 m.EXIT: self.on_exit,
-                m.LEASED: self.on_leased,
             }
         )
 
@@ -71,6 +70,8 @@ class Process(Machine):
     def on_up(self, peer: Peer, now: float, info: dict[str, Any]) -> None:
         if peer.id in self.owner.dead or node_of(peer.address) in self.dead_nodes:
             peer.down = True  # its hello has been overtaken by the news of its death
+        elif info.get("job") and not self.client.leases.job:
+            self.client.leases.job = info["job"]  # that of who leases this worker
         elif peer.kind == "node" and self.owner.node is None:
             self.owner.node = peer
             self.home = peer.id
@@ -110,10 +111,6 @@ class Process(Machine):
             self._release_memory()
         if owner.unpinned:
             self.fetches.release()
-
-    def on_leased(self, peer: Peer, now: float, job: bytes, gpus: list[int]) -> None:
-        if not self.executor.is_actor:  # which works for the job that has made it, whoever calls
-            self.client.leases.work_for(job)
 
     # -- memory -----------------------------------------------------------------------------------
     def request_extent(self, size: int) -> int:

@@ -36,6 +36,7 @@ class Scheduler:
         self.bundles: dict[tuple[bytes, int], tuple[Resources, bool]] = {}  # resources, committed
         self.asked: set[bytes] = set()  # groups of which the head was asked whether they are there
         self.heed: Callable[[Peer], bool]  # a holder, whose death is to be heard of
+        self.jobs: dict[bytes, str] = {}  # drivers that have leased here -> where they are
         self.redirected = 0
         self._turn = 0
         self._stirred = False
@@ -63,11 +64,14 @@ class Scheduler:
         resources: dict[str, float],
         where: list[Any],
         hops: int,
+        job: list[Any],
     ) -> None:
-        grant = Grant(peer, request, cpus, actor, resources, where, hops)
+        grant = Grant(peer, request, cpus, actor, resources, where, hops, job)
         flaw = flaw_of_strategy(where)
         if not self.heed(peer):
             return
+        if job:
+            self.jobs[job[0]] = job[1]
         if flaw:
             self.machine.send(peer, m.DENIED, request, flaw)
         elif self.members.view:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 import traceback
 from _thread import get_ident
 from collections.abc import Callable
@@ -52,10 +53,9 @@ class Execution(Runtime):
         self._memory_limit = 0  # of an actor, in bytes
         self.process.on({m.LEASED: self._on_leased})
 
-    def _on_leased(self, peer: Peer, when: float, job: bytes, gpus: list[int]) -> None:
+    def _on_leased(self, peer: Peer, when: float, gpus: list[int]) -> None:
         """A lease begins; its GPUs are the only ones that libraries are to see."""
-        self.process.on_leased(peer, when, job, gpus)
-        if gpus and not self.executor.is_actor:
+        if not self.executor.is_actor:
             seen = [one for one in os.environ.get(GPUS_SEEN, "").split(",") if one]
             mine = [seen[one] if one < len(seen) else str(one) for one in gpus]
             os.environ[GPUS_SEEN] = ",".join(mine)
@@ -157,12 +157,18 @@ class Execution(Runtime):
             self.names[key] = f"{self.actor_name}.{name}"
         else:
             name, code = self.executor.code[key]
+            self._find_modules()
             function = cloudpickle.loads(code)
             self.names[key] = name
             self._tell_label(name)
         found: Callable[..., Any] = function
         self.functions[key] = found
         return found
+
+    def _find_modules(self) -> None:
+        """Look for modules where the program does that this worker works for."""
+        _, _, path = self.client.leases.job or (b"", "", [])
+        sys.path += [place for place in path if place not in sys.path]
 
     def _tell_label(self, name: str) -> None:
         node = self.owner.node

@@ -28,8 +28,8 @@ def make(here: Runtime, bundles: list[dict[str, float]], strategy: str, name: st
     fields: dict[str, Any] = {"group": id, "bundles": bundles, "strategy": strategy, "wait": False}
     if name:
         fields["name"] = name
-    if here.client.leases.job:
-        fields["job"] = here.client.leases.job
+    if here.client.leases.driver:
+        fields["job"] = here.client.leases.driver
     asking(here).ask("group", TIMEOUT, **fields)
     return id.hex()
 
