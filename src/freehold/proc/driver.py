@@ -117,8 +117,6 @@ class Driver(Runtime):
         from freehold.proc.questions import asking
 
         self.client.leases.job = [self.job, self.address, nodes.search_path()]
-        self.questions = Questions(self)
-        self.client.leases.job = [self.job, self.address, nodes.search_path()]
         info = {"pid": self.pid, "program": sys.argv[0] if sys.argv else "", "host": self.address}
         asking(self).ask("job", START_TIMEOUT, job=self.job, info=info, alive=True)
 
