@@ -56,6 +56,7 @@ class Runtime(Host):
         self.client = process.client
         self.inline_max = inline_max
         self.arena: Arena | None = None
+        self.questions: Any = None  # to the cluster's directory; see ``proc.questions``
         self.root: Context = Context(clock.random_bytes(CONTEXT_BYTES))
         self.running: Run | None = None  # of a worker's main thread
         self.loading: dict[int, list[Row]] = {}  # thread -> rows met while arguments are loaded
