@@ -128,12 +128,9 @@ class Neighbours:
         self.store.on_death(proc)
         self.estates.on_death(proc)
         self.gone(proc)
-        orphans = bool(self.store.owned_by(proc)) or bool(self.watchers)
-        if orphans:
-            asked = {process.id for process in living}
-            self.estates.begin(proc, asked, set(self.watchers))
+        self.estates.begin(proc, {process.id for process in living}, set(self.watchers))
         for peer in (*living, *self.watchers.values()):
-            self.machine.send(peer, m.PROC_DOWN, proc, reason, started, orphans, [])
+            self.machine.send(peer, m.PROC_DOWN, proc, reason, started, True, [])
         if self.nodes:
             self.deaths.append((m.PROC_DOWN, proc, reason, started, False, []))
             del self.deaths[:-DEATHS_MAX]

@@ -61,6 +61,8 @@ class Owner(References):
     def _row(self, id: bytes, owner: bytes, address: str) -> Row:
         row = self.rows.get(id)
         if row is not None and not self._stale(row, owner):
+            if row.more is not None and row.more.orphan and row.state == PENDING:
+                self.attach(row, owner, address)
             return row
         if owner == self.machine.id:
             row = Row(id, None)  # not in the table: it was released, and ids are not reused
@@ -75,6 +77,7 @@ class Owner(References):
     def _orphan(self, id: bytes, heir: Peer) -> Row:
         """A reference whose owner is dead: the heir has adopted it, or knows that it is lost."""
         row = self.rows[id] = Row(id, None, heir)
+        row.extend().orphan = True
         ticket = self.ticket()
         row.extend().mine.append(ticket)
         row.extend().sure = True
@@ -93,6 +96,10 @@ class Owner(References):
         if row.state == COLLECTED:
             self.lineage.revive(row)
         if row.state != PENDING or row.owner is None:
+            return
+        if self.rows.get(row.id) is not row:  # a re-run here has made the id its own
+            text = f"object {row.id.hex()} was made again by this process"
+            self.fail(row, "ObjectFreed", text)
             return
         more = row.extend()
         if not more.pulled:
@@ -285,12 +292,31 @@ class Owner(References):
         held = []
         for row in [row for row in self.rows.values() if row.owner is dead]:
             row.owner = heir
+            row.extend().orphan = True
             if row.state in (PENDING, SHARED):
                 ticket = self.ticket()
                 row.extend().mine.append(ticket)
                 row.extend().sure = True
                 held.append([row.id, ticket])
         return held
+
+    def attach(self, row: Row, owner: bytes, address: str) -> None:
+        """An orphan has been made again: borrow it from its new owner."""
+        known = row.owner
+        if not owner or owner in self.dead or known is None or owner == known.id:
+            return
+        if owner == self.machine.id:
+            return
+        peer = self.machine.peer(owner, address)
+        if peer.down:
+            return
+        more = row.extend()
+        row.owner, more.orphan = peer, False
+        ticket = self.ticket()
+        more.mine, more.sure = [ticket], True
+        self._register(row.id, self.machine.id, ticket, row, None)
+        if more.pulled:
+            self.machine.send(peer, m.PULL, [row.id])
 
     def ask_heir(self, heir: Peer) -> None:
         """Ask whoever owns now for what had been asked of the dead."""

@@ -179,9 +179,12 @@ class Process(Machine):
             return  # its node has died, which said it all
         dead.down = True
         heir = self.peer(*adopter) if adopter else peer
+        again = self.client.orphans.revivable(dead)
+        contexts = self.client.orphans.contexts(dead)
         held = self.owner.on_death(dead, heir)
         if orphans:
-            self.send(peer, m.HELD, proc, held)
+            refs = [[id, ticket, id in again] for id, ticket in held]
+            self.send(peer, m.HELD, proc, refs, contexts)
         else:  # the node had asked before this process came to hold anything of the dead one's
             for id, ticket in held:
                 self.send(heir, m.REGISTER, id, self.id, ticket)
@@ -198,12 +201,16 @@ class Process(Machine):
         self.dead_nodes[node] = heir
         self.client.lineage.node_died(node)
         gone = [other for other in self.peers.values() if node_of(other.address) == node]
-        held: list[list[bytes]] = []
+        refs: list[list[Any]] = []
+        contexts: list[bytes] = []
         for other in gone:
             other.down = True
             other.outbox.clear()
-            held += self.owner.on_death(other, heir)
-        self.send(peer, m.HELD, node, held)
+            again = self.client.orphans.revivable(other)
+            contexts += self.client.orphans.contexts(other)
+            held = self.owner.on_death(other, heir)
+            refs += [[id, ticket, id in again] for id, ticket in held]
+        self.send(peer, m.HELD, node, refs, contexts)
         self.owner.ask_heir(heir)
         for other in gone:
             self.executor.on_death(other)
