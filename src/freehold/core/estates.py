@@ -364,6 +364,7 @@ class Estates:
                 for waiting in self.reviving.pop(id):
                     self._lost(waiting, id)
         self.homes.pop(dead, None)
+        self.reborn = {id: to for id, to in self.reborn.items() if to[0] != dead}
         for estate in list(self.open.values()):
             estate.asked.discard(dead)
             self._advance(estate)

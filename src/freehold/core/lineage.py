@@ -46,9 +46,10 @@ class Lineage:
         """
         if task.spec.kind != FUNCTION_TASK:
             return
-        kept = [row for row in task.rows if row.state == SHARED and self.active]
+        rows = [row for row in task.rows if self.owner.rows.get(row.id) is row]
+        kept = [row for row in rows if row.state == SHARED and self.active]
         if not kept and is_parent(task, worker):
-            kept = [row for row in task.rows if row.more is not None and row.more.contains]
+            kept = [row for row in rows if row.more is not None and row.more.contains]
         for row in kept:
             row.extend().recipe = task
         if kept and task.id not in self.recipes:

@@ -42,6 +42,7 @@ class Neighbours:
         self.watchers: dict[bytes, Peer] = {}  # nodes that are told of deaths here
         self.deaths: list[tuple[Any, ...]] = []  # PROC_DOWN of this node's dead
         self.watching: dict[bytes, list[tuple[Any, ...]]] = {}  # node -> PROC_DOWN of its dead
+        self.sought: set[bytes] = set()  # nodes to watch as soon as they are known
         self.nodes: dict[bytes, str] = {}  # living nodes -> where they are dialled
         self.lost: dict[bytes, tuple[Any, ...]] = {}  # dead nodes -> NODE_LOST
         machine.on(
@@ -85,6 +86,7 @@ class Neighbours:
             return False
         peer = self.node(node)
         if peer is None:
+            self.sought.add(node)  # the news of it is still to come
             return False
         self.watching[node] = []
         self.machine.send(peer, m.WATCH, node)
@@ -139,7 +141,9 @@ class Neighbours:
     def node_up(self, node: bytes, address: str, holders: Iterable[Peer]) -> None:
         """A node is a member of the cluster; watch it if its processes hold leases here."""
         self.nodes[node] = address
-        if any(node_of(holder.address) == node for holder in holders):
+        wanted = node in self.sought
+        self.sought.discard(node)
+        if wanted or any(node_of(holder.address) == node for holder in holders):
             self.watch(node)
 
     def node_down(self, node: bytes, reason: str, now: float) -> None:

@@ -20,7 +20,7 @@ from freehold.core.lineage import Lineage
 from freehold.core.machine import Machine, Peer
 from freehold.core.messages import PENDING
 from freehold.core.owner import Owner
-from freehold.core.rows import Lease, Row, Task
+from freehold.core.rows import Lease, Task
 
 
 class Orphans:
@@ -54,7 +54,7 @@ class Orphans:
     # -- as the one who can make it again ---------------------------------------------------------
     def on_revive(self, peer: Peer, now: float, id: bytes, proc: bytes) -> None:
         row = self.owner.rows.get(id)
-        if row is not None and row.owner is not None and not self._is_orphan(row):
+        if row is not None and row.owner is not None and not self.owner.is_orphan(row):
             self.machine.send(peer, m.REBORN, id, row.owner.id, row.owner.address)
             return
         task = self._parent(id)
@@ -80,19 +80,15 @@ class Orphans:
         """A task is over: say who owns now what was asked for."""
         for id, peer in self.wanted.pop(task.id, {}).items():
             row = self.owner.rows.get(id)
-            if row is not None and row.owner is not None and not self._is_orphan(row):
+            if row is not None and row.owner is not None and not self.owner.is_orphan(row):
                 self.machine.send(peer, m.REBORN, id, row.owner.id, row.owner.address)
             elif worker is not None and context_of(task.id) == id[:CONTEXT_BYTES]:
                 self.machine.send(peer, m.REBORN, id, worker.id, worker.address)
             else:
                 self.machine.send(peer, m.REBORN, id, b"", "")
 
-    @staticmethod
-    def _is_orphan(row: Row) -> bool:
-        return row.more is not None and row.more.orphan
-
     # -- as a holder ------------------------------------------------------------------------------
     def on_reborn(self, peer: Peer, now: float, id: bytes, owner: bytes, address: str) -> None:
         row = self.owner.rows.get(id)
-        if row is not None and self._is_orphan(row) and row.state == PENDING:
+        if row is not None and self.owner.is_orphan(row) and row.state == PENDING:
             self.owner.attach(row, owner, address)

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from freehold.core import messages as m
+from freehold.core.address import node_of
 from freehold.core.ids import pack_index
 from freehold.core.machine import Machine, Peer
 from freehold.core.messages import COLLECTED, FAILED, PENDING, SHARED
@@ -61,7 +62,7 @@ class Owner(References):
     def _row(self, id: bytes, owner: bytes, address: str) -> Row:
         row = self.rows.get(id)
         if row is not None and not self._stale(row, owner):
-            if row.more is not None and row.more.orphan and row.state == PENDING:
+            if row.state == PENDING and self.is_orphan(row):
                 self.attach(row, owner, address)
             return row
         if owner == self.machine.id:
@@ -77,7 +78,6 @@ class Owner(References):
     def _orphan(self, id: bytes, heir: Peer) -> Row:
         """A reference whose owner is dead: the heir has adopted it, or knows that it is lost."""
         row = self.rows[id] = Row(id, None, heir)
-        row.extend().orphan = True
         ticket = self.ticket()
         row.extend().mine.append(ticket)
         row.extend().sure = True
@@ -292,7 +292,6 @@ class Owner(References):
         held = []
         for row in [row for row in self.rows.values() if row.owner is dead]:
             row.owner = heir
-            row.extend().orphan = True
             if row.state in (PENDING, SHARED):
                 ticket = self.ticket()
                 row.extend().mine.append(ticket)
@@ -300,18 +299,28 @@ class Owner(References):
                 held.append([row.id, ticket])
         return held
 
+    def is_orphan(self, row: Row) -> bool:
+        """Whether a node owns the reference, in the stead of somebody who is dead."""
+        owner = row.owner
+        if owner is None:
+            return False
+        return owner is self.node or node_of(owner.address) == owner.id
+
     def attach(self, row: Row, owner: bytes, address: str) -> None:
         """An orphan has been made again: borrow it from its new owner."""
         known = row.owner
-        if not owner or owner in self.dead or known is None or owner == known.id:
-            return
-        if owner == self.machine.id:
-            return
-        peer = self.machine.peer(owner, address)
-        if peer.down:
+        if not owner or known is None or owner in (known.id, self.machine.id):
             return
         more = row.extend()
-        row.owner, more.orphan = peer, False
+        peer = self.machine.peer(owner, address)  # which may turn out to be dead, too
+        if owner in self.dead:
+            row.owner = self.dead[owner]
+            if more.pulled:
+                self.machine.send(row.owner, m.PULL, [row.id])
+            return
+        if more.mine:
+            self.machine.send(known, m.RELEASE, [[row.id, ticket] for ticket in more.mine])
+        row.owner = peer
         ticket = self.ticket()
         more.mine, more.sure = [ticket], True
         self._register(row.id, self.machine.id, ticket, row, None)

@@ -46,7 +46,7 @@ class More:
 
     __slots__ = (
         "actor", "contains", "copies", "dependents", "early", "evicted", "here", "lineage", "mine",
-        "orphan", "pulled", "pullers", "recipe", "refused", "site", "sure", "tickets",
+        "pulled", "pullers", "recipe", "refused", "site", "sure", "tickets",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -58,7 +58,6 @@ class More:
         self.dependents: list[Task] = []  # tasks that cannot start before the value is there
         self.mine: list[bytes] = []  # borrower: tickets registered in this process's name
         self.sure = False  # borrower: this process has registered one of those by itself
-        self.orphan = False  # borrower: its owner is dead, and a node stands in
         self.pulled = False  # borrower: the value has been asked for
         self.site = ""  # where in the user's program the reference was made
         self.recipe: Task | None = None  # owner: how a value in shared memory is made again
