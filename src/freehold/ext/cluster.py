@@ -176,8 +176,9 @@ class Machine:
             ClusterError: there is none, or it does not answer.
         """
         command = [sys.executable, "-c", TOOL.format(root=_root())]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        with self.popen(command, stdin=subprocess.DEVNULL, **pipes) as tool:
+        with self.popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as tool:
             try:
                 out, err = tool.communicate(timeout=STATUS_TIMEOUT)
             except subprocess.TimeoutExpired:

@@ -1,9 +1,10 @@
 """The demonstration: an inverted index of a source tree, built while processes are killed.
 
-``freehold demo [PATH] [--nodes 3]``, or ``python -m freehold.ext.demo [PATH]``.  Files are read into shared
+``freehold demo [PATH]``, or ``python -m freehold.ext.demo [PATH]``.  Files are read into shared
 objects, mapped by tasks, shuffled by reference to reducers and held by an actor that answers
-queries.  Halfway one worker is killed with SIGKILL.  The result must equal that of a plain
-single-process computation, and nothing may be left behind; otherwise the exit status is 1.
+queries.  Halfway one worker is killed with SIGKILL; with ``--nodes 3``, a worker that owns
+references and all of another node.  The result must equal that of a plain single-process
+computation, and nothing may be left behind; otherwise the exit status is 1.
 
 =========  =====================================================================================
 tree       which files, read in batches

@@ -95,7 +95,7 @@ def sectors_of(tree: Tree, plan: Plan) -> list[list[range]]:
 
 
 def steps(tree: Tree, plan: Plan) -> int:
-    """Return how often progress will be told: each sector and reduce task, the index, the queries."""
+    """Return how often progress will be told: sectors, reduce tasks, the index, the queries."""
     return len(sectors_of(tree, plan)) + plan.partitions + 2
 
 
@@ -189,6 +189,7 @@ class Halfway:
         self.journal.path.touch(0o600)
 
     def __call__(self, tree: Tree, plan: Plan, progress: Progress, outcome: Outcome) -> Columns:
+        """Map the tree; see ``program.Mapping``."""
         owner: Any = fh.remote(map_sector).options(
             num_cpus=0, resources={"owners": 1}, num_returns=plan.partitions + 1,
             scheduling_strategy="SPREAD",

@@ -186,9 +186,7 @@ def run(tree: Tree, plan: Plan, progress: Progress) -> Outcome:
     return outcome
 
 
-def work(
-    tree: Tree, plan: Plan, progress: Progress, outcome: Outcome, mapping: Mapping
-) -> None:
+def work(tree: Tree, plan: Plan, progress: Progress, outcome: Outcome, mapping: Mapping) -> None:
     """Fill in the outcome; every reference is gone when it returns."""
     started = time.perf_counter()
     columns = mapping(tree, plan, progress, outcome)
