@@ -63,10 +63,10 @@ class Runtime(Host):
         self._sleepers: list[threading.Event] = []
         self.after = self._after
 
-    def _hello(self, to: bytes) -> bytearray:
+    def _hello(self, to: bytes, call: list[int] | None = None) -> bytearray:
         if self.client.leases.job:  # others work for the same program
             self.info = {**self.info, "job": self.client.leases.job}
-        return super()._hello(to)
+        return super()._hello(to, call)
 
     # -- submission -------------------------------------------------------------------------------
     def context(self) -> Context:
