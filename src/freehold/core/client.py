@@ -191,7 +191,7 @@ class Client:
             ready, owner.ready = owner.ready, []
             for task in ready:
                 if task.links is not None and task.links.line is not None:
-                    actors.flush(task.links.line, now)
+                    actors.go_on(task, task.links, now)
                 elif task.place is None and task.rows[0].task is task:
                     self.start(task, now)
             moved, owner.moved = owner.moved, []
@@ -289,6 +289,8 @@ class Client:
         links = task.links
         if links is None:
             links = task.links = Links()
+        if place.__class__ is Line:
+            links.line = place  # where to make the call again
         links.settling += 1  # keep the arguments while hand-overs are recorded
         self.owner.take_kept(kept, peer, task)
         if outputs and outputs[0][0] == RETRY and task.tries != 0:
