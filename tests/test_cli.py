@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -167,6 +168,43 @@ def test_watch_looks_again_until_interrupted(place: str, driver: subprocess.Pope
     assert (watching.returncode, err) == (130, "")
 
 
+def test_a_cluster_that_cannot_be_asked_is_an_error(place: str) -> None:
+    code, out, err = call(place, "status", "--address", "127.0.0.1:1")
+    assert (code, out) == (1, "")
+    assert "no token for the cluster at 127.0.0.1:1" in err
+    code, _, err = call(place, "status", "--address", "nowhere")
+    assert code == 1
+    assert "is no address" in err
+    code, _, err = call(place, "drain", "abc")
+    assert code == 1
+    assert "belongs to none" in err
+
+
+def test_a_cluster_whose_head_is_away_is_shown_as_such() -> None:
+    from rich.console import Console
+
+    from freehold.cli import view
+
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(view({"clusters": [{"address": "h:1", "error": "no way"}], "nodes": []}))
+    assert "its head does not answer: no way" in console.export_text()
+
+
+def test_requests_that_wait_and_groups_are_shown() -> None:
+    from rich.console import Console
+
+    from freehold.cli import clusters
+
+    group = {
+        "group": "ab", "name": "pair", "strategy": "spread", "state": "waiting",
+        "bundles": [[{"CPU": 2.0}, "0123456789abcdef"], [{"gpu": 1.0}, ""]],
+    }  # fmt: skip
+    cluster = {"address": "h:1", "nodes": [], "jobs": [], "groups": [group]}
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(*clusters.view(cluster))
+    assert "2 CPU on 01234567, 1 gpu" in console.export_text()
+
+
 @pytest.mark.parametrize(
     ("count", "text"),
     [
@@ -203,9 +241,11 @@ def test_help_lists_the_commands_and_imports_none(place: str) -> None:
     out = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     ).stdout
-    for command in ("bench", "demo", "status", "version"):
+    for command in ("bench", "demo", "drain", "start", "status", "stop", "version"):
         assert f"\n  {command} " in out
-    assert not {"rich", "freehold.ext", "freehold.proc.host"} & set(out.splitlines()[-1].split())
+    assert not {"rich", "freehold.ext", "freehold.cli.cluster", "freehold.proc.host"} & set(
+        out.splitlines()[-1].split()
+    )
 
 
 def test_an_unknown_command_is_a_usage_error(place: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from cluster import netns
+from cluster.machines import cluster, elsewhere, here, there  # noqa: F401 (fixtures)
 from cluster.processes import Before
 
 

@@ -22,6 +22,7 @@ from freehold.core.leases import Leases, Limits
 from freehold.core.lineage import Lineage
 from freehold.core.machine import Machine, Peer
 from freehold.core.messages import COLLECTED, FAILED, INLINE, PENDING, SHARED
+from freehold.core.orphans import Orphans
 from freehold.core.owner import Owner, RefFields
 from freehold.core.rows import CONSTRUCTOR, METHOD, Lease, Line, Links, Place, Pool, Row, Spec, Task
 
@@ -42,6 +43,7 @@ class Client:
         self.actors.is_ready = self.is_ready
         self.actors.start = self.start
         self.lineage = Lineage(owner, limits.lineage_bytes_max)
+        self.orphans = Orphans(machine, owner, self.lineage)
         self.retried = 0  # tasks run again because a worker died
         self.lost = ""  # why there is no node any more
         machine.on(
@@ -192,7 +194,7 @@ class Client:
             for task in ready:
                 if task.links is not None and task.links.line is not None:
                     actors.go_on(task, task.links, now)
-                elif task.place is None and task.rows[0].task is task:
+                elif task.place is None and any(row.task is task for row in task.rows):
                     self.start(task, now)
             moved, owner.moved = owner.moved, []
             for row in moved:
@@ -264,9 +266,12 @@ class Client:
             row.data = value
             if not row.handles and not row.holds:
                 self.owner.settle(row)
-        else:
+        elif row.state == PENDING:
             self.owner.resolve(row, INLINE, value)
             self.owner.settle(row)
+        else:  # a run for what the value refers to, and it has none now
+            self.orphans.done(task, peer)
+            self.owner.unhold(row)
         if place.__class__ is Lease:
             if now > place.last or len(place.inflight) <= place.low:
                 self.leases.finished(place, task.spec, now)
@@ -299,7 +304,7 @@ class Client:
         else:
             if task.spec.kind == CONSTRUCTOR:
                 outputs = [self._constructed(task, peer, outputs[0])]
-            self._deliver(task, outputs)
+            self._deliver(task, outputs, peer)
         links.settling -= 1
         if links.settling == 0 and task.rows[0].task is not task:
             self.owner.let_go(task)
@@ -323,13 +328,15 @@ class Client:
         self.actors.constructed(task, state, data)
         return [state, data, contains]
 
-    def _deliver(self, task: Task, outputs: list[Any]) -> None:
+    def _deliver(self, task: Task, outputs: list[Any], worker: Peer | None = None) -> None:
         rows = task.rows
         for row in rows:
             row.task = None
         for row, output in zip(rows, outputs, strict=False):
             if row.state != PENDING:  # only what was lost is taken from another run
                 self._refuse(row.id, [output])
+                if self.owner.rows.get(row.id) is row:
+                    self.owner.unhold(row)  # see ``Lineage``
                 continue
             state, data, contains = output
             inner = self.owner.receive(contains)
@@ -337,7 +344,8 @@ class Client:
             self.owner.resolve(row, FAILED if state == RETRY else state, data)
             for ref in inner:
                 self.owner.settle(ref)
-        self.lineage.keep(task)
+        self.lineage.keep(task, worker)
+        self.orphans.done(task, worker)
         for row in rows:
             if row.state == PENDING:
                 self.owner.resolve(row, INLINE, b"")

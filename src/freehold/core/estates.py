@@ -21,11 +21,14 @@ from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.address import node_of
+from freehold.core.ids import CONTEXT_BYTES
 from freehold.core.machine import NEVER, Machine, Peer
 from freehold.core.messages import FAILED, SHARED
 from freehold.core.store import Store
 
 Place = list[Any]
+Told = tuple[Peer, list[Any], list[Any], list[Any]]  # a node's ESTATE_HELD
+REBORN_MAX = 100_000  # orphans whose new owners are remembered
 ANSWER_MAX = 4.0  # seconds for the others to answer: who is silent for less may yet be alive
 PATIENCE = 0.5  # seconds: the news of a death may reach the asker before it reaches the adopter
 
@@ -38,7 +41,7 @@ def adopter_of(node: bytes, living: Iterable[bytes]) -> bytes:
 class Estate:
     """What is being collected about one dead process, or all of one dead node."""
 
-    __slots__ = ("adopter", "asked", "held", "key", "nodes", "stored", "until")
+    __slots__ = ("adopter", "asked", "contexts", "held", "key", "nodes", "stored", "until")
 
     def __init__(self, key: bytes, asked: set[bytes], adopter: Peer | None, until: float) -> None:
         self.key = key
@@ -46,7 +49,8 @@ class Estate:
         self.asked = asked  # processes of this node that have not answered
         self.adopter = adopter  # to be told; None: this node
         self.nodes: set[bytes] = set()  # that have not answered, if this node is the adopter
-        self.held: list[list[Any]] = []  # [id, ticket, holder]
+        self.held: list[list[Any]] = []  # [id, ticket, holder, whether it can revive it]
+        self.contexts: list[list[bytes]] = []  # [context, process]
         self.stored: list[list[Any]] = []  # [id, owner, place]
 
 
@@ -72,7 +76,12 @@ class Estates:
         self.adopted: dict[bytes, Adopted] = {}
         self.early: dict[bytes, bytes] = {}  # released before registered: ticket -> id
         self.pulls: list[tuple[Peer, bytes]] = []  # asked for while an estate is open
-        self.ahead: dict[bytes, list[tuple[Peer, list[Any], list[Any]]]] = {}  # before ``begin``
+        self.ahead: dict[bytes, list[Told]] = {}  # before ``begin``
+        self.revivers: dict[bytes, bytes] = {}  # orphan, or context -> who can make it again
+        self.homes: dict[bytes, bytes] = {}  # of these, where they live, if not here
+        self.reviving: dict[bytes, list[Peer]] = {}  # orphan -> who waits for it
+        self.reborn: dict[bytes, tuple[bytes, str]] = {}  # orphan -> its new owner
+        self.askers: dict[bytes, Peer] = {}  # orphan -> the adopter that waits for the answer
         self.patience = NEVER  # until then, what is asked for may be of an estate yet unheard of
         machine.on(
             {
@@ -85,6 +94,8 @@ class Estates:
                 m.LOST: self.on_lost,
                 m.COPIED: self.on_copied,
                 m.UNCOPIED: self.on_uncopied,
+                m.REVIVE: self.on_revive,
+                m.REBORN: self.on_reborn,
             }
         )
 
@@ -96,35 +107,53 @@ class Estates:
         until = self.machine.now + ANSWER_MAX
         estate = self.open[key] = Estate(key, asked, adopter, until)
         estate.nodes = nodes
-        for peer, held, stored in self.ahead.pop(key, ()):
-            estate.nodes.discard(peer.id)
-            estate.held += held
-            estate.stored += stored
+        for told in self.ahead.pop(key, ()):
+            self._told(estate, *told)
         self._advance(estate)
 
-    def on_held(self, peer: Peer, now: float, dead: bytes, refs: list[list[Any]]) -> None:
+    def on_held(
+        self, peer: Peer, now: float, dead: bytes, refs: list[list[Any]], contexts: list[bytes]
+    ) -> None:
         estate = self.open.get(dead)
         if estate is None:
             return
         if peer.id in estate.asked:
             estate.asked.discard(peer.id)
-            estate.held += [[id, ticket, peer.id] for id, ticket in refs]
+            estate.held += [[id, ticket, peer.id, again] for id, ticket, again in refs]
+            estate.contexts += [[context, peer.id] for context in contexts]
         self._advance(estate)
 
     def on_estate_held(
-        self, peer: Peer, now: float, dead: bytes, held: list[Any], stored: list[Any]
+        self,
+        peer: Peer,
+        now: float,
+        dead: bytes,
+        held: list[Any],
+        contexts: list[Any],
+        stored: list[Any],
     ) -> None:
         estate = self.open.get(dead)
         if estate is None and dead in self.store.gone:  # too late
             self.machine.send(peer, m.ESTATE, dead, list(self.adopted))
             return
         if estate is None:
-            self.ahead.setdefault(dead, []).append((peer, held, stored))
+            self.ahead.setdefault(dead, []).append((peer, held, contexts, stored))
             return
         estate.nodes.discard(peer.id)
-        estate.held += held
-        estate.stored += stored
+        self._told(estate, peer, held, contexts, stored)
         self._advance(estate)
+
+    def _told(
+        self, estate: Estate, peer: Peer, held: list[Any], contexts: list[Any], stored: list[Any]
+    ) -> None:
+        estate.nodes.discard(peer.id)
+        estate.held += held
+        estate.contexts += contexts
+        estate.stored += stored
+        for _, _, holder, _ in held:
+            self.homes[holder] = peer.id
+        for _, holder in contexts:
+            self.homes[holder] = peer.id
 
     def _advance(self, estate: Estate) -> None:
         """Go on when everyone who is asked here has answered."""
@@ -134,7 +163,8 @@ class Estates:
             [stored.id, stored.owner, stored.place] for stored in self.store.owned_by(estate.key)
         ]
         if estate.adopter is not None:
-            self.machine.send(estate.adopter, m.ESTATE_HELD, estate.key, estate.held, mine)
+            told = (estate.held, estate.contexts, mine)
+            self.machine.send(estate.adopter, m.ESTATE_HELD, estate.key, *told)
             self._close(estate)
         elif not estate.nodes:
             estate.stored += mine
@@ -150,7 +180,11 @@ class Estates:
 
     def _adopt(self, estate: Estate) -> None:
         places = {id: (owner, place) for id, owner, place in estate.stored}
-        for id, ticket, holder in estate.held:
+        for context, holder in estate.contexts:
+            self.revivers[context] = holder
+        for id, ticket, holder, again in estate.held:
+            if again and id not in places:
+                self.revivers[id] = holder
             if id not in places or holder in self.store.gone:
                 continue
             if ticket in self.early:
@@ -194,13 +228,15 @@ class Estates:
 
     # -- as the owner of what it has adopted ------------------------------------------------------
     def on_register(
-        self, peer: Peer, now: float, id: bytes, borrower: bytes, ticket: bytes
+        self, peer: Peer, now: float, id: bytes, borrower: bytes, ticket: bytes, home: bytes
     ) -> None:
         entry = self.adopted.get(id)
         if ticket in self.early:
             del self.early[ticket]
-        elif entry is not None and borrower not in self.store.gone:
+        elif entry is not None and not {borrower, home} & self.store.gone:
             entry.tickets[ticket] = borrower
+            if home not in (b"", self.machine.id):
+                self.homes[borrower] = home
         self.machine.send(peer, m.REGISTERED, ticket)
 
     def on_release(self, peer: Peer, now: float, tickets: list[list[bytes]]) -> None:
@@ -260,16 +296,61 @@ class Estates:
     def _answer(self, peer: Peer, id: bytes) -> None:
         entry = self.adopted.get(id)
         if entry is None:
-            text = (
-                f"object {id.hex()}: its owner died, and its value was with it.  Let a "
-                "longer-lived process (the driver) submit the task or put the value."
-            )
-            self.machine.send(peer, m.VALUE, id, FAILED, ["OwnerDied", text], [])
+            self._revive(peer, id)
         elif not entry.place:
             text = f"object {id.hex()} was lost with its node, after its owner had died"
             self.machine.send(peer, m.VALUE, id, FAILED, ["ObjectLost", text], [])
         else:
             self.machine.send(peer, m.VALUE, id, SHARED, entry.place, [])
+
+    # -- orphans that can be made again -----------------------------------------------------------
+    def _revive(self, peer: Peer, id: bytes) -> None:
+        """Ask for the orphan where it can be made again; else it is lost."""
+        if id in self.reborn:
+            self.machine.send(peer, m.REBORN, id, *self.reborn[id])
+            return
+        who = self.revivers.get(id) or self.revivers.get(id[:CONTEXT_BYTES], b"")
+        target = self.machine.peers.get(self.homes.get(who, who))
+        if target is None or who in self.store.gone:
+            self._lost(peer, id)
+            return
+        waiting = self.reviving.setdefault(id, [])
+        waiting.append(peer)
+        if len(waiting) == 1:
+            self.machine.send(target, m.REVIVE, id, who)
+
+    def _lost(self, peer: Peer, id: bytes) -> None:
+        text = (
+            f"object {id.hex()}: its owner died, and its value was with it.  Let a "
+            "longer-lived process (the driver) submit the task or put the value."
+        )
+        self.machine.send(peer, m.VALUE, id, FAILED, ["OwnerDied", text], [])
+
+    def on_revive(self, peer: Peer, now: float, id: bytes, proc: bytes) -> None:
+        """For a process of this node; its answer goes to the adopter by way of here."""
+        target = self.machine.peers.get(proc)
+        if target is None:
+            self.machine.send(peer, m.REBORN, id, b"", "")
+        else:
+            self.askers[id] = peer
+            self.machine.send(target, m.REVIVE, id, proc)
+
+    def on_reborn(self, peer: Peer, now: float, id: bytes, owner: bytes, address: str) -> None:
+        asker = self.askers.pop(id, None)
+        if asker is not None:
+            self.machine.send(asker, m.REBORN, id, owner, address)
+            return
+        for waiting in self.reviving.pop(id, ()):
+            if owner:
+                self.machine.send(waiting, m.REBORN, id, owner, address)
+            else:
+                self._lost(waiting, id)
+        if owner:
+            self.reborn[id] = (owner, address)
+            if len(self.reborn) > REBORN_MAX:
+                del self.reborn[next(iter(self.reborn))]
+        else:
+            self.revivers.pop(id, None)
 
     def on_lost(self, peer: Peer, now: float, id: bytes, place: Place) -> None:
         entry = self.adopted.get(id)
@@ -279,6 +360,13 @@ class Estates:
     # -- further deaths ---------------------------------------------------------------------------
     def on_death(self, dead: bytes) -> None:
         """A process died: it holds nothing, and answers nothing."""
+        for key in [key for key, who in self.revivers.items() if who == dead]:
+            del self.revivers[key]
+            for id in [id for id in self.reviving if key in (id, id[:CONTEXT_BYTES])]:
+                for waiting in self.reviving.pop(id):
+                    self._lost(waiting, id)
+        self.homes.pop(dead, None)
+        self.reborn = {id: to for id, to in self.reborn.items() if to[0] != dead}
         for estate in list(self.open.values()):
             estate.asked.discard(dead)
             self._advance(estate)
@@ -289,6 +377,8 @@ class Estates:
 
     def on_node_death(self, node: bytes) -> None:
         """A node died, with what lay there."""
+        for proc in [proc for proc, home in self.homes.items() if home == node]:
+            self.on_death(proc)
         for estate in list(self.open.values()):
             estate.nodes.discard(node)
             estate.stored = [entry for entry in estate.stored if entry[2][3] != node]

@@ -27,7 +27,8 @@ class Fetches:
         self.machine = machine
         self.owner = owner
         self.executor = executor
-        self.pending: dict[bytes, Row] = {}  # by RefId: asked for, not answered
+        self.pending: dict[bytes, list[Row]] = {}  # by RefId: asked for, not answered
+        self.users: dict[bytes, int] = {}  # rows that read the copy, which has one pin for all
         self.answers = 0  # FETCHED that have come
         executor.fetches = self
         machine.on({m.FETCHED: self.on_fetched})
@@ -39,34 +40,42 @@ class Fetches:
         if node is None or place[3] == node.id:
             return place
         more = row.extend()
-        if more.here is None and not more.refused and row.id not in self.pending:
-            self.pending[row.id] = row
-            owner = row.owner
-            whose = self.machine.id if owner is None else owner.id
-            address = self.owner.address if owner is None else owner.address
-            self.machine.send(node, m.FETCH, row.id, place, whose, address, kind)
+        if more.here is None and not more.refused:
+            waiting = self.pending.get(row.id)
+            if waiting is None:
+                self.pending[row.id] = [row]
+                self._ask(node, row, kind)
+            elif row not in waiting:
+                waiting.append(row)
         return more.here  # type: ignore[no-any-return]
+
+    def _ask(self, node: Peer, row: Row, kind: int) -> None:
+        owner = row.owner
+        whose = self.machine.id if owner is None else owner.id
+        address = self.owner.address if owner is None else owner.address
+        self.machine.send(node, m.FETCH, row.id, row.data, whose, address, kind)
 
     def on_fetched(
         self, peer: Peer, now: float, id: bytes, source: list[Any], place: list[Any], reason: str
     ) -> None:
         self.answers += 1
-        row = self.pending.pop(id, None)
-        known = self.owner.rows.get(id)
-        if row is None or not row.needed:
-            if place and (known is None or known.more is None or known.more.here is None):
-                self.machine.send(peer, m.UNPIN, [id])
-            return
-        if place:
-            row.extend().here = place
-            self.executor.fetched(row)
-        elif reason == "lost":
-            self.executor.lost(row, source)
-            if row.state == SHARED:
-                self.owner.lost(row, source)
-        else:
-            row.extend().refused = reason
-            self.executor.refused(row, reason)
+        rows = [row for row in self.pending.pop(id, ()) if row.needed]
+        if not rows and place and not self.users.get(id):
+            self.machine.send(peer, m.UNPIN, [id])
+        for row in rows:
+            if place:
+                row.extend().here = place
+                self.users[id] = self.users.get(id, 0) + 1
+                self.executor.fetched(row)
+            elif row.state == SHARED and row.data != source:
+                self.here(row)  # it lies elsewhere now
+            elif reason == "lost":
+                self.executor.lost(row, source)
+                if row.state == SHARED:
+                    self.owner.lost(row, source)
+            else:
+                row.extend().refused = reason
+                self.executor.refused(row, reason)
 
     def is_settled(self, row: Row) -> bool:
         """Whether nothing is to be waited for: the value is here, has failed, or was refused."""
@@ -84,10 +93,17 @@ class Fetches:
             row.more.refused = ""
 
     def release(self) -> None:
-        """Tell the node which copies are needed no longer."""
+        """Tell the node which copies nobody here reads any more."""
         ids, self.owner.unpinned = self.owner.unpinned, []
-        if self.owner.node is not None:
-            self.machine.send(self.owner.node, m.UNPIN, ids)
+        done = []
+        for id in ids:
+            self.users[id] -= 1
+            if not self.users[id]:
+                del self.users[id]
+                if id not in self.pending:  # else its answer says what to do
+                    done.append(id)
+        if done and self.owner.node is not None:
+            self.machine.send(self.owner.node, m.UNPIN, done)
 
     def missing(self, run: Run) -> int:
         """How many of the shared values that the run reads are still on their way."""

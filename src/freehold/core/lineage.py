@@ -20,7 +20,7 @@ from typing import Any
 from freehold.core.machine import Peer
 from freehold.core.messages import COLLECTED, FAILED, PENDING, SHARED
 from freehold.core.owner import Owner
-from freehold.core.rows import Links, Row, Task
+from freehold.core.rows import FUNCTION_TASK, Links, Row, Task
 
 ROW_BYTES = 300  # what a recipe takes beside its arguments: the task, its rows and links
 Place = list[Any]
@@ -33,17 +33,23 @@ class Lineage:
         self.owner = owner
         self.bytes_max = bytes_max
         self.bytes = 0
-        self.active = False  # only a cluster can lose a part of what it holds
+        self.active = False  # only a cluster can lose shared memory and go on
         self.recipes: dict[bytes, Task] = {}  # by task id, the oldest first
         self.revived = 0  # tasks that have run again because their results were lost
         owner.lineage = self
 
     # -- recipes ----------------------------------------------------------------------------------
-    def keep(self, task: Task) -> None:
-        """The task has results in shared memory: remember how they were made."""
-        if not self.active:
+    def keep(self, task: Task, worker: Peer | None) -> None:
+        """Remember how results were made that could be lost: they, or what they refer to.
+
+        What an actor's method has made is not made again: the call may have changed the actor.
+        """
+        if task.spec.kind != FUNCTION_TASK:
             return
-        kept = [row for row in task.rows if row.state == SHARED]
+        rows = [row for row in task.rows if self.owner.rows.get(row.id) is row]
+        kept = [row for row in rows if row.state == SHARED and self.active]
+        if not kept and is_parent(task, worker):
+            kept = [row for row in rows if row.more is not None and row.more.contains]
         for row in kept:
             row.extend().recipe = task
         if kept and task.id not in self.recipes:
@@ -171,9 +177,18 @@ class Lineage:
         """Have the task run again; the arguments that must be made before."""
         task.tries -= 1
         self.revived += 1
+        first = task.rows[0]  # by which the answer is known
+        if self.owner.rows.get(first.id) is not first:
+            first.state, first.data, first.more = PENDING, None, None
+            self.owner.rows[first.id] = first
         for row in task.rows:
-            if row.state == COLLECTED and self.owner.rows.get(row.id) is row:
-                row.state, row.task = PENDING, task
+            if self.owner.rows.get(row.id) is not row:
+                continue
+            row.task = task
+            if row.state == COLLECTED:
+                row.state = PENDING
+            elif row.state != PENDING:
+                row.holds += 1  # until the run is over; it keeps its value
         links = task.links
         if links is None:
             self.owner.ready.append(task)
@@ -194,9 +209,15 @@ class Lineage:
             self.owner.ready.append(task)
         return collected
 
-    def site_of(self, peer: Peer) -> bytes:
-        """The node on which a peer lives."""
-        return self.owner.home_of(peer)
+    def run_again(self, task: Task) -> bool:
+        """Run a task again for what its results refer to; they themselves stay as they are."""
+        if any(row.task is task for row in task.rows):
+            return True  # it runs already
+        if task.tries == 0:
+            return False
+        for dep in self._again(task):
+            self.revive(dep)
+        return True
 
     def check(self) -> None:
         """Recipes are counted once, and each is some row's."""
@@ -217,5 +238,17 @@ def _lost(row: Row, why: str = "") -> list[Any]:
     if not why and more is not None and more.evicted:
         why = "its recipe had been forgotten to keep lineage within lineage_bytes_max"
     elif not why:
-        why = "it was put, not computed; freehold.put(value, copies=2) keeps it on two nodes"
+        why = "it was put, or made by an actor's method, and neither is run again"
     return ["ObjectLost", f"object {row.id.hex()}{site} was lost with its node, and {why}"]
+
+
+def is_parent(task: Task, worker: Peer | None) -> bool:
+    """Whether the task's results refer to what its worker owns."""
+    if worker is None:
+        return False
+    return any(
+        inner.owner is worker
+        for row in task.rows
+        if row.more is not None
+        for inner in row.more.contains
+    )

@@ -120,7 +120,8 @@ ESTATE_HELD = message(
     "ESTATE_HELD", "node", "node",
     "To the adopter: what this node's processes hold of the dead, and what it stores.",
     "dead: bytes — the process, or the node",
-    "held: list — [id, ticket, holder]",
+    "held: list — [id, ticket, holder, whether it could have it made again]",
+    "contexts: list — [context, process] of tasks that are run again",
     "stored: list — [id, owner, place]",
 )  # fmt: skip
 ESTATE = message(
@@ -128,6 +129,19 @@ ESTATE = message(
     "From the adopter: free what you store of the dead, but for these.",
     "dead: bytes",
     "kept: list — RefIds",
+)  # fmt: skip
+REVIVE = message(
+    "REVIVE", "node", "node, process",
+    "Have the task run again that makes this orphan.",
+    "id: bytes — RefId",
+    "proc: bytes — who can; the node tells it",
+)  # fmt: skip
+REBORN = message(
+    "REBORN", "process, node", "node, process",
+    "The orphan has been made again, and has a living owner; or it cannot be.",
+    "id: bytes — RefId",
+    "owner: bytes — empty: it is lost",
+    "address: str",
 )  # fmt: skip
 FREE_FOR = message(
     "FREE_FOR", "node", "node",

@@ -80,6 +80,7 @@ REGISTER = message(
     "id: bytes — RefId",
     "borrower: bytes — ProcId",
     "ticket: bytes — names this hand-over",
+    "home: bytes — the borrower's node",
 )  # fmt: skip
 REGISTERED = message(
     "REGISTERED", "owner", "holder",
@@ -191,7 +192,8 @@ HELD = message(
     "HELD", "process", "node",
     "Answer to PROC_DOWN with orphans, and to NODE_LOST: what this process still holds.",
     "dead: bytes — the process, or the node",
-    "refs: list — [id, ticket] pairs; the adopter owns these now",
+    "refs: list — [id, ticket, whether the sender could have it made again]",
+    "contexts: list — of tasks that the dead ran, and that the sender has run again",
 )  # fmt: skip
 KILL = message(
     "KILL", "process", "node",

@@ -42,6 +42,7 @@ class Neighbours:
         self.watchers: dict[bytes, Peer] = {}  # nodes that are told of deaths here
         self.deaths: list[tuple[Any, ...]] = []  # PROC_DOWN of this node's dead
         self.watching: dict[bytes, list[tuple[Any, ...]]] = {}  # node -> PROC_DOWN of its dead
+        self.sought: set[bytes] = set()  # nodes to watch as soon as they are known
         self.nodes: dict[bytes, str] = {}  # living nodes -> where they are dialled
         self.lost: dict[bytes, tuple[Any, ...]] = {}  # dead nodes -> NODE_LOST
         machine.on(
@@ -85,6 +86,7 @@ class Neighbours:
             return False
         peer = self.node(node)
         if peer is None:
+            self.sought.add(node)  # the news of it is still to come
             return False
         self.watching[node] = []
         self.machine.send(peer, m.WATCH, node)
@@ -128,12 +130,9 @@ class Neighbours:
         self.store.on_death(proc)
         self.estates.on_death(proc)
         self.gone(proc)
-        orphans = bool(self.store.owned_by(proc)) or bool(self.watchers)
-        if orphans:
-            asked = {process.id for process in living}
-            self.estates.begin(proc, asked, set(self.watchers))
+        self.estates.begin(proc, {process.id for process in living}, set(self.watchers))
         for peer in (*living, *self.watchers.values()):
-            self.machine.send(peer, m.PROC_DOWN, proc, reason, started, orphans, [])
+            self.machine.send(peer, m.PROC_DOWN, proc, reason, started, True, [])
         if self.nodes:
             self.deaths.append((m.PROC_DOWN, proc, reason, started, False, []))
             del self.deaths[:-DEATHS_MAX]
@@ -142,7 +141,9 @@ class Neighbours:
     def node_up(self, node: bytes, address: str, holders: Iterable[Peer]) -> None:
         """A node is a member of the cluster; watch it if its processes hold leases here."""
         self.nodes[node] = address
-        if any(node_of(holder.address) == node for holder in holders):
+        wanted = node in self.sought
+        self.sought.discard(node)
+        if wanted or any(node_of(holder.address) == node for holder in holders):
             self.watch(node)
 
     def node_down(self, node: bytes, reason: str, now: float) -> None:

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from freehold.core import messages as m
+from freehold.core.address import node_of
 from freehold.core.ids import pack_index
 from freehold.core.machine import Machine, Peer
 from freehold.core.messages import COLLECTED, FAILED, PENDING, SHARED
@@ -36,6 +37,8 @@ class Owner(References):
         super().__init__(machine, address)
         self.dead: dict[bytes, Peer] = {}  # processes -> who owns in their stead
         self.moving: Callable[[Row, bytes], None]  # an actor's process is said to be dead
+        self.homes: dict[bytes, bytes] = {}  # of borrowers on other nodes
+        self.heed: Callable[[bytes], bool] = lambda node: True  # hear of deaths there; False: dead
         self._handed: dict[bytes, tuple[Row, Task | None]] = {}  # ticket -> what awaits REGISTERED
         self._tickets = 0
         machine.on(
@@ -61,6 +64,8 @@ class Owner(References):
     def _row(self, id: bytes, owner: bytes, address: str) -> Row:
         row = self.rows.get(id)
         if row is not None and not self._stale(row, owner):
+            if row.state == PENDING and self.is_orphan(row):
+                self.attach(row, owner, address)
             return row
         if owner == self.machine.id:
             row = Row(id, None)  # not in the table: it was released, and ids are not reused
@@ -78,7 +83,7 @@ class Owner(References):
         ticket = self.ticket()
         row.extend().mine.append(ticket)
         row.extend().sure = True
-        self._register(id, self.machine.id, ticket, row, None)
+        self._register(id, None, ticket, row, None)
         return row
 
     def _stale(self, row: Row, owner: bytes) -> bool:
@@ -93,6 +98,10 @@ class Owner(References):
         if row.state == COLLECTED:
             self.lineage.revive(row)
         if row.state != PENDING or row.owner is None:
+            return
+        if self.rows.get(row.id) is not row:  # a re-run here has made the id its own
+            text = f"object {row.id.hex()} was made again by this process"
+            self.fail(row, "ObjectFreed", text)
             return
         more = row.extend()
         if not more.pulled:
@@ -180,12 +189,13 @@ class Owner(References):
                 row.extend().tickets[ticket] = receiver.id
             return [row.id, self.machine.id, self.address, ticket]
         if owner is not receiver and not receiver.down:
-            self._register(row.id, receiver.id, ticket, row, None)
+            self._register(row.id, receiver, ticket, row, None)
         return [row.id, owner.id, owner.address, ticket]
 
     def _register(
-        self, id: bytes, borrower: bytes, ticket: bytes, row: Row, task: Task | None
+        self, id: bytes, borrower: Peer | None, ticket: bytes, row: Row, task: Task | None
     ) -> None:
+        """Have the owner record a borrower: that process, or this one."""
         owner = row.owner
         assert owner is not None
         if owner.down:
@@ -195,7 +205,8 @@ class Owner(References):
             assert task.links is not None
             task.links.settling += 1
         self._handed[ticket] = (row, task)
-        self.machine.send(owner, m.REGISTER, id, borrower, ticket)
+        who = self.machine.id if borrower is None else borrower.id
+        self.machine.send(owner, m.REGISTER, id, who, ticket, self.home_of(borrower))
 
     def receive(self, refs: list[RefFields]) -> list[Row]:
         """Rows of references that were handed to this process, each with its ticket."""
@@ -230,13 +241,15 @@ class Owner(References):
             elif row.owner is worker:
                 pass  # it owns the object itself
             else:
-                self._register(id, worker.id, ticket, row, task)
+                self._register(id, worker, ticket, row, task)
 
     def on_register(
-        self, peer: Peer, now: float, id: bytes, borrower: bytes, ticket: bytes
+        self, peer: Peer, now: float, id: bytes, borrower: bytes, ticket: bytes, home: bytes
     ) -> None:
         row = self.rows.get(id)
-        if row is not None and borrower not in self.dead:
+        if row is not None and borrower not in self.dead and self.heed(home):
+            if home != self.home_of(None):
+                self.homes[borrower] = home
             self._add_ticket(row, borrower, ticket)
         self.machine.send(peer, m.REGISTERED, ticket)
 
@@ -276,6 +289,7 @@ class Owner(References):
         Returns ``[id, ticket]`` of what is still held here of the dead one's.
         """
         self.dead[dead.id] = heir
+        self.homes.pop(dead.id, None)
         for row in [row for row in self.rows.values() if row.more is not None]:
             self._forget_borrower(row, dead.id)
         for ticket, (row, task) in list(self._handed.items()):
@@ -292,12 +306,50 @@ class Owner(References):
                 held.append([row.id, ticket])
         return held
 
+    def is_orphan(self, row: Row) -> bool:
+        """Whether a node owns the reference, in the stead of somebody who is dead."""
+        owner = row.owner
+        if owner is None:
+            return False
+        return owner is self.node or node_of(owner.address) == owner.id
+
+    def attach(self, row: Row, owner: bytes, address: str) -> None:
+        """An orphan has been made again: borrow it from its new owner."""
+        known = row.owner
+        if not owner or known is None or owner in (known.id, self.machine.id):
+            return
+        more = row.extend()
+        peer = self.machine.peer(owner, address)  # which may turn out to be dead, too
+        if owner in self.dead:
+            row.owner = self.dead[owner]
+            if more.pulled:
+                self.machine.send(row.owner, m.PULL, [row.id])
+            return
+        if more.mine:
+            self.machine.send(known, m.RELEASE, [[row.id, ticket] for ticket in more.mine])
+        row.owner = peer
+        ticket = self.ticket()
+        more.mine, more.sure = [ticket], True
+        self._register(row.id, None, ticket, row, None)
+        if more.pulled:
+            self.machine.send(peer, m.PULL, [row.id])
+
     def ask_heir(self, heir: Peer) -> None:
         """Ask whoever owns now for what had been asked of the dead."""
         for row in self.rows.values():
             more = row.more
             if row.owner is heir and row.state == PENDING and more is not None and more.pulled:
                 self.machine.send(heir, m.PULL, [row.id])
+
+    def on_node_death(self, node: bytes) -> None:
+        """Borrowers with whom this process has had nothing else to do are dead, too."""
+        gone = {borrower for borrower, home in self.homes.items() if home == node}
+        for borrower in gone:
+            del self.homes[borrower]
+        for row in [row for row in self.rows.values() if row.more is not None]:
+            more = row.more
+            for borrower in sorted(gone & set(more.tickets.values())) if more is not None else ():
+                self._forget_borrower(row, borrower)
 
     def _forget_borrower(self, row: Row, dead: bytes) -> None:
         more = row.more
@@ -319,4 +371,4 @@ class Owner(References):
         more = row.extend()
         more.mine.append(ticket)
         more.sure = True
-        self._register(row.id, self.machine.id, ticket, row, None)
+        self._register(row.id, None, ticket, row, None)

@@ -36,6 +36,7 @@ class Process(Machine):
     ) -> None:
         super().__init__(id, m.OPCODES)
         self.owner = Owner(self, address)
+        self.owner.heed = self.heed
         self.client = Client(self, self.owner, limits or Limits())
         self.executor = Executor(self, self.owner)
         self.fetches = Fetches(self, self.owner, self.executor)
@@ -179,12 +180,15 @@ class Process(Machine):
             return  # its node has died, which said it all
         dead.down = True
         heir = self.peer(*adopter) if adopter else peer
+        again = self.client.orphans.revivable(dead)
+        contexts = self.client.orphans.contexts(dead)
         held = self.owner.on_death(dead, heir)
         if orphans:
-            self.send(peer, m.HELD, proc, held)
+            refs = [[id, ticket, id in again] for id, ticket in held]
+            self.send(peer, m.HELD, proc, refs, contexts)
         else:  # the node had asked before this process came to hold anything of the dead one's
             for id, ticket in held:
-                self.send(heir, m.REGISTER, id, self.id, ticket)
+                self.send(heir, m.REGISTER, id, self.id, ticket, self.home)
         self.owner.ask_heir(heir)
         self.executor.on_death(dead)
         self.client.on_death(dead, now, reason, started)
@@ -197,13 +201,18 @@ class Process(Machine):
         heir = self.peer(*adopter) if adopter else peer
         self.dead_nodes[node] = heir
         self.client.lineage.node_died(node)
+        self.owner.on_node_death(node)
         gone = [other for other in self.peers.values() if node_of(other.address) == node]
-        held: list[list[bytes]] = []
+        refs: list[list[Any]] = []
+        contexts: list[bytes] = []
         for other in gone:
             other.down = True
             other.outbox.clear()
-            held += self.owner.on_death(other, heir)
-        self.send(peer, m.HELD, node, held)
+            again = self.client.orphans.revivable(other)
+            contexts += self.client.orphans.contexts(other)
+            held = self.owner.on_death(other, heir)
+            refs += [[id, ticket, id in again] for id, ticket in held]
+        self.send(peer, m.HELD, node, refs, contexts)
         self.owner.ask_heir(heir)
         for other in gone:
             self.executor.on_death(other)
@@ -222,16 +231,20 @@ class Process(Machine):
 
     def _watch(self, peer: Peer) -> None:
         """Have the node tell of deaths on the node where that process lives."""
-        node = self.owner.node
         where = node_of(peer.address)
-        if not where or node is None or where == node.id:
-            return
-        if where in self.dead_nodes:
+        if not self.heed(where):
             peer.down = True
             self.owner.on_death(peer, self.dead_nodes[where])
-        elif where not in self.watched:
+
+    def heed(self, where: bytes) -> bool:
+        """Hear of deaths on that node; False if it is dead itself."""
+        node = self.owner.node
+        if where in self.dead_nodes:
+            return False
+        if where and node is not None and where != node.id and where not in self.watched:
             self.watched.add(where)
             self.send(node, m.WATCH, where)
+        return True
 
     def on_exit(self, peer: Peer, now: float, idle: bool) -> None:
         if idle and (self.owner.rows or self.executor.queue):

@@ -105,7 +105,8 @@ class References:
         more = row.more
         if row.handles or row.holds or (more is not None and more.tickets):
             return []
-        if self.rows.get(row.id) is not row:
+        if self.rows.get(row.id) is not row:  # a run's own, beside another of that id
+            self._unpin(row)
             return []
         if row.state == PENDING and row.owner is None and row.task is not None:
             return []  # its task still runs; the result settles it
@@ -121,8 +122,7 @@ class References:
             self._free_memory(row)
         if more is None:
             return []
-        if more.here is not None:
-            self.unpinned.append(row.id)
+        self._unpin(row)
         if more.actor:
             self.ended.append(row)
         if more.recipe is not None:
@@ -138,11 +138,15 @@ class References:
             return []
         self._free_memory(row)
         row.state, row.data = COLLECTED, None
-        if more.here is not None:
-            more.here = None
-            self.unpinned.append(row.id)
+        self._unpin(row)
         contains, more.contains = more.contains, []
         return contains
+
+    def _unpin(self, row: Row) -> None:
+        """The row reads no copy of this node's any more."""
+        if row.more is not None and row.more.here is not None:
+            row.more.here = None
+            self.unpinned.append(row.id)
 
     def _free_memory(self, row: Row) -> None:
         self.freed.append((row.id, row.data))
@@ -174,9 +178,9 @@ class References:
             if links.settling == 0 and task.rows[0].task is not task:  # else it is tried again
                 self.let_go(task)
 
-    def home_of(self, peer: Peer) -> bytes:
-        """The node on which the peer lives."""
-        where = node_of(peer.address)
+    def home_of(self, peer: Peer | None) -> bytes:
+        """The node on which the peer, or this process, lives; empty if there is only one."""
+        where = b"" if peer is None else node_of(peer.address)
         return where if where or self.node is None else self.node.id
 
     def lost_outputs(self, task: Task, worker: Peer) -> None:

@@ -88,14 +88,12 @@ def wait_or_kill(process: subprocess.Popen[bytes], timeout: float) -> int:
         return process.wait()
 
 
-def redirect_output(path: str) -> None:
-    """Read nothing, and append what is printed to a file of mode 0600, from now on."""
-    null = os.open(os.devnull, os.O_RDONLY)
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    for fd, number in ((null, 0), (log, 1), (log, 2)):
-        os.dup2(fd, number)
-    os.close(null)
-    os.close(log)
+def redirect(path: str, fd: int) -> None:
+    """Make the descriptor append to that file of mode 0600, or lead nowhere if there is none."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND if path else os.O_RDWR
+    to = os.open(path or os.devnull, flags, 0o600)
+    os.dup2(to, fd)
+    os.close(to)
 
 
 def on_terminate(call: Callable[[], Any]) -> None:

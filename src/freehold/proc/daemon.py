@@ -2,8 +2,8 @@
 
 The starter writes the configuration to the daemon's standard input and waits for one line:
 ``ready`` or ``error``, and a JSON object.  An embedded daemon keeps its standard input, whose end
-tells it that the starter is gone.  A *standing* one lets go of the terminal instead, prints to
-``log`` in its session directory from then on, and ends on SIGTERM, in good order.
+tells it that the starter is gone.  A *standing* one lets go of the terminal instead: it prints to
+``log`` in its session directory, and ends on SIGTERM, in good order.
 """
 
 from __future__ import annotations
@@ -81,9 +81,15 @@ def say_error(error: Exception) -> None:
     os.write(1, b"error " + msgspec.json.encode(fields) + b"\n")
 
 
+def log_errors(directory: str) -> None:
+    """From now on what goes wrong is told to the log, also by processes forked later."""
+    procs.redirect(os.path.join(directory, LOG), 2)
+
+
 def detach(directory: str) -> None:
-    """Let go of the starter and its terminal; what is printed goes to the log."""
-    procs.redirect_output(os.path.join(directory, LOG))
+    """Let go of the starter, which has its answer."""
+    procs.redirect("", 0)
+    procs.redirect(os.path.join(directory, LOG), 1)
 
 
 def start_over(module: str, config: dict[str, Any]) -> NoReturn:

@@ -80,6 +80,7 @@ def main() -> None:
     procs.set_name("freehold-head")
     procs.reset_signals()
     try:
+        daemon.log_errors(config["dir"])
         host = _open(config)
     except Exception as error:
         daemon.say_error(error)

@@ -12,7 +12,6 @@ the same directory, under a new identity.
 from __future__ import annotations
 
 import os
-import sys
 from typing import Any, NoReturn
 
 from freehold.core import messages as m
@@ -153,6 +152,8 @@ def main() -> None:
     """The life of a node of a cluster."""
     config = configuration()
     try:
+        if config.get("standing"):
+            daemon.log_errors(config["dir"])
         prepare(config)
         arena, sock, spawner = fork_server(config)
         host = MemberHost(config, arena, sock)
@@ -218,13 +219,14 @@ def stand(host: MemberHost, config: dict[str, Any]) -> None:
     record.write(cluster["token"])
     daemon.say_ready()
     daemon.detach(directory)
+    if config.get("again"):
+        print(f"node {host.node.id.hex()} has started over: {config['again']}", flush=True)
 
 
 def start_over(host: MemberHost, config: dict[str, Any], spawner: int) -> NoReturn:
     """End the workers and what they share, and become a fresh node in the same process."""
     why = host.node.members.refused or "the fork server is gone"
-    print(f"node {host.node.id.hex()} starts over: {why}", file=sys.stderr, flush=True)
     host.close()  # at which the fork server ends its children, removes the directory, and exits
     procs.wait(spawner)
     net.remake_session_dir(config["dir"])
-    daemon.start_over("member", {**config, "again": True})
+    daemon.start_over("member", {**config, "again": why})

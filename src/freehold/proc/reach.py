@@ -7,7 +7,13 @@ from typing import Any
 from freehold.core import address as addresses
 from freehold.core import messages as m
 from freehold.core.machine import Machine, Peer
-from freehold.errors import ClusterUnreachable, FreeholdError, ProtocolError
+from freehold.errors import (
+    AuthenticationError,
+    ClusterUnreachable,
+    FreeholdError,
+    ProtocolError,
+    VersionMismatch,
+)
 from freehold.io import clock, net
 from freehold.proc.host import Host
 from freehold.proc.session import now
@@ -83,10 +89,10 @@ def call(
     """Connect to the peer, ask it if there is something to ask, and hang up; its answer.
 
     Raises:
-        ClusterUnreachable: nobody answers there.
+        ClusterUnreachable: nobody answers there who speaks this protocol.
         AuthenticationError: it has another secret.
         VersionMismatch: it speaks another version of the protocol.
-        ProtocolError: it does not speak this protocol, or broke it.
+        ProtocolError: it broke the protocol, or hung up.
     """
     caller = Caller()
     host = Host(caller, token.secret, "tool")
@@ -113,11 +119,10 @@ def call(
 def _failure(peer: Peer, host: Host, caller: Caller) -> FreeholdError:
     place = peer.address.strip("|")
     error = host.errors[0] if host.errors else None
-    if isinstance(error, ProtocolError):
-        return type(error)(f"{place}: {error}")
     if caller.there is not None:
-        return ProtocolError(f"{place} hung up, or did not answer in time")
-    if error is None:
-        how = "nobody listens there" if caller.gone else f"no answer within {TIMEOUT:g} s"
-        return ClusterUnreachable(f"no head of a cluster at {place}: {how}")
-    return ClusterUnreachable(f"no head of a cluster: {str(error).strip('|')}")
+        return error or ProtocolError(f"{place} hung up, or did not answer in time")
+    text = "no answer" if error is None else str(error).replace(peer.address, place)
+    unsaid = "" if place in text else f"{place}: "
+    if isinstance(error, (AuthenticationError, VersionMismatch)):
+        return type(error)(f"{unsaid}{text}")
+    return ClusterUnreachable(f"no head of a cluster: {unsaid}{text}")
