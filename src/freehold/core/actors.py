@@ -23,7 +23,7 @@ from freehold.core.leases import Leases
 from freehold.core.machine import Machine, Peer
 from freehold.core.messages import FAILED, INLINE, PENDING
 from freehold.core.owner import Owner
-from freehold.core.rows import Line, Links, Place, Row, Task
+from freehold.core.rows import Line, Place, Row, Task
 
 Push = Callable[[Task, Place, float], None]
 Finish = Callable[[Task, int, Any], None]
@@ -103,17 +103,6 @@ class Actors:
             line.queue.append(task)
         else:
             self.push(task, line, now)
-
-    def go_on(self, task: Task, links: Links, now: float) -> None:
-        """The arguments of a call have come; one whose result was lost is made anew."""
-        line = links.line
-        assert line is not None
-        if links.again:
-            links.again = False
-            self.is_ready(task)  # else it is told when they come again
-            self.call(line, task, now)
-        else:
-            self.flush(line, now)
 
     def flush(self, line: Line, now: float) -> None:
         """Send the calls whose turn has come."""

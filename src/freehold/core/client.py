@@ -193,7 +193,7 @@ class Client:
             ready, owner.ready = owner.ready, []
             for task in ready:
                 if task.links is not None and task.links.line is not None:
-                    actors.go_on(task, task.links, now)
+                    actors.flush(task.links.line, now)
                 elif task.place is None and any(row.task is task for row in task.rows):
                     self.start(task, now)
             moved, owner.moved = owner.moved, []
@@ -294,8 +294,6 @@ class Client:
         links = task.links
         if links is None:
             links = task.links = Links()
-        if place.__class__ is Line:
-            links.line = place  # where to make the call again
         links.settling += 1  # keep the arguments while hand-overs are recorded
         self.owner.take_kept(kept, peer, task)
         if outputs and outputs[0][0] == RETRY and task.tries != 0:

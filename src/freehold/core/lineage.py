@@ -155,23 +155,12 @@ class Lineage:
                 continue
             assert row.more is not None
             task = row.more.recipe
-            why = "" if task is None else self._flaw(task)
-            if task is None or why:
-                self.owner.resolve(row, FAILED, _lost(row, why))
+            if task is None or task.tries == 0:
+                why = "its task has been run again as often as max_retries allows"
+                self.owner.resolve(row, FAILED, _lost(row, why if task is not None else ""))
                 self.owner.settle(row)
                 continue
             ahead += self._again(task)
-
-    def _flaw(self, task: Task) -> str:
-        """Why the task cannot run again; empty if it can."""
-        line = task.links.line if task.links is not None else None
-        if task.tries == 0:
-            return "its task has been run again as often as max_retries allows"
-        if line is not None and (
-            line.error is not None or self.owner.rows.get(line.row.id) is not line.row
-        ):
-            return "the actor whose method had made it is dead, or has no handle any more"
-        return ""
 
     def _again(self, task: Task) -> list[Row]:
         """Have the task run again; the arguments that must be made before."""
@@ -194,7 +183,6 @@ class Lineage:
             self.owner.ready.append(task)
             return []
         self.tighten(links)
-        links.again = links.line is not None
         collected = []
         links.missing = 0
         for _, dep in links.deps:

@@ -159,7 +159,7 @@ class Spec:
 class Links:
     """The references that a task was submitted with; most tasks have none."""
 
-    __slots__ = ("again", "args_row", "deps", "held", "line", "lineage", "missing", "settling")
+    __slots__ = ("args_row", "deps", "held", "line", "lineage", "missing", "settling")
 
     def __init__(self) -> None:
         self.args_row: Row | None = None  # large arguments: an object of their own
@@ -169,7 +169,6 @@ class Links:
         self.missing = 0  # deps without a value yet
         self.settling = 0  # hand-overs to confirm before the references may go
         self.line: Line | None = None  # of a call to an actor
-        self.again = False  # a call that is to be made anew, since its result was lost
 
 
 class Task:
