@@ -284,7 +284,9 @@ class ProcessSite(Site):
 
     # -- values -----------------------------------------------------------------------------------
     def _get(self, execution: Execution, name: str) -> bool:
-        row = execution.vars[name]
+        row = execution.vars.get(name)
+        if row is None:  # the value that it came in could not be read
+            return True
         fetches = self.process.fetches
         if row.state in (PENDING, COLLECTED):
             self.owner.want(row)
