@@ -15,7 +15,7 @@ held, no daemon is on a task's path.  The rules:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from freehold.core import messages as m
 from freehold.core.machine import NEVER, Machine, Peer
@@ -65,6 +65,7 @@ class Leases:
         self.pools: dict[Shape, Pool] = {}
         self.requests: dict[int, Pool | Task] = {}  # a Task: an actor's constructor
         self.asked: dict[int, tuple[Peer, int]] = {}  # request -> the node that has it, its hops
+        self.job: list[Any] = []  # driver, its address, where it finds its modules
         self.cpus = 1.0  # of all nodes
         self.nodes = 1
         self.lost = ""  # why there is no node any more
@@ -280,7 +281,9 @@ class Leases:
         self.asked[number] = (node, hops)
         cpus, resources, where = shape
         fields = [where[0], dict(where[1])] if where[:1] == ("labels",) else list(where)
-        self.machine.send(node, m.LEASE, number, cpus, actor, dict(resources), fields, hops)
+        self.machine.send(
+            node, m.LEASE, number, cpus, actor, dict(resources), fields, hops, self.job[:2]
+        )
 
     def on_redirect(self, peer: Peer, now: float, request: int, node: bytes, address: str) -> None:
         wanted = self.requests.get(request)

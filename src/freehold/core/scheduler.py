@@ -34,6 +34,7 @@ class Scheduler:
         self.parked: list[Grant] = []  # for a placement group that no node has (yet)
         self.bundles: dict[tuple[bytes, int], tuple[Resources, bool]] = {}  # resources, committed
         self.heed: Callable[[Peer], bool]  # a holder, whose death is to be heard of
+        self.jobs: dict[bytes, str] = {}  # drivers that have leased here -> where they are
         self.redirected = 0
         self._turn = 0
         self._stirred = False
@@ -61,11 +62,14 @@ class Scheduler:
         resources: dict[str, float],
         where: list[Any],
         hops: int,
+        job: list[Any],
     ) -> None:
-        grant = Grant(peer, request, cpus, actor, resources, where, hops)
+        grant = Grant(peer, request, cpus, actor, resources, where, hops, job)
         flaw = flaw_of_strategy(where)
         if not self.heed(peer):
             return
+        if job:
+            self.jobs[job[0]] = job[1]
         if flaw:
             self.machine.send(peer, m.DENIED, request, flaw)
         elif self.members.view:

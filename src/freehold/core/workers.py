@@ -30,8 +30,8 @@ class Worker:
     """One worker process, from its spawning to its end."""
 
     __slots__ = (
-        "actor", "closed", "exit", "kill_at", "label", "lease", "lent", "peer", "phase", "pid",
-        "since", "slot", "suspicion", "why",
+        "actor", "closed", "exit", "job", "kill_at", "label", "lease", "lent", "peer", "phase",
+        "pid", "since", "slot", "suspicion", "why",
     )  # fmt: skip
 
     def __init__(self, slot: int, now: float) -> None:
@@ -44,6 +44,7 @@ class Worker:
         self.kill_at = NEVER
         self.label = ""  # what it runs
         self.actor = False
+        self.job = b""  # the driver for whom it has run anything: it runs for no other
         self.lent = False  # its CPUs are lent on while its task waits
         self.why = ""  # why it was told to end
         self.suspicion = ""  # why it will be, unless it has died by itself
@@ -55,8 +56,8 @@ class Grant:
     """A request for a lease, and then the lease."""
 
     __slots__ = (
-        "actor", "cpus", "holder", "hops", "id", "reclaimed", "request", "resources", "where",
-        "worker",
+        "actor", "cpus", "holder", "hops", "id", "job", "reclaimed", "request", "resources",
+        "where", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +69,7 @@ class Grant:
         resources: dict[str, float],
         where: list[Any],
         hops: int,
+        job: list[Any],
     ) -> None:
         self.holder = holder
         self.request = request
@@ -76,6 +78,7 @@ class Grant:
         self.resources = resources
         self.where = where  # the strategy
         self.hops = hops  # nodes that have sent it on
+        self.job: bytes = job[0] if job else b""
         self.id = 0
         self.worker: Worker | None = None
         self.reclaimed = False
@@ -178,15 +181,20 @@ class Workers:
     def match(self, now: float) -> None:
         """Grant what can be granted; see to workers and CPUs for the rest."""
         idle = [worker for worker in self.workers.values() if worker.phase == IDLE]
+        others = 0  # that would have to make way
         short = blocked = 0
         for grant in list(self.queue):
             if (blocked and any(amount for _, amount in grant.needs)) or not self.fits(grant):
                 blocked += 1
-            elif idle:
+            elif (worker := _fitting(idle, grant.job)) is not None:
+                idle.remove(worker)
                 self.queue.remove(grant)
-                self._grant(grant, idle.pop(), now)
+                self._grant(grant, worker, now)
             else:
                 short += 1
+                others += bool(idle)
+        for worker in idle[:others]:
+            self.end(worker, now, "another program needs its place", idle=True)
         if blocked:
             self._reclaim()
         self._spawn(short, now)
@@ -197,7 +205,7 @@ class Workers:
         grant.id = self._leases
         grant.worker = worker
         worker.phase, worker.lease, worker.since = LEASED, grant, now
-        worker.actor = grant.actor
+        worker.actor, worker.job = grant.actor, grant.job
         if grant.actor:
             self._spare_until = now + self.idle_seconds
         for name, amount in grant.needs:
@@ -353,6 +361,13 @@ class Workers:
                 self.kill(worker, "the process that had leased it died")
         self.match(now)
 
+    def end_job(self, driver: bytes, now: float) -> None:
+        """A driver is gone: its workers run nothing any more."""
+        for worker in list(self.workers.values()):
+            if worker.job == driver and worker.phase == IDLE:
+                self.kill(worker, "its program has ended")
+        self.match(now)
+
     # -- time -------------------------------------------------------------------------------------
     def deadline(self) -> float:
         """The next reaping, kill or retried spawn."""
@@ -415,3 +430,11 @@ class Workers:
         for lease in self.leases.values():
             assert lease.worker is not None
             assert lease.worker.lease is lease
+
+
+def _fitting(idle: list[Worker], job: bytes) -> Worker | None:
+    """An idle worker that has run for that job, or else for none."""
+    for worker in reversed(idle):
+        if worker.job == job:
+            return worker
+    return next((worker for worker in reversed(idle) if not worker.job), None)

@@ -119,6 +119,7 @@ class Driver(Runtime):
         from freehold.proc.questions import Questions
 
         self.questions = Questions(self)
+        self.client.leases.job = [self.job, self.address, nodes.search_path()]
         info = {"pid": self.pid, "program": sys.argv[0] if sys.argv else "", "host": self.address}
         self.questions.ask("job", START_TIMEOUT, job=self.job, info=info, alive=True)
 
@@ -191,6 +192,9 @@ class Driver(Runtime):
             self._last_logs()
         except KeyboardInterrupt as error:  # not before everything is gone
             interrupt = error
+        with self.lock:
+            self.process.bequeath()
+            self.flush()
         with self.lock:
             for row in list(self.owner.rows.values()):
                 if row.state == PENDING:

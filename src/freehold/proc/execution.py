@@ -8,6 +8,7 @@ the user's code raises becomes the error that the caller's ``get`` raises.
 from __future__ import annotations
 
 import inspect
+import sys
 import traceback
 from _thread import get_ident
 from collections.abc import Callable
@@ -145,12 +146,18 @@ class Execution(Runtime):
             self.names[key] = f"{self.actor_name}.{name}"
         else:
             name, code = self.executor.code[key]
+            self._find_modules()
             function = cloudpickle.loads(code)
             self.names[key] = name
             self._tell_label(name)
         found: Callable[..., Any] = function
         self.functions[key] = found
         return found
+
+    def _find_modules(self) -> None:
+        """Look for modules where the program does that this worker works for."""
+        _, _, path = self.client.leases.job or (b"", "", [])
+        sys.path += [place for place in path if place not in sys.path]
 
     def _tell_label(self, name: str) -> None:
         node = self.owner.node

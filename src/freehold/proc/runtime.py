@@ -62,6 +62,11 @@ class Runtime(Host):
         self._sleepers: list[threading.Event] = []
         self.after = self._after
 
+    def _hello(self, to: bytes) -> bytearray:
+        if self.client.leases.job:  # others work for the same program
+            self.info = {**self.info, "job": self.client.leases.job}
+        return super()._hello(to)
+
     # -- submission -------------------------------------------------------------------------------
     def context(self) -> Context:
         """Where this thread's submissions are numbered."""
