@@ -185,7 +185,15 @@ class Owner(References):
     ) -> None:
         inner = self.receive(contains)
         row = self.rows.get(id)
-        if row is not None and row.state == PENDING:
+        owner = None if row is None else row.owner
+        if (
+            row is not None
+            and owner is not None
+            and row.state == PENDING
+            and (
+                state != SHARED or owner is peer  # of a place, only who owns it now can tell
+            )
+        ):
             self.contain(row, inner)
             self.resolve(row, state, data)
         for ref in inner:

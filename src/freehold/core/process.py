@@ -228,7 +228,11 @@ class Process(Machine):
         if known is not None and (known.address or not address):
             return known
         made = super().peer(id, address)
-        self._watch(made)
+        if id in self.owner.dead:  # the news of its death has overtaken what names it
+            made.down = True
+            del self.peers[id]
+        else:
+            self._watch(made)
         return made
 
     def _watch(self, peer: Peer) -> None:
