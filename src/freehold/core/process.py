@@ -71,7 +71,7 @@ class Process(Machine):
             self.client.leases.requests.job = info["job"]  # that of who leases this worker
         elif peer.kind == "node" and self.owner.node is None:
             self.owner.node = peer
-            self.home = peer.id
+            self.home = self.fetches.home = peer.id
             self.node_info = info
             self.client.leases.cpus = float(info.get("cpus", 1.0))
             self.client.lineage.active = bool(info.get("standing", False))
@@ -225,7 +225,11 @@ class Process(Machine):
         if known is not None and (known.address or not address):
             return known
         made = super().peer(id, address)
-        self._watch(made)
+        if id in self.owner.dead:  # the news of its death has overtaken what names it
+            made.down = True
+            del self.peers[id]
+        else:
+            self._watch(made)
         return made
 
     def _watch(self, peer: Peer) -> None:

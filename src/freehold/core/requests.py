@@ -41,8 +41,9 @@ class Requests:
         self.owner = owner
         self.open: dict[int, Request] = {}
         self.job: list[Any] = []  # driver, its address, where it finds its modules
+        self.gpus: dict[int, list[int]] = {}  # request -> of the lease that is about to be granted
         self._count = 0
-        machine.on({m.REDIRECT: self.on_redirect})
+        machine.on({m.REDIRECT: self.on_redirect, m.GPUS: self.on_gpus})
 
     def ask(self, wanted: Wanted) -> int:
         """Ask the node for one worker; the request's number."""
@@ -81,6 +82,7 @@ class Requests:
 
     def withdraw(self, number: int) -> None:
         """It is needed no longer."""
+        self.gpus.pop(number, None)
         self.machine.send(self.open.pop(number).node, m.LEASE_CANCEL, number)
 
     def cancel(self, task: Task) -> None:
@@ -95,3 +97,18 @@ class Requests:
             if request.node is node:
                 request.node = self._home()
                 self._send(number, request)
+
+    def on_gpus(self, peer: Peer, now: float, request: int, gpus: list[int]) -> None:
+        if request in self.open:
+            self.gpus[request] = gpus
+
+    def brief(self, worker: Peer, request: int) -> None:
+        """Before it gets the first task of a lease: tell the worker which GPUs it may use."""
+        gpus = self.gpus.pop(request, [])
+        if gpus:
+            self.machine.send(worker, m.LEASED, gpus)
+
+    @property
+    def driver(self) -> bytes:
+        """The driver for which this process works; empty in an embedded session."""
+        return self.job[0] if self.job else b""

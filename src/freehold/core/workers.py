@@ -13,6 +13,7 @@ from collections import deque
 from typing import Any
 
 from freehold.core import messages as m
+from freehold.core.gpus import Devices, gpus_in
 from freehold.core.machine import NEVER, Machine, Peer
 
 STARTING, IDLE, LEASED, ENDING = range(4)
@@ -60,8 +61,8 @@ class Grant:
     """A request for a lease, and then the lease."""
 
     __slots__ = (
-        "actor", "cpus", "holder", "hops", "id", "job", "reclaimed", "request", "resources",
-        "where", "worker",
+        "actor", "cpus", "gpu", "gpus", "holder", "hops", "id", "job", "reclaimed", "request",
+        "resources", "where", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -82,6 +83,8 @@ class Grant:
         self.resources = resources
         self.where = where  # the strategy
         self.hops = hops  # nodes that have sent it on
+        self.gpu = gpus_in(resources) if resources else 0.0  # how many GPUs it uses
+        self.gpus: list[int] = []  # and which
         self.job: bytes = job[0] if job else b""
         self.id = 0
         self.worker: Worker | None = None
@@ -97,9 +100,12 @@ class Grant:
         mine = (self.cpus, self.resources, self.where)
         return mine == (other.cpus, other.resources, other.where)
 
-    def fits(self, free: dict[str, float]) -> bool:
+    def fits(self, free: dict[str, float], devices: Devices) -> bool:
         """Whether what it needs is free."""
-        return all(amount <= free.get(name, 0.0) + EPSILON for name, amount in self.needs if amount)
+        enough = all(
+            amount <= free.get(name, 0.0) + EPSILON for name, amount in self.needs if amount
+        )
+        return enough and (not self.gpu or devices.find(self.gpu) is not None)
 
 
 class Workers:
@@ -120,6 +126,7 @@ class Workers:
         self.spawner = spawner
         self.total = {"CPU": cpus, **resources}
         self.free = dict(self.total)
+        self.devices = Devices(resources.get("GPU", 0.0))
         self.prestart = prestart
         self.idle_seconds = idle_seconds
         self.workers_max = workers_max
@@ -187,7 +194,9 @@ class Workers:
         others = 0  # that would have to make way
         short = blocked = 0
         for grant in list(self.queue):
-            if (blocked and any(amount for _, amount in grant.needs)) or not grant.fits(self.free):
+            if (blocked and any(amount for _, amount in grant.needs)) or not grant.fits(
+                self.free, self.devices
+            ):
                 blocked += 1
             elif (worker := _fitting(idle, grant.job)) is not None:
                 idle.remove(worker)
@@ -215,11 +224,14 @@ class Workers:
             self.free[name] -= amount
         self.leases[grant.id] = grant
         peer = worker.peer
+        if grant.gpu:
+            grant.gpus = self.devices.take(grant.gpu)
+            self.machine.send(grant.holder, m.GPUS, grant.request, grant.gpus)
         self.machine.send(grant.holder, m.GRANT, grant.request, grant.id, peer.id, peer.address)
 
     def _reclaim(self) -> None:
         """Somebody waits for CPUs: ask the holders of other leases, each lease once."""
-        waiting = next(grant for grant in self.queue if not grant.fits(self.free))
+        waiting = next(grant for grant in self.queue if not grant.fits(self.free, self.devices))
         lacking = waiting.cpus - self.free["CPU"]
         for lease in self.leases.values():
             if lacking <= EPSILON:
@@ -258,7 +270,7 @@ class Workers:
         worker = self._release(lease)
         if worker.phase == LEASED:
             worker.since = now
-            if reuse and not lease.actor:
+            if reuse and not (lease.actor or lease.gpus):  # a program keeps to its first GPUs
                 worker.phase = IDLE
                 worker.label = ""
             else:
@@ -270,8 +282,9 @@ class Workers:
         worker = lease.worker
         assert worker is not None
         for name, amount in lease.needs:
-            if not (worker.lent and name == "CPU"):
+            if not (worker.lent and is_lent(name)):
                 self.free[name] += amount
+        self.devices.give(lease.gpu, lease.gpus)
         worker.lease = None
         worker.lent = False
         return worker
@@ -282,7 +295,9 @@ class Workers:
         if worker is None or worker.lease is None or worker.lent == blocked:
             return
         worker.lent = blocked
-        self.free["CPU"] += worker.lease.cpus if blocked else -worker.lease.cpus
+        for name, amount in worker.lease.needs:
+            if is_lent(name):
+                self.free[name] += amount if blocked else -amount
         self.match(now)
 
     # -- lives ------------------------------------------------------------------------------------
@@ -421,12 +436,17 @@ class Workers:
             used = sum(
                 dict(lease.needs).get(name, 0.0)
                 for lease in self.leases.values()
-                if not (name == "CPU" and lease.worker is not None and lease.worker.lent)
+                if not (is_lent(name) and lease.worker is not None and lease.worker.lent)
             )
             assert abs(self.free[name] + used - total) < 1e-6, f"{name} does not add up"
         for lease in self.leases.values():
             assert lease.worker is not None
             assert lease.worker.lease is lease
+
+
+def is_lent(name: str) -> bool:
+    """Whether a task that waits in ``get`` lends that resource on: CPUs, a group's included."""
+    return name == "CPU" or name.startswith("CPU/")
 
 
 def _fitting(idle: list[Worker], job: bytes) -> Worker | None:
