@@ -219,10 +219,10 @@ def test_a_cancelled_request_lets_those_behind_it_through() -> None:
     wires.deliver()
     wires.add("driver2")
     asker = node.peers[wires.desks["driver2"].machine.id]
-    node.handlers[m.LEASE](driver, wires.now, 90, 2.0, True, {}, [], 0)
+    node.handlers[m.LEASE](driver, wires.now, 90, 2.0, True, {}, [], 0, [])
     wires.tick(0.3)  # the driver returns the idle lease, and w1 could run something small
     wires.deliver()
-    node.handlers[m.LEASE](asker, wires.now, 91, 1.0, True, {}, [], 0)
+    node.handlers[m.LEASE](asker, wires.now, 91, 1.0, True, {}, [], 0, [])
     assert [grant.request for grant in node.workers.queue] == [90, 91]
     node.handlers[m.LEASE_CANCEL](driver, wires.now, 90)
     assert not node.workers.queue

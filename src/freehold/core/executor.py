@@ -140,7 +140,7 @@ class Executor:
         """Hold the row of a shared object while the run may read it."""
         row = self.owner.hold(id, owner, address)
         row.handles -= 1
-        if row.state == PENDING:
+        if row.state == PENDING and row.owner is not None:
             self.owner.resolve(row, SHARED, data)
         elif row.data != data and not self._is_copy(row, owner, data):
             # this process knows the id of another run, as another object

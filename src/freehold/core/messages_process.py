@@ -117,6 +117,7 @@ LEASE = message(
     "resources: map — custom resources",
     "where: list — the strategy: [], [spread], [node, id, soft] or [labels, map]",
     "hops: int — nodes that have redirected the request before",
+    "job: list — [driver, its address] for whom it is; [] in an embedded session",
 )  # fmt: skip
 LEASE_CANCEL = message(
     "LEASE_CANCEL", "process", "node", "The request is no longer needed.", "request: int"
@@ -188,6 +189,11 @@ FREED = message(
     "FREED", "node", "holder",
     "Objects in the receiver's extents were freed by their owners; the memory is its own again.",
     "offsets: list",
+)  # fmt: skip
+BEQUEST = message(
+    "BEQUEST", "process", "node",
+    "The sender ends in good order: what others hold of it is the node's from now on.",
+    "rows: list — [id, state, data, ids inside]; the holders say with HELD who they are",
 )  # fmt: skip
 HELD = message(
     "HELD", "process", "node",

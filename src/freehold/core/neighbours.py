@@ -30,7 +30,7 @@ class Neighbours:
         estates: Estates,
         locals: Callable[[], list[Peer]],
         forget: Callable[[Peer, float], None],
-        gone: Callable[[bytes], None],
+        gone: Callable[[bytes, float], None],
     ) -> None:
         self.machine = machine
         self.store = store
@@ -116,20 +116,22 @@ class Neighbours:
         gone = self.machine.peers.get(proc)
         self.store.on_death(proc)
         self.estates.on_death(proc)
-        self.gone(proc)
+        self.gone(proc, now)
         if orphans:
             self.estates.begin(proc, {process.id for process in living}, set(), peer)
+        else:  # it died before this node watched: the adopter never heard of what is stored here
+            self.store.free_others(proc, set())
         if gone is not None:
             gone.down = True
             self.forget(gone, now)
             self.machine.peers.pop(proc, None)
 
-    def died(self, proc: bytes, reason: str, started: bytes) -> None:
+    def died(self, proc: bytes, reason: str, started: bytes, now: float) -> None:
         """A process of this node has died: tell everybody, and collect its estate."""
         living = self.locals()
         self.store.on_death(proc)
         self.estates.on_death(proc)
-        self.gone(proc)
+        self.gone(proc, now)
         self.estates.begin(proc, {process.id for process in living}, set(self.watchers))
         for peer in (*living, *self.watchers.values()):
             self.machine.send(peer, m.PROC_DOWN, proc, reason, started, True, [])

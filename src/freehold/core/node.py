@@ -10,6 +10,7 @@ from collections import deque
 from typing import Any
 
 from freehold.core import messages as m
+from freehold.core.address import node_of
 from freehold.core.estates import Estates
 from freehold.core.machine import NEVER, Machine, Peer
 from freehold.core.members import Members
@@ -85,7 +86,7 @@ class Node(Machine):
             self.estates,
             self.processes,
             self.scheduler.forget_holder,
-            self.pulls.on_death,
+            self._on_gone,
         )
         self.scheduler.heed = self.neighbours.heed
         self.pulls.address_of = lambda node: self.neighbours.nodes.get(node, "")
@@ -159,9 +160,18 @@ class Node(Machine):
         self.peers.pop(peer.id, None)
         self.locals.pop(peer.id, None)
 
+    def _on_gone(self, proc: bytes, now: float) -> None:
+        """A process is dead, here or elsewhere."""
+        self.pulls.on_death(proc)
+        if self.scheduler.jobs.pop(proc, None) is not None:
+            self.workers.end_job(proc, now)
+
     def _on_node_down(self, node: bytes, reason: str, now: float) -> None:
         self.neighbours.node_down(node, reason, now)
         self.pulls.on_node_down(node)
+        for driver, address in list(self.scheduler.jobs.items()):
+            if node_of(address) == node:
+                self._on_gone(driver, now)
 
     def _on_change(self, now: float) -> None:
         """The view of the cluster has changed."""
@@ -241,7 +251,7 @@ class Node(Machine):
         self.members.relay.forget(gone)
         for inquiry in self._inquiries:
             inquiry.waiting.discard(gone.id)
-        self.neighbours.died(gone.id, reason, started)
+        self.neighbours.died(gone.id, reason, started, now)
         self.workers.forget_holder(gone, now)
 
     def on_kill(
@@ -267,13 +277,19 @@ class Node(Machine):
     def on_log(
         self, peer: Peer, now: float, pid: int, name: str, stream: str, lines: list[str]
     ) -> None:
-        """A worker printed something: tell the drivers."""
+        """A worker printed something: tell the driver for whom it works."""
+        driver = b""
         for worker in self.workers.workers.values():
             if worker.pid == pid:
-                name = name or worker.label
-        for driver in self.processes():
-            if driver.kind == "driver":
-                self.send(driver, m.LOG, pid, name, stream, lines)
+                name, driver = name or worker.label, worker.job
+        if driver in self.scheduler.jobs:
+            self.send(
+                self.peer(driver, self.scheduler.jobs[driver]), m.LOG, pid, name, stream, lines
+            )
+            return
+        for other in self.processes():
+            if other.kind == "driver":
+                self.send(other, m.LOG, pid, name, stream, lines)
 
     def on_drain(self, peer: Peer, now: float, request: int) -> None:
         self._draining.append((peer, request))

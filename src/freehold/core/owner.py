@@ -77,6 +77,23 @@ class Owner(References):
         row = self.rows[id] = Row(id, None, peer)
         return row
 
+    def meet(self, id: bytes, owner: bytes, address: str) -> Row:
+        """The row of a reference that nobody has handed to this process, with one more handle.
+
+        This process registers itself; until the owner has confirmed that, the row is *uncertain*.
+        """
+        row = self.hold(id, owner, address)
+        if row.owner is not None and not (row.more is not None and row.more.sure):
+            ticket = self.ticket()
+            row.extend().mine.append(ticket)
+            row.extend().sure = True
+            self._register(id, None, ticket, row, None)
+        return row
+
+    def is_uncertain(self, row: Row) -> bool:
+        """Whether a hand-over of it has not been confirmed, and may fail yet."""
+        return any(handed is row for handed, _ in self._handed.values())
+
     def _orphan(self, id: bytes, heir: Peer) -> Row:
         """A reference whose owner is dead: the heir has adopted it, or knows that it is lost."""
         row = self.rows[id] = Row(id, None, heir)
@@ -168,7 +185,15 @@ class Owner(References):
     ) -> None:
         inner = self.receive(contains)
         row = self.rows.get(id)
-        if row is not None and row.state == PENDING:
+        owner = None if row is None else row.owner
+        if (
+            row is not None
+            and owner is not None
+            and row.state == PENDING
+            and (
+                state != SHARED or owner is peer  # of a place, only who owns it now can tell
+            )
+        ):
             self.contain(row, inner)
             self.resolve(row, state, data)
         for ref in inner:
@@ -251,6 +276,9 @@ class Owner(References):
             if home != self.home_of(None):
                 self.homes[borrower] = home
             self._add_ticket(row, borrower, ticket)
+        elif row is None and borrower == peer.id:  # it has found the reference by a name
+            text = f"object {id.hex()} was released by its owner"
+            self.machine.send(peer, m.VALUE, id, FAILED, ["ObjectFreed", text], [])
         self.machine.send(peer, m.REGISTERED, ticket)
 
     def _add_ticket(self, row: Row, borrower: bytes, ticket: bytes) -> None:
@@ -340,6 +368,29 @@ class Owner(References):
             more = row.more
             if row.owner is heir and row.state == PENDING and more is not None and more.pulled:
                 self.machine.send(heir, m.PULL, [row.id])
+
+    def bequest(self) -> list[list[Any]]:
+        """What others hold of this process's own, and what that refers to: as in BEQUEST.
+
+        Values that refer to what others own are left out: nobody would hold that for them.
+        """
+        ahead = [
+            row
+            for row in self.rows.values()
+            if row.owner is None and row.more is not None and row.more.tickets
+        ]
+        found: dict[bytes, list[Any]] = {}
+        while ahead:
+            row = ahead.pop()
+            more = row.extend()
+            if row.id in found or row.state in (PENDING, COLLECTED) or more.actor:
+                continue
+            if any(inner.owner is not None for inner in more.contains):
+                continue
+            inside = [inner.id for inner in more.contains]
+            found[row.id] = [row.id, row.state, row.data, inside]
+            ahead += more.contains
+        return list(found.values())
 
     def on_node_death(self, node: bytes) -> None:
         """Borrowers with whom this process has had nothing else to do are dead, too."""

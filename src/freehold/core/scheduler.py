@@ -5,7 +5,8 @@ queues it looks at again whenever that changes, and sends on what would start el
 Each REDIRECT is a hop; after ``HOPS_MAX`` a request stays where it is, if it can ever run there.
 
 Placement groups are resources: what is set aside for a bundle is taken from what is free, and given
-out under the group's names once the head says that the whole group is placed (``BUNDLE``).
+out under the group's names once the head says that the whole group is placed (``BUNDLE``).  Who
+asks for a group that no node has waits (``parked``) while the head says that there is one.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ class Scheduler:
         self.members = members
         self.parked: list[Grant] = []  # for a placement group that no node has (yet)
         self.bundles: dict[tuple[bytes, int], tuple[Resources, bool]] = {}  # resources, committed
+        self.asked: set[bytes] = set()  # groups of which the head was asked whether they are there
         self.heed: Callable[[Peer], bool]  # a holder, whose death is to be heard of
+        self.jobs: dict[bytes, str] = {}  # drivers that have leased here -> where they are
         self.redirected = 0
         self._turn = 0
         self._stirred = False
@@ -61,11 +64,14 @@ class Scheduler:
         resources: dict[str, float],
         where: list[Any],
         hops: int,
+        job: list[Any],
     ) -> None:
-        grant = Grant(peer, request, cpus, actor, resources, where, hops)
+        grant = Grant(peer, request, cpus, actor, resources, where, hops, job)
         flaw = flaw_of_strategy(where)
         if not self.heed(peer):
             return
+        if job:
+            self.jobs[job[0]] = job[1]
         if flaw:
             self.machine.send(peer, m.DENIED, request, flaw)
         elif self.members.view:
@@ -78,9 +84,36 @@ class Scheduler:
         if choice.verdict == NEVER:
             self.machine.send(grant.holder, m.DENIED, grant.request, choice.reason)
         elif choice.verdict == UNKNOWN:
-            self.parked.append(grant)
+            self._park(grant, choice.reason)
         elif choice.node == self.machine.id or not self._redirect(grant, choice.node):
             self.workers.ask(grant, now)
+
+    def _park(self, grant: Grant, reason: str) -> None:
+        """It is for a placement group that no node has: wait, if there is such a group."""
+        group = group_of(grant)
+        if group is None:
+            self.machine.send(grant.holder, m.DENIED, grant.request, reason)
+            return
+        self.parked.append(grant)
+        if group in self.asked:
+            return
+        self.asked.add(group)
+
+        def told(error: list[str], now: float) -> None:
+            self.asked.discard(group)
+            if error:
+                self._deny(group, f"its placement group was removed ({group.hex()})")
+
+        self.members.relay.inquire("placed", {"group": group}, told)
+
+    def _deny(self, group: bytes, reason: str) -> None:
+        """Those that wait for that group wait in vain."""
+        parked, self.parked = self.parked, []
+        for grant in parked:
+            if group_of(grant) == group:
+                self.machine.send(grant.holder, m.DENIED, grant.request, reason)
+            else:
+                self.parked.append(grant)
 
     def _choose(self, grant: Grant) -> Choice:
         """By what is free here beside what those in the queue will take."""
@@ -170,5 +203,25 @@ class Scheduler:
                 self.workers.end_users(group, now)
                 self.workers.change(extras(group, index, held[0]), -1.0, total=True)
             self.workers.change(held[0], 1.0, total=False)
+            self._requeue(group, now)
         self.machine.send(peer, m.BUNDLED, group, index, step, done)
         self.workers.match(now)
+
+    def _requeue(self, group: bytes, now: float) -> None:
+        """A bundle of the group has gone: those in the queue for it may wait in vain here."""
+        for grant in [grant for grant in self.workers.queue if group_of(grant) == group]:
+            if not fits(dict(grant.needs), self.workers.total):
+                self.workers.queue.remove(grant)
+                self._decide(grant, now)
+
+
+def group_of(grant: Grant) -> bytes | None:
+    """The placement group whose resources it needs, if it does."""
+    for name in grant.resources:
+        _, slash, rest = name.partition("/")
+        if slash:
+            try:
+                return bytes.fromhex(rest.partition("/")[0])
+            except ValueError:
+                return None
+    return None

@@ -13,6 +13,7 @@ from collections import deque
 from typing import Any
 
 from freehold.core import messages as m
+from freehold.core.gpus import Devices, gpus_in
 from freehold.core.machine import NEVER, Machine, Peer
 
 STARTING, IDLE, LEASED, ENDING = range(4)
@@ -30,8 +31,8 @@ class Worker:
     """One worker process, from its spawning to its end."""
 
     __slots__ = (
-        "actor", "closed", "exit", "kill_at", "label", "lease", "lent", "peer", "phase", "pid",
-        "since", "slot", "suspicion", "why",
+        "actor", "closed", "exit", "job", "kill_at", "label", "lease", "lent", "peer", "phase",
+        "pid", "since", "slot", "suspicion", "why",
     )  # fmt: skip
 
     def __init__(self, slot: int, now: float) -> None:
@@ -44,6 +45,7 @@ class Worker:
         self.kill_at = NEVER
         self.label = ""  # what it runs
         self.actor = False
+        self.job = b""  # the driver for whom it has run anything: it runs for no other
         self.lent = False  # its CPUs are lent on while its task waits
         self.why = ""  # why it was told to end
         self.suspicion = ""  # why it will be, unless it has died by itself
@@ -55,8 +57,8 @@ class Grant:
     """A request for a lease, and then the lease."""
 
     __slots__ = (
-        "actor", "cpus", "holder", "hops", "id", "reclaimed", "request", "resources", "where",
-        "worker",
+        "actor", "cpus", "gpu", "gpus", "holder", "hops", "id", "job", "reclaimed", "request",
+        "resources", "where", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +70,7 @@ class Grant:
         resources: dict[str, float],
         where: list[Any],
         hops: int,
+        job: list[Any],
     ) -> None:
         self.holder = holder
         self.request = request
@@ -76,6 +79,9 @@ class Grant:
         self.resources = resources
         self.where = where  # the strategy
         self.hops = hops  # nodes that have sent it on
+        self.gpu = gpus_in(resources) if resources else 0.0  # how many GPUs it uses
+        self.gpus: list[int] = []  # and which
+        self.job: bytes = job[0] if job else b""
         self.id = 0
         self.worker: Worker | None = None
         self.reclaimed = False
@@ -104,6 +110,7 @@ class Workers:
         self.spawner = spawner
         self.total = {"CPU": cpus, **resources}
         self.free = dict(self.total)
+        self.devices = Devices(resources.get("GPU", 0.0))
         self.prestart = prestart
         self.idle_seconds = idle_seconds
         self.workers_max = workers_max
@@ -171,22 +178,28 @@ class Workers:
 
     def fits(self, grant: Grant) -> bool:
         """Whether what it needs is free now."""
-        return all(
+        fits = all(
             amount <= self.free.get(name, 0.0) + EPSILON for name, amount in grant.needs if amount
         )
+        return fits and (not grant.gpu or self.devices.find(grant.gpu) is not None)
 
     def match(self, now: float) -> None:
         """Grant what can be granted; see to workers and CPUs for the rest."""
         idle = [worker for worker in self.workers.values() if worker.phase == IDLE]
+        others = 0  # that would have to make way
         short = blocked = 0
         for grant in list(self.queue):
             if (blocked and any(amount for _, amount in grant.needs)) or not self.fits(grant):
                 blocked += 1
-            elif idle:
+            elif (worker := _fitting(idle, grant.job)) is not None:
+                idle.remove(worker)
                 self.queue.remove(grant)
-                self._grant(grant, idle.pop(), now)
+                self._grant(grant, worker, now)
             else:
                 short += 1
+                others += bool(idle)
+        for worker in idle[:others]:
+            self.end(worker, now, "another program needs its place", idle=True)
         if blocked:
             self._reclaim()
         self._spawn(short, now)
@@ -197,13 +210,16 @@ class Workers:
         grant.id = self._leases
         grant.worker = worker
         worker.phase, worker.lease, worker.since = LEASED, grant, now
-        worker.actor = grant.actor
+        worker.actor, worker.job = grant.actor, grant.job
         if grant.actor:
             self._spare_until = now + self.idle_seconds
         for name, amount in grant.needs:
             self.free[name] -= amount
         self.leases[grant.id] = grant
         peer = worker.peer
+        if grant.gpu:
+            grant.gpus = self.devices.take(grant.gpu)
+            self.machine.send(grant.holder, m.GPUS, grant.request, grant.gpus)
         self.machine.send(grant.holder, m.GRANT, grant.request, grant.id, peer.id, peer.address)
 
     def _reclaim(self) -> None:
@@ -248,7 +264,7 @@ class Workers:
         worker = self._release(lease)
         if worker.phase == LEASED:
             worker.since = now
-            if reuse and not lease.actor:
+            if reuse and not (lease.actor or lease.gpus):  # a program keeps to its first GPUs
                 worker.phase = IDLE
                 worker.label = ""
             else:
@@ -260,8 +276,9 @@ class Workers:
         worker = lease.worker
         assert worker is not None
         for name, amount in lease.needs:
-            if not (worker.lent and name == "CPU"):
+            if not (worker.lent and is_lent(name)):
                 self.free[name] += amount
+        self.devices.give(lease.gpu, lease.gpus)
         worker.lease = None
         worker.lent = False
         return worker
@@ -272,7 +289,9 @@ class Workers:
         if worker is None or worker.lease is None or worker.lent == blocked:
             return
         worker.lent = blocked
-        self.free["CPU"] += worker.lease.cpus if blocked else -worker.lease.cpus
+        for name, amount in worker.lease.needs:
+            if is_lent(name):
+                self.free[name] += amount if blocked else -amount
         self.match(now)
 
     # -- lives ------------------------------------------------------------------------------------
@@ -353,6 +372,13 @@ class Workers:
                 self.kill(worker, "the process that had leased it died")
         self.match(now)
 
+    def end_job(self, driver: bytes, now: float) -> None:
+        """A driver is gone: its workers run nothing any more."""
+        for worker in list(self.workers.values()):
+            if worker.job == driver and worker.phase == IDLE:
+                self.kill(worker, "its program has ended")
+        self.match(now)
+
     # -- time -------------------------------------------------------------------------------------
     def deadline(self) -> float:
         """The next reaping, kill or retried spawn."""
@@ -409,9 +435,22 @@ class Workers:
             used = sum(
                 dict(lease.needs).get(name, 0.0)
                 for lease in self.leases.values()
-                if not (name == "CPU" and lease.worker is not None and lease.worker.lent)
+                if not (is_lent(name) and lease.worker is not None and lease.worker.lent)
             )
             assert abs(self.free[name] + used - total) < 1e-6, f"{name} does not add up"
         for lease in self.leases.values():
             assert lease.worker is not None
             assert lease.worker.lease is lease
+
+
+def is_lent(name: str) -> bool:
+    """Whether a task that waits in ``get`` lends that resource on: CPUs, a group's included."""
+    return name == "CPU" or name.startswith("CPU/")
+
+
+def _fitting(idle: list[Worker], job: bytes) -> Worker | None:
+    """An idle worker that has run for that job, or else for none."""
+    for worker in reversed(idle):
+        if worker.job == job:
+            return worker
+    return next((worker for worker in reversed(idle) if not worker.job), None)

@@ -25,11 +25,11 @@ def common(config: Config, cpus: float) -> dict[str, Any]:
         "depth_max": config.depth_max,
         "lease_idle": config.lease_idle_ms / 1000,
         "inline_max": config.inline_bytes_max,
-        "path": _search_path(),
+        "path": search_path(),
     }
 
 
-def _search_path() -> list[str]:
+def search_path() -> list[str]:
     """Where the program finds its modules; workers look there too."""
     paths = []
     for path in sys.path:

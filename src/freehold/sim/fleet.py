@@ -45,7 +45,9 @@ class Fleet(Simulation):
         for node in self.nodes:
             node.start()
             node.seek_head()
-        self.world.at(0.05, self.driver.begin)
+        driver = self.driver
+        driver.client.leases.job = [driver.machine.id, driver.address, []]
+        self.world.at(0.05, driver.begin)
 
     # -- faults -----------------------------------------------------------------------------------
     def _plan_faults(self) -> None:

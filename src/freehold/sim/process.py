@@ -111,6 +111,12 @@ class ProcessHost(Host):
         self.on_exit: Callable[[ProcessHost, int], None] = lambda host, code: None
         self._looking = False
 
+    def hello(self, to: bytes = b"") -> bytearray:
+        """With the program that this process works for."""
+        if self.client.leases.job:
+            self.info = {**self.info, "job": self.client.leases.job}
+        return super().hello(to)
+
     def begin(self) -> None:
         """Connect to the node."""
         if not self.alive:
@@ -146,6 +152,7 @@ class ProcessHost(Host):
             pass
         self._looking = False
         if self.alive and self.process.exiting and not self.executions:
+            self.process.bequeath()
             self.flush()
             self.crash(0)
 
