@@ -153,10 +153,12 @@ class Runtime(Host):
     def read_shared(self, row: Row) -> Any:
         """The value, in place; views of it keep the row."""
         assert self.arena is not None
-        place = self.process.fetches.here(row)
-        if place is None:
-            self.bring((row,))
-            return self.value(row)
+        place = row.data
+        if place[3] != self.process.home:
+            place = self.process.fetches.here(row)
+            if place is None:
+                self.bring((row,))
+                return self.value(row)
         _, offset, size, _ = place
         view = self.arena.read(offset, size)
         if not serial.has_views(view):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from freehold.core import messages as m
 from freehold.core.executor import Output, Run
 from freehold.core.ids import CONTEXT_BYTES, Context, Contexts
 from freehold.core.leases import Limits

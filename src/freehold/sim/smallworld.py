@@ -443,7 +443,7 @@ class SmallWorld:
         """What is left in the tables of the living."""
         sites = [thaw(self.locals[local].blob) for local in state.locals if local >= 0]
         processes = [site for site in sites if isinstance(site, ProcessSite)]
-        hosts = cast(Any, processes)
+        hosts = cast("Any", processes)
         left = [
             f"{site.name}: {execution.name} at step {execution.at}"
             for site in processes
@@ -452,7 +452,7 @@ class SmallWorld:
         left += rest.processes_at_rest(hosts)
         for site in sites:
             if isinstance(site, NodeSite):
-                left += rest.node_at_rest(cast(Any, site), hosts)
+                left += rest.node_at_rest(cast("Any", site), hosts)
         return left
 
     # -- the search -------------------------------------------------------------------------------
