@@ -144,7 +144,7 @@ class Lineage:
             if row.owner is None:
                 self.lost(row, row.data)
             else:
-                self.owner.forget_value(row)
+                self.owner.displace(row)
 
     def revive(self, row: Row) -> None:
         """Make a collected value again, and first what it is made from."""

@@ -150,6 +150,17 @@ class Owner(References):
         row.state, row.data = PENDING, None
         row.extend().pulled = False
 
+    def displace(self, row: Row) -> None:
+        """The node is dead where a borrowed value lay: read it here, or ask where it is now."""
+        more = row.extend()
+        if more.here is not None:
+            row.data = more.here
+            return
+        asked = more.pulled
+        self.forget_value(row)
+        if asked:  # somebody may wait for it, who has not seen that it had come
+            self.want(row)
+
     def on_copied(self, peer: Peer, now: float, id: bytes, place: list[Any]) -> None:
         row = self.rows.get(id)
         if row is None or row.owner is not None or row.state != SHARED:
