@@ -8,7 +8,7 @@ from another node is given a moment in any case (``PATIENCE``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from freehold.core import messages as m
@@ -49,6 +49,7 @@ class Adoptions:
         self.store = store
         self.revivals = Revivals(machine, store)
         self.address = ""  # of this node, for what it owns
+        self.watch: Callable[[bytes], bool] = bool  # hear of deaths on that node
         self.adopted: dict[bytes, Adopted] = {}
         self.left: set[bytes] = set()  # who has left a BEQUEST, and is not gone yet
         self.early: dict[bytes, bytes] = {}  # released before registered: ticket -> id
@@ -77,6 +78,7 @@ class Adoptions:
         elif not {borrower, home} & self.store.gone:
             if home not in (b"", self.machine.id):
                 self.revivals.homes[borrower] = home
+                self.watch(home)
             if entry is not None:
                 entry.tickets[ticket] = borrower
             else:  # it may be of an estate that is open, or not yet
@@ -90,8 +92,9 @@ class Adoptions:
             if self.registers.pop(ticket, None) is not None:
                 continue
             if entry is None:
-                if self.open:
+                if self.open or self._is_elsewhere(peer):
                     self.early[ticket] = id
+                    self.patience = min(self.patience, now + PATIENCE)
                 continue
             if entry.tickets.pop(ticket, None) is None:
                 self.early[ticket] = id
@@ -137,13 +140,15 @@ class Adoptions:
             entry.copies.remove(place)
 
     def on_pull(self, peer: Peer, now: float, ids: list[bytes]) -> None:
-        elsewhere = node_of(peer.address) not in (b"", self.machine.id)
         for id in ids:
-            if id not in self.adopted and (self.open or elsewhere):
+            if id not in self.adopted and (self.open or self._is_elsewhere(peer)):
                 self.pulls.append((peer, id))
                 self.patience = min(self.patience, now + PATIENCE)
             else:
                 self._answer(peer, id)
+
+    def _is_elsewhere(self, peer: Peer) -> bool:
+        return node_of(peer.address) not in (b"", self.machine.id)
 
     def _answer(self, peer: Peer, id: bytes) -> None:
         entry = self.adopted.get(id)
@@ -192,6 +197,7 @@ class Adoptions:
             return
         self.patience = NEVER
         self.registers.clear()
+        self.early = {ticket: id for ticket, id in self.early.items() if id in self.adopted}
         pulls, self.pulls = self.pulls, []
         for peer, id in pulls:
             self._answer(peer, id)

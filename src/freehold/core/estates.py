@@ -117,10 +117,11 @@ class Estates(Adoptions):
         estate.held += held
         estate.contexts += contexts
         estate.stored += stored
-        for _, _, holder, _ in held:
+        holders = [entry[2] for entry in held] + [entry[1] for entry in contexts]
+        for holder in holders:
             self.revivals.homes[holder] = peer.id
-        for _, holder in contexts:
-            self.revivals.homes[holder] = peer.id
+        if holders:
+            self.watch(peer.id)
 
     def _advance(self, estate: Estate) -> None:
         """Go on when everyone who is asked here has answered."""

@@ -180,7 +180,18 @@ class Lineage:
             if row.owner is None:
                 self.lost(row, row.data)
             else:
-                self.owner.forget_value(row)
+                self._displace(row)
+
+    def _displace(self, row: Row) -> None:
+        """The node is dead where a borrowed value lay: read it here, or ask where it is now."""
+        more = row.extend()
+        if more.here is not None:
+            row.data = more.here
+            return
+        asked = more.pulled
+        self.owner.forget_value(row)
+        if asked:  # somebody may wait for it, who has not seen that it had come
+            self.owner.want(row)
 
     def revive(self, row: Row) -> None:
         """Make a collected value again, and first what it is made from."""

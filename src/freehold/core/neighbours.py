@@ -50,6 +50,7 @@ class Neighbours:
         self.lost: dict[bytes, tuple[Any, ...]] = {}  # dead nodes -> NODE_LOST
         scheduler.heed = self.heed
         pulls.address_of = lambda node: self.nodes.get(node, "")
+        estates.watch = self.watch
         machine.on(
             {
                 m.WATCH: self.on_watch,

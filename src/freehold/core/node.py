@@ -254,6 +254,7 @@ class Node(Machine):
         if self.store.trimmed:
             soonest = min(soonest, self.store.trim_until)
         soonest = min(soonest, self.estates.deadline(), self.members.deadline())
+        soonest = min(soonest, self.scheduler.deadline())
         return min(soonest, self.inquiries.deadline())
 
     def on_timer(self, now: float) -> None:
@@ -264,6 +265,7 @@ class Node(Machine):
         self.store.on_timer(now)
         self.estates.on_timer(now)
         self.members.on_timer(now)
+        self.scheduler.on_timer(now)
         self.pulls.on_timer(now)
         self.inquiries.on_timer(now)
 
