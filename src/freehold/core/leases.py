@@ -69,12 +69,12 @@ class Leases:
         self.nodes = 1
         self.lost = ""  # why there is no node any more
         self.again: Callable[[Task], bool] = bool  # whether a task's arguments are (still) there
+        self.reclaim_actor: Callable[[Peer, int], None]  # an actor's lease is wanted back
         self.lone = False  # a task was sent to a worker that had none: do not keep it waiting
         machine.on(
             {
                 m.UNBLOCKED: self.on_unblocked,
                 m.RECLAIM: self.on_reclaim,
-                m.CLUSTER: self.on_cluster,
             }
         )
 
@@ -339,6 +339,7 @@ class Leases:
                     lease.shut |= DRAINING
                     self.refill(lease, now)
                     return
+        self.reclaim_actor(peer, id)
 
     # -- time -------------------------------------------------------------------------------------
     def deadline(self) -> float:

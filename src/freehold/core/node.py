@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from freehold.core import messages as m
+from freehold.core.departing import Departing
 from freehold.core.estates import Estates
 from freehold.core.inquiries import Inquiries
 from freehold.core.logs import Logs
@@ -70,6 +71,15 @@ class Node(Machine):
         self.pulls = Pulls(self, self.store)
         self.neighbours = Neighbours(
             self, self.store, self.estates, self.pulls, self.scheduler, self.processes
+        )
+        self.departing = Departing(
+            self,
+            self.workers,
+            self.store,
+            self.pulls,
+            self.members,
+            self.neighbours,
+            self.processes,
         )
         self.finished = False  # the driver that it serves has gone
         self.deaths = 0  # workers that died without being told to
@@ -271,6 +281,7 @@ class Node(Machine):
 
     def settle(self, now: float) -> None:
         self.pulls.settle(now)
+        self.departing.settle(now)
         if self.members.joined:
             self.scheduler.report(now)
 

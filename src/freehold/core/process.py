@@ -15,6 +15,7 @@ from freehold.core.client import Client
 from freehold.core.executor import Executor
 from freehold.core.fetches import Fetches
 from freehold.core.heirs import ask_heir, bequest
+from freehold.core.keeping import Keeping
 from freehold.core.leases import Limits
 from freehold.core.machine import Machine, Peer
 from freehold.core.messages import FAILED, PENDING, SHARED, STATES
@@ -43,6 +44,7 @@ class Process(Machine):
         self.executor = Executor(self, self.owner)
         self.fetches = Fetches(self, self.owner, self.executor)
         self.questions = Questions(self, self.owner)
+        self.keeping = Keeping(self, self.owner)
         self.heap = Heap(heap_reserve)
         self.node_info: dict[str, Any] = {}
         self.extents: dict[int, str | None] = {}  # request -> None while pending, "" or a refusal
@@ -60,6 +62,7 @@ class Process(Machine):
                 m.NODE_LOST: self.on_node_lost,
                 m.STATUS: self.on_status,
                 m.EXIT: self.on_exit,
+                m.CLUSTER: self.on_cluster,
             }
         )
 
@@ -109,6 +112,10 @@ class Process(Machine):
         if owner.unpinned:
             self.fetches.release()
 
+    def on_cluster(self, peer: Peer, now: float, total: dict[str, float], nodes: int) -> None:
+        self.client.leases.on_cluster(peer, now, total, nodes)
+        self.keeping.retry()
+
     # -- memory -----------------------------------------------------------------------------------
     def request_extent(self, size: int) -> int:
         """Ask for arena space for an object of ``size`` bytes; see ``extents`` for the answer."""
@@ -147,6 +154,7 @@ class Process(Machine):
             objects.append([id, holder, node])
             if holder == self.id:
                 self._free(offset)
+            self.keeping.forget(id)
         if self.owner.node is not None:
             self.send(self.owner.node, m.FREE, objects)
 
@@ -201,6 +209,7 @@ class Process(Machine):
         self.dead_nodes[node] = heir
         self.client.lineage.node_died(node)
         self.owner.on_node_death(node)
+        self.keeping.retry()
         gone = [other for other in self.peers.values() if node_of(other.address) == node]
         refs: list[list[Any]] = []
         contexts: list[bytes] = []
