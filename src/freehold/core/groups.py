@@ -56,6 +56,12 @@ class Bundle:
         self.node = node
         self.step = RECORDED if node else UNPLACED
 
+    def move(self, step: int) -> None:
+        """It is so far now."""
+        self.step = step
+        if step == UNPLACED:
+            self.node = b""
+
 
 class Group:
     """A placement group."""
@@ -273,14 +279,8 @@ class Groups:
         node = bundle.node
         if bundle.step != UNPLACED:
             self._send(group, index, "drop")
-        self._step(bundle, UNPLACED)
+        bundle.move(UNPLACED)
         self._changed(node)
-
-    @staticmethod
-    def _step(bundle: Bundle, step: int) -> None:
-        bundle.step = step
-        if step == UNPLACED:
-            bundle.node = b""
 
     def on_bundled(
         self, peer: Peer, now: float, id: bytes, index: int, step: str, done: bool
@@ -294,10 +294,10 @@ class Groups:
         bundle = bundles[index]
         if step == "prepare" and bundle.step == ASKED:
             group.failed |= not done
-            self._step(bundle, HELD if done else UNPLACED)
+            bundle.move(HELD if done else UNPLACED)
             self._voted(group, now)
         elif step == "commit" and bundle.step == RECORDED:
-            self._step(bundle, PLACED if done else UNPLACED)
+            bundle.move(PLACED if done else UNPLACED)
             self._changed(peer.id)
             group.wait = RETRY
             self.stirred |= not done
@@ -356,7 +356,7 @@ class Groups:
                 continue
             for bundle in lost:
                 group.failed |= bundle.step in (ASKED, HELD)
-                self._step(bundle, UNPLACED)
+                bundle.move(UNPLACED)
             group.retry = 0.0
             if any(bundle.step == HELD for bundle in group.bundles):
                 self._voted(group, now)
