@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from freehold.actor import ActorClass, ActorHandle
-from freehold.errors import GetTimeoutError
+from freehold.errors import GetTimeoutError, Unschedulable
 from freehold.proc import session, start
 from freehold.proc.session import now
 from freehold.ref import Ref
@@ -188,14 +188,21 @@ def _timed_out(ref: Ref[Any], timeout: float | None) -> GetTimeoutError:
     return GetTimeoutError(f"{ref!r} was not ready within {timeout:g} s; its task goes on")
 
 
-def put(value: T) -> Ref[T]:
+def put(value: T, *, copies: int = 1) -> Ref[T]:
     """Store a value; the reference to it.
 
     Small values stay in this process, larger ones (over 100 KiB by default) go to shared memory,
     where every process of the node reads them in place.
 
+    Args:
+        value: anything that can be pickled, but a reference.
+        copies: on how many nodes of a cluster a large value is kept as long as this process lives.
+            The loss of a node with one of them costs nothing: another is made elsewhere.
+
     Raises:
         TypeError: the value is a reference.
+        ValueError: ``copies`` is less than 1.
+        Unschedulable: the cluster has not so many nodes, or not enough with room.
         SerializationError: the value cannot be pickled; the text names the path to the culprit.
         ObjectStoreFull: the arena has no room for it.
     """
@@ -204,6 +211,9 @@ def put(value: T) -> Ref[T]:
         here = start.ensure()
     if value.__class__ is Ref:
         raise TypeError("put() takes a value, and this is a reference already")
+    if copies != 1:
+        kept: Ref[T] = _put_copies(here, value, copies)
+        return kept
     packed = serial.dumps(value)
     if packed.__class__ is bytes and len(packed) <= here.inline_max:
         with here.lock:
@@ -219,6 +229,23 @@ def _put_large(here: Runtime, packed: Any) -> Any:
     row = here.put(packed, inner)
     row.handles += 1
     return Ref(row)
+
+
+def _put_copies(here: Runtime, value: Any, copies: int) -> Any:
+    given: Any = copies
+    if not isinstance(given, int) or isinstance(given, bool) or given < 1:
+        raise ValueError(f"copies must be an integer from 1, but is {copies!r}")
+    nodes = here.client.leases.nodes
+    if nodes < copies:
+        raise Unschedulable(f"{copies} copies need as many nodes, and there {_is_are(nodes)}")
+    ref = _put_large(here, serial.dumps(value))
+    if ref._row.state == 2:  # in shared memory
+        here.keep_copies(ref._row, copies)
+    return ref
+
+
+def _is_are(count: int) -> str:
+    return "is one" if count == 1 else f"are {count}"
 
 
 def wait(

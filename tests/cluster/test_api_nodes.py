@@ -109,3 +109,10 @@ def test_node_affinity_by_the_ids_that_nodes_lists(anywhere: str) -> None:
     assert len(set.union(*there)) == len(nodes)
     with pytest.raises(fh.Unschedulable, match="dead"):
         fh.get(parent.options(scheduling_strategy=fh.NodeAffinity("ab" * 8)).remote(), timeout=20)
+
+
+def test_copies_need_as_many_nodes(anywhere: str) -> None:
+    count = len(fh.nodes())
+    with pytest.raises(fh.Unschedulable, match="is one" if count == 1 else "are"):
+        fh.put(bytes(300_000), copies=count + 1)
+    assert len(fh.get(fh.put(bytes(300_000), copies=count))) == 300_000

@@ -35,6 +35,7 @@ assert_type(fh.get(ref), float)
 assert_type(fh.get([ref, ref]), list[float])
 assert_type(fh.get(ref, timeout=1), float)
 assert_type(fh.put([1, 2]), fh.Ref[list[int]])
+assert_type(fh.put([1, 2], copies=2), fh.Ref[list[int]])
 assert_type(
     fh.wait([ref], num_returns=1, timeout=0.5), tuple[list[fh.Ref[float]], list[fh.Ref[float]]]
 )

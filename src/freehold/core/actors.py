@@ -59,6 +59,7 @@ class Actors:
         self.start: Callable[[Task, float], None]
         self.lines: dict[bytes, Line] = {}
         owner.moving = self.moving
+        leases.reclaim_actor = self.reclaim
         self.names: dict[bytes, tuple[str, str, bytes]] = {}  # RefId -> what the directory has
         self._doomed: dict[bytes, list[Task]] = {}  # calls to killed processes that may still run
 
@@ -204,6 +205,12 @@ class Actors:
             namespace, name, value = known
             fields = {"namespace": namespace, "name": name, "value": value}
             self.machine.send(node, m.DIRECTORY, 0, "forget", fields)
+
+    def reclaim(self, node: Peer, lease: int) -> None:
+        """The node leaves: if the actor may start again, let it end there."""
+        for line in self.lines.values():
+            if line.node is node and line.lease == lease and line.restarts and line.maker:
+                self.leases.end(line)
 
     def construct(self, task: Task, lease: int, node: Peer, worker: Peer, now: float) -> None:
         """A worker was granted for the actor: run its constructor there."""

@@ -19,6 +19,7 @@ from freehold.core import messages as m
 from freehold.core.machine import Machine
 from freehold.core.store import Store
 
+KEEPER = b"keeper"  # a pin in this name ends when the owner frees the object (``core.departing``)
 Key = tuple[bytes, bytes, int, bytes]  # RefId; holder, offset and node of the place asked for
 
 
@@ -85,6 +86,8 @@ class Copies:
 
     def doom(self, copy: Copy) -> None:
         """Nobody is to find it any more; its memory is free as soon as nobody uses it."""
+        if KEEPER in copy.pins:
+            self._unpin(KEEPER, copy)
         if self.by_key.pop(copy.key, None) is not None:
             same = self.by_id[copy.id]
             same.remove(copy)

@@ -71,6 +71,7 @@ class Leases:
         self.lost = ""  # why there is no node any more
         self.gpus: dict[int, list[int]] = {}  # request -> of the lease that is about to be granted
         self.again: Callable[[Task], bool] = bool  # whether a task's arguments are (still) there
+        self.reclaim_actor: Callable[[Peer, int], None]  # an actor's lease is wanted back
         self.lone = False  # a task was sent to a worker that had none: do not keep it waiting
         self._requests = 0
         machine.on(
@@ -78,7 +79,6 @@ class Leases:
                 m.UNBLOCKED: self.on_unblocked,
                 m.RECLAIM: self.on_reclaim,
                 m.REDIRECT: self.on_redirect,
-                m.CLUSTER: self.on_cluster,
                 m.GPUS: self.on_gpus,
             }
         )
@@ -412,6 +412,7 @@ class Leases:
                     lease.shut |= DRAINING
                     self.refill(lease, now)
                     return
+        self.reclaim_actor(peer, id)
 
     # -- time -------------------------------------------------------------------------------------
     def deadline(self) -> float:

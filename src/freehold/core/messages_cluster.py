@@ -275,3 +275,35 @@ LEASED = message(
     "Before the first task of a lease that has GPUs.",
     "gpus: list — their numbers on the node",
 )  # fmt: skip
+
+# -- copies that are kept (``core.keeping``, ``core.departing``)
+COPY = message(
+    "COPY", "owner", "node",
+    "Have a copy made on a node that is none of these, and kept until its owner frees it.",
+    "id: bytes — RefId",
+    "place: list — where it is",
+    "others: list — nodes",
+)  # fmt: skip
+KEEP = message(
+    "KEEP", "node", "node",
+    "Make that copy, and tell the owner.",
+    "id: bytes — RefId",
+    "place: list — where it is",
+    "owner: bytes",
+    "owner_address: str",
+)  # fmt: skip
+KEPT = message(
+    "KEPT", "node", "owner",
+    "The answer to COPY.",
+    "id: bytes — RefId",
+    "node: bytes — which was to make it; empty: there is none",
+    "place: list — [] if it failed",
+    "reason: str",
+)  # fmt: skip
+DEPART = message(
+    "DEPART", "node", "node, owner",
+    "What lies there must go, for its node leaves.  It goes by way of the owner's node.",
+    "owner: bytes",
+    "id: bytes — RefId",
+    "place: list",
+)  # fmt: skip

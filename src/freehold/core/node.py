@@ -11,6 +11,7 @@ from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.address import node_of
+from freehold.core.departing import Departing
 from freehold.core.estates import Estates
 from freehold.core.machine import NEVER, Machine, Peer
 from freehold.core.members import Members
@@ -87,6 +88,15 @@ class Node(Machine):
             self.processes,
             self.scheduler.forget_holder,
             self._on_gone,
+        )
+        self.departing = Departing(
+            self,
+            self.workers,
+            self.store,
+            self.pulls,
+            self.members,
+            self.neighbours,
+            self.processes,
         )
         self.scheduler.heed = self.neighbours.heed
         self.pulls.address_of = lambda node: self.neighbours.nodes.get(node, "")
@@ -385,6 +395,7 @@ class Node(Machine):
 
     def settle(self, now: float) -> None:
         self.pulls.settle(now)
+        self.departing.settle(now)
         if self.members.joined:
             self.scheduler.report(now)
 

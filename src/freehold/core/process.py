@@ -14,6 +14,7 @@ from freehold.core.arena import Heap
 from freehold.core.client import Client
 from freehold.core.executor import Executor
 from freehold.core.fetches import Fetches
+from freehold.core.keeping import Keeping
 from freehold.core.leases import Limits
 from freehold.core.machine import Machine, Peer
 from freehold.core.messages import FAILED, PENDING, SHARED, STATES
@@ -40,6 +41,7 @@ class Process(Machine):
         self.client = Client(self, self.owner, limits or Limits())
         self.executor = Executor(self, self.owner)
         self.fetches = Fetches(self, self.owner, self.executor)
+        self.keeping = Keeping(self, self.owner)
         self.heap = Heap(heap_reserve)
         self.node_info: dict[str, Any] = {}
         self.extents: dict[int, str | None] = {}  # request -> None while pending, "" or a refusal
@@ -63,6 +65,7 @@ class Process(Machine):
                 m.LOG: self.on_log,
                 m.DRAINED: self.on_drained,
                 m.EXIT: self.on_exit,
+                m.CLUSTER: self.on_cluster,
             }
         )
 
@@ -112,6 +115,10 @@ class Process(Machine):
         if owner.unpinned:
             self.fetches.release()
 
+    def on_cluster(self, peer: Peer, now: float, total: dict[str, float], nodes: int) -> None:
+        self.client.leases.on_cluster(peer, now, total, nodes)
+        self.keeping.retry()
+
     # -- memory -----------------------------------------------------------------------------------
     def request_extent(self, size: int) -> int:
         """Ask for arena space for an object of ``size`` bytes; see ``extents`` for the answer."""
@@ -150,6 +157,7 @@ class Process(Machine):
             objects.append([id, holder, node])
             if holder == self.id:
                 self._free(offset)
+            self.keeping.forget(id)
         if self.owner.node is not None:
             self.send(self.owner.node, m.FREE, objects)
 
@@ -204,6 +212,7 @@ class Process(Machine):
         self.dead_nodes[node] = heir
         self.client.lineage.node_died(node)
         self.owner.on_node_death(node)
+        self.keeping.retry()
         gone = [other for other in self.peers.values() if node_of(other.address) == node]
         refs: list[list[Any]] = []
         contexts: list[bytes] = []

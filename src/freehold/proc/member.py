@@ -76,7 +76,7 @@ class MemberHost(NodeHost):
         if node.spawner.port is None or node.members.refused:
             return True
         if self.standing and node.members.me.retiring:
-            self.stopping |= not (node.workers.leases or node.store.objects)
+            self.stopping |= node.departing.departed
         return self.stopping if self.standing else node.finished
 
     def stop(self) -> None:

@@ -1,0 +1,146 @@
+"""The node's part of copies that are kept, and how it leaves the cluster when it has drained.
+
+A node that drains (RETIRE) asks for its leases back: running tasks finish, actors that may restart
+do so elsewhere, and other actors keep the node as long as they live.  When nothing runs here any
+more, and no driver is left that reads in place, the owner of each object is told (DEPART): it has
+the object kept by another node and frees it here (``core.keeping``).  With the last one the node
+goes.  What is owned by processes of this node itself is waited for.
+
+A copy that is kept is one that a process of this node's own (``KEEPER``) has pinned; it goes when
+its owner frees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from freehold.core import messages as m
+from freehold.core.copies import KEEPER
+from freehold.core.machine import Machine, Peer
+from freehold.core.members import Members
+from freehold.core.neighbours import Neighbours
+from freehold.core.pulls import ARGUMENT, Pulls
+from freehold.core.store import Store
+from freehold.core.workers import Workers
+
+NOBODY = "no other node can keep a copy"
+AGAIN = 1.0  # seconds between two DEPARTs of one object
+Place = list[Any]
+
+
+class Departing:
+    """What one node keeps for others, and what it has others keep."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        workers: Workers,
+        store: Store,
+        pulls: Pulls,
+        members: Members,
+        neighbours: Neighbours,
+        processes: Callable[[], list[Peer]],
+    ) -> None:
+        self.machine = machine
+        self.workers = workers
+        self.store = store
+        self.pulls = pulls
+        self.members = members
+        self.neighbours = neighbours
+        self.processes = processes
+        self.seat = Peer(KEEPER, "", "keeper")  # which asks for the copies
+        self.waiting: dict[tuple[bytes, bytes, int], Peer] = {}  # RefId, source -> owner
+        self.told: dict[tuple[bytes, bytes], float] = {}  # RefId, owner -> when DEPART was sent
+        self._turn = 0
+        machine.on(
+            {
+                m.COPY: self.on_copy,
+                m.KEEP: self.on_keep,
+                m.DEPART: self.on_depart,
+            }
+        )
+
+    # -- keeping ----------------------------------------------------------------------------------
+    def on_copy(self, peer: Peer, now: float, id: bytes, place: Place, others: list[bytes]) -> None:
+        node = self._choose(others)
+        if not node:
+            self.machine.send(peer, m.KEPT, id, b"", [], NOBODY)
+        elif node == self.machine.id:
+            self.on_keep(peer, now, id, place, peer.id, peer.address)
+        else:
+            target = self.neighbours.node(node)
+            assert target is not None
+            self.machine.send(target, m.KEEP, id, place, peer.id, peer.address)
+
+    def _choose(self, others: list[bytes]) -> bytes:
+        """A node that is none of these, and stays; in turn, those that run tasks before others."""
+        view = self.members.view.values()
+        fit = [node for node in view if node.id not in others and not node.retiring]
+        fit = [node for node in fit if node.id == self.machine.id or self.neighbours.node(node.id)]
+        best = [node for node in fit if node.total.get("CPU", 0.0) > 0] or fit
+        self._turn += 1
+        return best[self._turn % len(best)].id if best else b""
+
+    def on_keep(
+        self, peer: Peer, now: float, id: bytes, place: Place, owner: bytes, address: str
+    ) -> None:
+        whose = peer if peer.id == owner else self.machine.peer(owner, address)
+        self.waiting[id, place[0], place[1]] = whose
+        self.pulls.on_fetch(self.seat, now, id, place, owner, address, ARGUMENT)
+        self._answer()
+
+    def _answer(self) -> None:
+        """Tell owners of the copies that have come, or cannot."""
+        frames, self.seat.outbox = self.seat.outbox, []
+        for _, id, source, place, reason in frames:
+            owner = self.waiting.pop((id, source[0], source[1]), None)
+            if owner is not None and not owner.down:
+                self.machine.send(owner, m.KEPT, id, self.machine.id, place, reason)
+
+    # -- leaving ----------------------------------------------------------------------------------
+    def _reclaim(self) -> None:
+        """Ask for all leases back."""
+        for lease in self.workers.leases.values():
+            if not lease.reclaimed:
+                lease.reclaimed = True
+                self.machine.send(lease.holder, m.RECLAIM, lease.id)
+
+    def on_depart(self, peer: Peer, now: float, owner: bytes, id: bytes, place: Place) -> None:
+        """For a process of this node."""
+        process = self.machine.peers.get(owner)
+        if process is not None:
+            self.machine.send(process, m.DEPART, owner, id, place)
+
+    def settle(self, now: float) -> None:
+        """Answer what can be; on the way out, have moved what is here."""
+        if self.seat.outbox:
+            self._answer()
+        if not self.members.me.retiring:
+            return
+        self._reclaim()
+        if self._is_quiet():
+            for stored in list(self.store.objects.values()):
+                if stored.home != self.machine.id:
+                    home = self.neighbours.node(stored.home)
+                    self._tell(home, now, stored.owner, stored.id, stored.place)
+            for copy in list(self.pulls.copies.pinned.get(KEEPER, ())):
+                peer = self.machine.peer(copy.owner, copy.address)
+                self._tell(peer, now, copy.owner, copy.id, self.pulls.copies.place(copy))
+
+    def _tell(self, peer: Peer | None, now: float, owner: bytes, id: bytes, place: Place) -> None:
+        """Tell the owner, and again if it did not know of the object yet, or had nowhere to go."""
+        if peer is not None and now >= self.told.get((id, owner), -AGAIN) + AGAIN:
+            self.told[id, owner] = now
+            self.machine.send(peer, m.DEPART, owner, id, place)
+
+    def _is_quiet(self) -> bool:
+        """Whether nobody reads in place what is here."""
+        drivers = any(process.kind == "driver" for process in self.processes())
+        return not self.workers.leases and not drivers
+
+    @property
+    def departed(self) -> bool:
+        """Whether nothing keeps this node any more, now that it drains."""
+        kept = self.pulls.copies.pinned.get(KEEPER)
+        return self._is_quiet() and not self.store.objects and not kept
