@@ -497,3 +497,33 @@ def test_a_forked_child_gives_up_what_is_its_parents(make: Make, pem: str) -> No
     drive(near, far, until=lambda: far.names[1:] == ["it still works"])
     assert Peer() not in near.machine.downs
     assert not near.machine.downs
+
+
+@both
+def test_the_first_bytes_tell_data_connections_from_others(
+    make: Make, pem: str, secure: bool
+) -> None:
+    near, far = make(tls=secure), make(tls=secure)
+    taken: list[socket.socket] = []
+    far.on_data = taken.append
+    far.shake_timeout, far.young_max = 0.3, 3
+    address = far.open(pem)
+    with running(far), knock(address) as data, knock(address) as gone, knock(address) as slow:
+        data.sendall(b"FR")
+        slow.sendall(b"F")
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        gone.close()
+        until(lambda: len(far._young) == 2)
+        turns = far.machine.turns
+        data.sendall(b"DT")
+        until(lambda: taken)
+        assert closed(slow)
+        assert far.machine.turns - turns < 10  # it has slept meanwhile
+    assert taken[0].recv(4) == b"FRDT"
+    taken[0].close()
+    assert "within 0.3 s" in str(far.refused[0])
+    near.call(address)
+    drive(near, far, until=lambda: far.names == ["hi"])
+    with knock(address):  # and is left there
+        drive(far, until=lambda: len(far._young) == 1)
+        far.close()

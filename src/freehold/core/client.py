@@ -42,7 +42,7 @@ class Client:
         self.leases.again = self.is_ready
         self.actors = Actors(machine, owner, self.leases, self.push, self.finish)
         self.actors.is_ready = self.is_ready
-        self.actors.start = self.start
+        self.actors.start = self.restart
         self.lineage = Lineage(owner, limits.lineage_bytes_max)
         self.orphans = Orphans(machine, owner, self.lineage)
         self.retried = 0  # tasks run again because a worker died
@@ -141,7 +141,7 @@ class Client:
         if task is not None and task.links is not None:
             task.links.missing -= 1
             if not task.links.missing:
-                self.start(task, now)
+                self.restart(task, now)
 
     def call(self, line: Line, spec: Spec, id: bytes, args: bytes, now: float) -> Row:
         """Call an actor's method of one result, with arguments that hold no references."""
@@ -156,10 +156,13 @@ class Client:
             self.push(task, line, now)
         return row
 
+    def restart(self, task: Task, now: float) -> None:
+        """Run a task of which it is not known whether its dependencies are (still) there."""
+        if self.is_ready(task):
+            self.start(task, now)
+
     def start(self, task: Task, now: float) -> None:
         """Every dependency has come: run the task, unless one of them is an error."""
-        if not self.is_ready(task):  # it has gone again
-            return
         if task.links is not None:
             for _, row in task.links.deps:
                 if row.state == FAILED:
@@ -209,7 +212,7 @@ class Client:
                 if task.links is not None and task.links.line is not None:
                     actors.flush(task.links.line, now)
                 elif task.place is None and any(row.task is task for row in task.rows):
-                    self.start(task, now)
+                    self.restart(task, now)
             moved, owner.moved = owner.moved, []
             for row in moved:
                 line = actors.lines.get(row.id)
@@ -312,7 +315,7 @@ class Client:
         self.owner.take_kept(kept, peer, task)
         if outputs and outputs[0][0] == RETRY and task.tries != 0:
             task.tries -= 1
-            self.start(task, now)
+            self.restart(task, now)
         else:
             if task.spec.kind == CONSTRUCTOR:
                 outputs = [self._constructed(task, peer, outputs[0])]
@@ -456,7 +459,7 @@ class Client:
             else:
                 task.tries -= 1
                 self.retried += 1
-                self.start(task, now)
+                self.restart(task, now)
         self.leases.dispatch(lease.pool, now)
 
     def node_died(self, reason: str) -> None:

@@ -9,7 +9,8 @@ processes.  The rules:
    it has answered is not waited for.
 2. When all have answered, the adopter owns what is both held and stored, with one ticket for each
    holder; every node frees the rest of what it stores of the dead (ESTATE).
-3. From then on the adopter is an owner like any other, as far as values in shared memory go:
+3. A process that ends in good order leaves its small values, too (BEQUEST).
+4. From then on the adopter is an owner like any other, as far as values in shared memory go:
    REGISTER, RELEASE, PULL.  What it is asked for and does not have ends in ``OwnerDied``.
 """
 
@@ -21,7 +22,7 @@ from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.address import node_of
-from freehold.core.ids import CONTEXT_BYTES
+from freehold.core.ids import CONTEXT_BYTES, pack_index
 from freehold.core.machine import NEVER, Machine, Peer
 from freehold.core.messages import FAILED, SHARED
 from freehold.core.store import Store
@@ -57,11 +58,15 @@ class Estate:
 class Adopted:
     """An object that this node owns in the stead of a dead process."""
 
-    __slots__ = ("copies", "owner", "place", "tickets")
+    __slots__ = ("contains", "copies", "data", "holds", "owner", "place", "state", "tickets")
 
-    def __init__(self, owner: bytes, place: Place) -> None:
+    def __init__(self, owner: bytes, place: Place, state: int = SHARED, data: Any = None) -> None:
         self.owner = owner
-        self.place = place
+        self.place = place  # in shared memory; [] if it was lost there
+        self.state = state
+        self.data = data  # of a value that is not in shared memory
+        self.contains: list[bytes] = []  # what the value refers to
+        self.holds = 0  # adopted values that refer to this one
         self.copies: list[Place] = []  # on other nodes, made since
         self.tickets: dict[bytes, bytes] = {}  # ticket -> holder
 
@@ -72,7 +77,10 @@ class Estates:
     def __init__(self, machine: Machine, store: Store) -> None:
         self.machine = machine
         self.store = store
+        self.address = ""  # of this node, for what it owns
+        self._tickets = 0
         self.open: dict[bytes, Estate] = {}
+        self.left: set[bytes] = set()  # who has left a BEQUEST, and is not gone yet
         self.adopted: dict[bytes, Adopted] = {}
         self.early: dict[bytes, bytes] = {}  # released before registered: ticket -> id
         self.registers: dict[bytes, tuple[bytes, bytes]] = {}  # early: ticket -> id, borrower
@@ -86,6 +94,7 @@ class Estates:
         self.patience = NEVER  # until then, what is asked for may be of an estate yet unheard of
         machine.on(
             {
+                m.BEQUEST: self.on_bequest,
                 m.HELD: self.on_held,
                 m.ESTATE_HELD: self.on_estate_held,
                 m.ESTATE: self.on_estate,
@@ -174,6 +183,7 @@ class Estates:
     def _close(self, estate: Estate) -> None:
         """Everything has been said; after the last one, do what had to wait for that."""
         del self.open[estate.key]
+        self.left.discard(estate.key)
         if not self.open:
             for id, entry in list(self.adopted.items()):
                 self._settle(id, entry)
@@ -184,9 +194,11 @@ class Estates:
         for context, holder in estate.contexts:
             self.revivers[context] = holder
         for id, ticket, holder, again in estate.held:
-            if again and id not in places:
-                self.revivers[id] = holder
-            if id not in places or holder in self.store.gone:
+            if id not in places and id not in self.adopted:
+                if again:
+                    self.revivers[id] = holder
+                continue
+            if holder in self.store.gone:
                 continue
             if ticket in self.early:
                 del self.early[ticket]
@@ -203,6 +215,9 @@ class Estates:
                     entry = self.adopted[id] = Adopted(*places[id])
                 entry.tickets[ticket] = borrower
         kept = [id for id in places if id in self.adopted]
+        for id, (_, place) in places.items():
+            if id in self.adopted and not self.adopted[id].place:
+                self.adopted[id].place = place
         told = {place[3] for _, _, place in estate.stored} - {self.machine.id}
         for node in sorted(told):
             if node in self.machine.peers:
@@ -269,9 +284,16 @@ class Estates:
             self._settle(id, entry)
 
     def _settle(self, id: bytes, entry: Adopted) -> None:
-        if entry.tickets or self.open:
+        if entry.tickets or entry.holds or self.open or self.adopted.get(id) is not entry:
+            return
+        if entry.owner in self.left:
             return
         del self.adopted[id]
+        for inner in entry.contains:
+            other = self.adopted.get(inner)
+            if other is not None:
+                other.holds -= 1
+                self._settle(inner, other)
         for ticket in [ticket for ticket, of in self.early.items() if of == id]:
             del self.early[ticket]
         if entry.place:
@@ -315,11 +337,36 @@ class Estates:
         entry = self.adopted.get(id)
         if entry is None:
             self._revive(peer, id)
+        elif entry.state != SHARED:
+            contains = [self._hand_over(inner, peer) for inner in entry.contains]
+            self.machine.send(peer, m.VALUE, id, entry.state, entry.data, contains)
         elif not entry.place:
             text = f"object {id.hex()} was lost with its node, after its owner had died"
             self.machine.send(peer, m.VALUE, id, FAILED, ["ObjectLost", text], [])
         else:
             self.machine.send(peer, m.VALUE, id, SHARED, entry.place, [])
+
+    def _hand_over(self, id: bytes, peer: Peer) -> list[Any]:
+        """Hand a reference inside an adopted value to who has asked for that."""
+        self._tickets += 1
+        ticket = self.machine.id + pack_index(self._tickets)
+        entry = self.adopted.get(id)
+        if entry is not None:
+            entry.tickets[ticket] = peer.id
+        return [id, self.machine.id, self.address, ticket]
+
+    def on_bequest(self, peer: Peer, now: float, rows: list[list[Any]]) -> None:
+        """A process of this node ends in good order, and leaves what others hold of it."""
+        made = []
+        self.left.add(peer.id)
+        for id, state, data, inside in rows:
+            place = data if state == SHARED else []
+            entry = self.adopted[id] = Adopted(peer.id, place, state, data)
+            made.append((entry, inside))
+        for entry, inside in made:
+            entry.contains = [id for id in inside if id in self.adopted]
+            for id in entry.contains:
+                self.adopted[id].holds += 1
 
     # -- orphans that can be made again -----------------------------------------------------------
     def _revive(self, peer: Peer, id: bytes) -> None:
@@ -417,5 +464,6 @@ class Estates:
     def check(self) -> None:
         """What is adopted is stored, unless it lies elsewhere or was lost."""
         for id, entry in self.adopted.items():
+            assert entry.holds >= 0
             if entry.place and entry.place[3] == self.machine.id:
                 assert (id, entry.place[0], entry.owner) in self.store.objects

@@ -29,6 +29,7 @@ class Fetches:
         self.executor = executor
         self.pending: dict[bytes, list[Row]] = {}  # by RefId: asked for, not answered
         self.users: dict[bytes, int] = {}  # rows that read the copy, which has one pin for all
+        self.home = b""  # the node of this process
         self.answers = 0  # FETCHED that have come
         executor.fetches = self
         machine.on({m.FETCHED: self.on_fetched})

@@ -256,6 +256,12 @@ HALT = message(
     "incoming: bool",
     "transfer: int — the node numbers incoming ones, the mover those that it serves",
 )  # fmt: skip
+ACK = message(
+    "ACK", "any", "any",
+    "Between machines: so many of your frames have come (``proc.lasting``).  The first one on a "
+    "connection takes the call; -1 refuses it for ever, since the caller was given up.",
+    "got: int",
+)  # fmt: skip
 
 # -- what comes with a lease
 GPUS = message(

@@ -12,6 +12,7 @@ HELLO = message(
     "pid: int — its operating system process",
     "address: str — where it can be dialled, '' if nowhere",
     "info: map — node: the sender's node, b'' if it does not know; to: whom it calls, if it knows; "
+    "call: its number and counts, if the link is to last (``proc.lasting``); "
     "a worker adds its slot, a node its resources and limits",
 )  # fmt: skip
 BYE = message("BYE", "process", "node", "The sender leaves in good order.")
@@ -188,6 +189,11 @@ FREED = message(
     "FREED", "node", "holder",
     "Objects in the receiver's extents were freed by their owners; the memory is its own again.",
     "offsets: list",
+)  # fmt: skip
+BEQUEST = message(
+    "BEQUEST", "process", "node",
+    "The sender ends in good order: what others hold of it is the node's from now on.",
+    "rows: list — [id, state, data, ids inside]; the holders say with HELD who they are",
 )  # fmt: skip
 HELD = message(
     "HELD", "process", "node",

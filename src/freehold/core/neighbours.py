@@ -119,6 +119,8 @@ class Neighbours:
         self.gone(proc, now)
         if orphans:
             self.estates.begin(proc, {process.id for process in living}, set(), peer)
+        else:  # it died before this node watched: the adopter never heard of what is stored here
+            self.store.free_others(proc, set())
         if gone is not None:
             gone.down = True
             self.forget(gone, now)

@@ -185,7 +185,15 @@ class Owner(References):
     ) -> None:
         inner = self.receive(contains)
         row = self.rows.get(id)
-        if row is not None and row.state == PENDING:
+        owner = None if row is None else row.owner
+        if (
+            row is not None
+            and owner is not None
+            and row.state == PENDING
+            and (
+                state != SHARED or owner is peer  # of a place, only who owns it now can tell
+            )
+        ):
             self.contain(row, inner)
             self.resolve(row, state, data)
         for ref in inner:
@@ -360,6 +368,29 @@ class Owner(References):
             more = row.more
             if row.owner is heir and row.state == PENDING and more is not None and more.pulled:
                 self.machine.send(heir, m.PULL, [row.id])
+
+    def bequest(self) -> list[list[Any]]:
+        """What others hold of this process's own, and what that refers to: as in BEQUEST.
+
+        Values that refer to what others own are left out: nobody would hold that for them.
+        """
+        ahead = [
+            row
+            for row in self.rows.values()
+            if row.owner is None and row.more is not None and row.more.tickets
+        ]
+        found: dict[bytes, list[Any]] = {}
+        while ahead:
+            row = ahead.pop()
+            more = row.extend()
+            if row.id in found or row.state in (PENDING, COLLECTED) or more.actor:
+                continue
+            if any(inner.owner is not None for inner in more.contains):
+                continue
+            inside = [inner.id for inner in more.contains]
+            found[row.id] = [row.id, row.state, row.data, inside]
+            ahead += more.contains
+        return list(found.values())
 
     def on_node_death(self, node: bytes) -> None:
         """Borrowers with whom this process has had nothing else to do are dead, too."""

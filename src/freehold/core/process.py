@@ -77,7 +77,7 @@ class Process(Machine):
             self.client.leases.job = info["job"]  # that of who leases this worker
         elif peer.kind == "node" and self.owner.node is None:
             self.owner.node = peer
-            self.home = peer.id
+            self.home = self.fetches.home = peer.id
             self.node_info = info
             self.client.leases.cpus = float(info.get("cpus", 1.0))
             self.client.lineage.active = bool(info.get("standing", False))
@@ -237,7 +237,11 @@ class Process(Machine):
         if known is not None and (known.address or not address):
             return known
         made = super().peer(id, address)
-        self._watch(made)
+        if id in self.owner.dead:  # the news of its death has overtaken what names it
+            made.down = True
+            del self.peers[id]
+        else:
+            self._watch(made)
         return made
 
     def _watch(self, peer: Peer) -> None:
@@ -256,6 +260,14 @@ class Process(Machine):
             self.watched.add(where)
             self.send(node, m.WATCH, where)
         return True
+
+    def bequeath(self) -> None:
+        """This process ends in good order: leave to the node what others hold of it."""
+        node = self.owner.node
+        if node is not None and not self.client.lost and not node.down:
+            rows = self.owner.bequest()
+            if rows:
+                self.send(node, m.BEQUEST, rows)
 
     def on_exit(self, peer: Peer, now: float, idle: bool) -> None:
         if idle and (self.owner.rows or self.executor.queue):

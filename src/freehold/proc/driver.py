@@ -190,6 +190,9 @@ class Driver(Runtime):
         except KeyboardInterrupt as error:  # not before everything is gone
             interrupt = error
         with self.lock:
+            self.process.bequeath()
+            self.flush()
+        with self.lock:
             for row in list(self.owner.rows.values()):
                 if row.state == PENDING:
                     self.owner.fail(row, "NotInitialized", "freehold was shut down meanwhile")

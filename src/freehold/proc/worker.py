@@ -74,6 +74,7 @@ class Worker(Execution):
                 self.execute(run)
         if process.exiting:
             with self.lock:
+                process.bequeath()
                 self.flush()
 
     def _over(self) -> bool:

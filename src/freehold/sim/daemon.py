@@ -49,6 +49,7 @@ class NodeHost(Host):
         )
         node.store.extents = PoisonExtents(self.memory, setup.arena_bytes)
         super().__init__(world, node, "node", name, self.address_of(name))
+        node.estates.address = self.address
         self.info = node.info
         self.home = id
         self.spot = self.where and f"m{number}"

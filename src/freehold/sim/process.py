@@ -152,6 +152,7 @@ class ProcessHost(Host):
             pass
         self._looking = False
         if self.alive and self.process.exiting and not self.executions:
+            self.process.bequeath()
             self.flush()
             self.crash(0)
 
