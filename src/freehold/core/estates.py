@@ -22,6 +22,7 @@ from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.address import node_of
+from freehold.core.copies import Copies
 from freehold.core.ids import CONTEXT_BYTES, pack_index
 from freehold.core.machine import NEVER, Machine, Peer
 from freehold.core.messages import FAILED, SHARED
@@ -77,6 +78,7 @@ class Estates:
     def __init__(self, machine: Machine, store: Store) -> None:
         self.machine = machine
         self.store = store
+        self.copies: Copies  # of this node; set by it
         self.address = ""  # of this node, for what it owns
         self._tickets = 0
         self.open: dict[bytes, Estate] = {}
@@ -171,6 +173,9 @@ class Estates:
             return
         mine = [
             [stored.id, stored.owner, stored.place] for stored in self.store.owned_by(estate.key)
+        ] + [
+            [copy.id, copy.owner, self.copies.place(copy)]
+            for copy in self.copies.kept_of(estate.key)
         ]
         if estate.adopter is not None:
             told = (estate.held, estate.contexts, mine)
@@ -190,7 +195,9 @@ class Estates:
             self._answer_all()
 
     def _adopt(self, estate: Estate) -> None:
-        places = {id: (owner, place) for id, owner, place in estate.stored}
+        copies = [entry for entry in estate.stored if _is_copy(entry[2])]
+        places = {id: (owner, place) for id, owner, place in copies}
+        places |= {id: (owner, place) for id, owner, place in estate.stored if not _is_copy(place)}
         for context, holder in estate.contexts:
             self.revivers[context] = holder
         for id, ticket, holder, again in estate.held:
@@ -218,12 +225,21 @@ class Estates:
         for id, (_, place) in places.items():
             if id in self.adopted and not self.adopted[id].place:
                 self.adopted[id].place = place
+        for id, _, place in copies:
+            entry = self.adopted.get(id)
+            if entry is not None and place not in (entry.place, *entry.copies):
+                entry.copies.append(place)
         told = {place[3] for _, _, place in estate.stored} - {self.machine.id}
         for node in sorted(told):
             if node in self.machine.peers:
                 self.machine.send(self.machine.peers[node], m.ESTATE, estate.key, kept)
-        self.store.free_others(estate.key, set(kept))
+        self.free_others(estate.key, kept, self.machine.id, "")
         self._close(estate)
+
+    def free_others(self, dead: bytes, kept: list[bytes], heir: bytes, address: str) -> None:
+        """Free what is here of the dead, but for what the heir has adopted."""
+        self.store.free_others(dead, set(kept))
+        self.copies.inherit(dead, set(kept), heir, address)
 
     def _answer_all(self) -> None:
         if self.open:
@@ -251,7 +267,7 @@ class Estates:
 
     def on_estate(self, peer: Peer, now: float, dead: bytes, kept: list[bytes]) -> None:
         """The adopter has decided: free the rest of what is stored here of the dead."""
-        self.store.free_others(dead, set(kept))
+        self.free_others(dead, kept, peer.id, peer.address)
 
     # -- as the owner of what it has adopted ------------------------------------------------------
     def on_register(
@@ -297,7 +313,8 @@ class Estates:
         for ticket in [ticket for ticket, of in self.early.items() if of == id]:
             del self.early[ticket]
         if entry.place:
-            self._free(id, entry.owner, entry.place)
+            owner = self.machine.id if _is_copy(entry.place) else entry.owner
+            self._free(id, owner, entry.place)
         for place in entry.copies:
             self._free(id, self.machine.id, place)
 
@@ -449,7 +466,7 @@ class Estates:
             estate.stored = [entry for entry in estate.stored if entry[2][3] != node]
             if estate.adopter is not None and estate.adopter.id == node:
                 self._close(estate)
-                self.store.free_others(estate.key, set())
+                self.free_others(estate.key, [], b"", "")
             else:
                 self._advance(estate)
         for entry in self.adopted.values():
@@ -465,5 +482,14 @@ class Estates:
         """What is adopted is stored, unless it lies elsewhere or was lost."""
         for id, entry in self.adopted.items():
             assert entry.holds >= 0
-            if entry.place and entry.place[3] == self.machine.id:
+            if not entry.place or entry.place[3] != self.machine.id:
+                continue
+            if _is_copy(entry.place):
+                assert self.copies.by_offset[entry.place[1]].id == id
+            else:
                 assert (id, entry.place[0], entry.owner) in self.store.objects
+
+
+def _is_copy(place: Place) -> bool:
+    """Whether a node keeps it there in an extent of its own."""
+    return bool(place[0] == place[3])
