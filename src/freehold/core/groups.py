@@ -273,14 +273,8 @@ class Groups:
         node = bundle.node
         if bundle.step != UNPLACED:
             self._send(group, index, "drop")
-        self._step(bundle, UNPLACED)
+        _set_step(bundle, UNPLACED)
         self._changed(node)
-
-    @staticmethod
-    def _step(bundle: Bundle, step: int) -> None:
-        bundle.step = step
-        if step == UNPLACED:
-            bundle.node = b""
 
     def on_bundled(
         self, peer: Peer, now: float, id: bytes, index: int, step: str, done: bool
@@ -294,10 +288,10 @@ class Groups:
         bundle = bundles[index]
         if step == "prepare" and bundle.step == ASKED:
             group.failed |= not done
-            self._step(bundle, HELD if done else UNPLACED)
+            _set_step(bundle, HELD if done else UNPLACED)
             self._voted(group, now)
         elif step == "commit" and bundle.step == RECORDED:
-            self._step(bundle, PLACED if done else UNPLACED)
+            _set_step(bundle, PLACED if done else UNPLACED)
             self._changed(peer.id)
             group.wait = RETRY
             self.stirred |= not done
@@ -356,7 +350,7 @@ class Groups:
                 continue
             for bundle in lost:
                 group.failed |= bundle.step in (ASKED, HELD)
-                self._step(bundle, UNPLACED)
+                _set_step(bundle, UNPLACED)
             group.retry = 0.0
             if any(bundle.step == HELD for bundle in group.bundles):
                 self._voted(group, now)
@@ -398,6 +392,12 @@ class Groups:
                 assert len(set(where)) <= 1
             for bundle in group.bundles:
                 assert bool(bundle.node) == (bundle.step != UNPLACED)
+
+
+def _set_step(bundle: Bundle, step: int) -> None:
+    bundle.step = step
+    if step == UNPLACED:
+        bundle.node = b""
 
 
 def _removed(id: bytes) -> list[str]:

@@ -127,7 +127,7 @@ class Neighbours:
         if orphans:
             self.estates.begin(proc, {process.id for process in living}, set(), peer)
         else:  # it died before this node watched: the adopter never heard of what is stored here
-            self.store.free_others(proc, set())
+            self.estates.free_others(proc, [], b"", "")
         if gone is not None:
             gone.down = True
             self.scheduler.forget_holder(gone, now)
