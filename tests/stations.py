@@ -8,12 +8,12 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from freehold.core import address as addresses
 from freehold.core import messages as m
-from freehold.core.machine import Machine, Peer
+from freehold.core.machine import Frame, Machine, Peer
 from freehold.io import net
 from freehold.proc.host import Host
 from freehold.wire.auth import Handshake
@@ -32,6 +32,7 @@ class Party(Machine):
         self.got: list[tuple[Peer, str, bytes]] = []
         self.ups: list[tuple[Peer, dict[str, Any]]] = []
         self.downs: list[Peer] = []
+        self.turns = 0  # of its host's loop
         self.on({m.FUNCTION: self.on_function})
 
     def on_function(self, peer: Peer, now: float, digest: bytes, name: str, code: bytes) -> None:
@@ -42,6 +43,9 @@ class Party(Machine):
 
     def on_down(self, peer: Peer, now: float) -> None:
         self.downs.append(peer)
+
+    def settle(self, now: float) -> None:
+        self.turns += 1
 
 
 class Station(Host):
@@ -121,8 +125,10 @@ def knock(address: str, *, tls: bool = False, name: str = "") -> socket.socket:
     return sock
 
 
-def enter(address: str, *, tls: bool, secret: bytes = SECRET) -> socket.socket:
-    """One that has proven itself and said hello."""
+def enter(
+    address: str, *, tls: bool, secret: bytes = SECRET, first: Sequence[Frame] = ()
+) -> socket.socket:
+    """One that has proven itself and said hello, or whatever is said ``first``."""
     import hashlib
 
     sock = knock(address, tls=tls)
@@ -133,7 +139,8 @@ def enter(address: str, *, tls: bool, secret: bytes = SECRET) -> socket.socket:
     while not shake.done:
         shake.feed(sock.recv(4096))
         sock.sendall(shake.take())
-    sock.sendall(encode([(m.HELLO, os.urandom(8), "tool", os.getpid(), "", {})]))
+    hello = (m.HELLO, os.urandom(8), "tool", os.getpid(), "", {})
+    sock.sendall(encode([*first] or [hello]))
     return sock
 
 

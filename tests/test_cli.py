@@ -271,6 +271,17 @@ def test_demo_of_a_small_tree_is_right(place: str, tmp_path: Path) -> None:
     assert not list(Path(place).iterdir())
 
 
+def test_demo_on_three_nodes_survives_the_death_of_one(place: str, tmp_path: Path) -> None:
+    for number in range(60):
+        words = " ".join(f"word_{number * step % 97}" for step in range(4000))
+        (tmp_path / f"{number}.py").write_text(f"def f_{number}():\n    return {words!r}\n")
+    code, out, err = call(place, "demo", str(tmp_path), "--nodes", "3")
+    assert (code, err) == (0, "")
+    assert "right: equal to the plain computation, and nothing left" in out
+    assert "run again" in out
+    assert not list(Path(place).iterdir())
+
+
 def test_demo_of_a_tree_without_sources_is_a_usage_error(place: str, tmp_path: Path) -> None:
     code, _, err = call(place, "demo", str(tmp_path))
     assert code == 2

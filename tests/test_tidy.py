@@ -25,7 +25,7 @@ FUNCTION_LINES_MEDIAN = 8
 CLASS_METHODS_MAX = 25
 COLUMNS_MAX = 100
 
-FACE = ("options", "ref", "remote", "actor", "api")
+FACE = ("options", "ref", "remote", "actor", "api", "groups", "nodes")
 PUBLIC = ("", *FACE, "errors", "config")  # "" is the package itself: `import freehold`
 TOOLS = ("gateway", "dashboard", "ext")
 # layer -> what of freehold it may import: a layer's name, or one module of it by its dotted name.

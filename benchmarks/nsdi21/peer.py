@@ -1,6 +1,6 @@
 """One trial of one experiment on one system, in a process of its own: the samples as JSON.
 
-python peer.py freehold|ray EXPERIMENT [--quick]
+python peer.py SYSTEM EXPERIMENT [--quick]
 """
 
 from __future__ import annotations
@@ -10,18 +10,21 @@ import json
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
+from systems import SYSTEMS
+
 
 def main() -> None:
     name, experiment, *rest = sys.argv[1:]
-    api = importlib.import_module(name)
+    system = SYSTEMS[name]()
     try:
-        found = importlib.import_module(experiment).run(api, "--quick" in rest)
+        found = importlib.import_module(experiment).run(system, "--quick" in rest)
     finally:
-        api.shutdown()
+        if system.cpus:
+            system.stop()
     try:
-        its = version(name)
+        its = version(system.package)
     except PackageNotFoundError:
-        its = api.__version__
+        its = system.api.__version__
     print("\n" + json.dumps({"version": its, "samples": found}))
 
 

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable
 from xml.sax.saxutils import escape
 
-COLORS = {"freehold": "#d1242f", "ray": "#0969da"}
+COLORS = {"freehold": "#d1242f", "freehold by value": "#bf8700", "ray": "#0969da"}
 LEFT, WIDTH, BAR, GAP, TOP = 300, 900, 12, 10, 50
 Samples = dict[str, dict[str, list[float]]]  # metric -> system -> samples
 

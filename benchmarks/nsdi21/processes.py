@@ -1,40 +1,65 @@
-"""Processes, read from /proc: the processor time of a family, and an end to a trial."""
+"""Processes, read from /proc: the processor time of a trial, a head's traffic, and an end.
+
+A trial's processes are known by a variable in their environment, which all that it starts inherit.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+MARK = "NSDI21_TRIAL"
+
+
+def pids_of(trial: str) -> list[int]:
+    """The processes of a trial."""
+    mark = f"\0{MARK}={trial}\0".encode()
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and _has(name, mark)]
 
 
 def cpu_seconds() -> float:
-    """User and system time so far; of those that have ended what their parents have waited for."""
-    table: dict[int, tuple[int, float]] = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                text = Path("/proc", entry, "stat").read_text()
-            except OSError:
-                continue
-            fields = text.rpartition(")")[2].split()
-            ticks = sum(int(field) for field in fields[11:15])
-            table[int(entry)] = int(fields[1]), ticks * TICK_S
-    mine = {os.getpid()}
-    while more := {pid for pid, (parent, _) in table.items() if parent in mine} - mine:
-        mine |= more
-    return sum(table[pid][1] for pid in mine if pid in table)
+    """User and system time of this trial; of what has ended, what its parent has waited for."""
+    return sum(map(cpu_of, pids_of(os.environ[MARK])))
 
 
-def kill_all(place: str) -> None:
-    """End what still runs of a trial: what has this temporary directory in its environment."""
-    mark = f"\0TMPDIR={place}\0".encode()
-    while pids := [name for name in os.listdir("/proc") if name.isdigit() and _has(name, mark)]:
+def cpu_of(pid: int) -> float:
+    """User and system time of a process and those that it has waited for; 0 if it has ended."""
+    try:
+        text = Path("/proc", str(pid), "stat").read_text()
+    except OSError:
+        return 0.0
+    return sum(int(field) for field in text.rpartition(")")[2].split()[11:15]) * TICK_S
+
+
+def traffic_of(pid: int) -> tuple[int, int]:
+    """Segments with data, and bytes, in and out, on the process's TCP connections (see ss(8)).
+
+    A small message is a segment, unless several are sent at once.
+    """
+    command = ["ss", "-Htinp", "state", "established"]
+    try:
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return 0, 0
+    messages = size = 0
+    for entry in re.split(r"\n(?=\S)", text):
+        if f"pid={pid}," in entry:
+            messages += sum(map(int, re.findall(r" data_segs_(?:in|out):(\d+)", entry)))
+            size += sum(map(int, re.findall(r" bytes_(?:sent|received):(\d+)", entry)))
+    return messages, size
+
+
+def kill_all(trial: str) -> None:
+    """End what still runs of a trial."""
+    while pids := pids_of(trial):
         for pid in pids:
             try:
-                os.kill(int(pid), signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
         time.sleep(0.01)

@@ -9,7 +9,7 @@ return 2 * x
 print(fh.get(double.remote(21)))
 """
 
-from freehold.actor import ActorClass, ActorHandle, method
+from freehold.actor import ActorClass, ActorHandle, get_actor, list_named_actors, method
 from freehold.api import (
     get,
     init,
@@ -31,8 +31,12 @@ from freehold.errors import (
     ClusterUnreachable,
     FreeholdError,
     GetTimeoutError,
+    GroupRemoved,
     InvalidReference,
     JoinRefused,
+    LimitExceeded,
+    NameTaken,
+    NameUnknown,
     NodeDied,
     NotInitialized,
     ObjectFreed,
@@ -47,6 +51,9 @@ from freehold.errors import (
     VersionMismatch,
     WorkerDied,
 )
+from freehold.groups import PlacementGroup, placement_group, remove_placement_group
+from freehold.nodes import available_resources, cluster_resources, nodes
+from freehold.options import NodeAffinity
 from freehold.ref import Ref
 from freehold.remote import RemoteFunction
 
@@ -64,8 +71,13 @@ __all__ = [
     "Config",
     "FreeholdError",
     "GetTimeoutError",
+    "GroupRemoved",
     "InvalidReference",
     "JoinRefused",
+    "LimitExceeded",
+    "NameTaken",
+    "NameUnknown",
+    "NodeAffinity",
     "NodeDied",
     "NotInitialized",
     "ObjectFreed",
@@ -73,6 +85,7 @@ __all__ = [
     "ObjectStoreFull",
     "OutOfMemory",
     "OwnerDied",
+    "PlacementGroup",
     "ProtocolError",
     "Ref",
     "RemoteFunction",
@@ -81,13 +94,20 @@ __all__ = [
     "Unschedulable",
     "VersionMismatch",
     "WorkerDied",
+    "available_resources",
+    "cluster_resources",
     "get",
+    "get_actor",
     "init",
     "is_initialized",
     "kill",
+    "list_named_actors",
     "method",
+    "nodes",
+    "placement_group",
     "put",
     "remote",
+    "remove_placement_group",
     "shutdown",
     "status",
     "wait",

@@ -5,13 +5,19 @@ other, in the order in which each caller submitted them; ``async def`` methods r
 an event loop; with ``max_concurrency`` plain methods run in that many threads.  An actor ends when
 its last handle is gone and its pending calls are done, when it is killed, or with its creator's
 process.
+
+With a *name* an actor can be found by other programs of the cluster too (``get_actor``).  Names are
+unique in a namespace; unless one is given, that is the job's own: the driver and all that runs for
+it.  A name goes when its actor has ended.
 """
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from freehold import options as opts
+from freehold.errors import NameTaken, NameUnknown
 from freehold.proc import session, start
 from freehold.proc.session import BURST, now, task_context
 from freehold.ref import Ref
@@ -61,16 +67,95 @@ class ActorClass(Generic[T]):
         here.check_alive()
         if not self._code:
             self._code = serial.dumps_code(self._class)
-        name = self._options["name"] or self._class.__name__
+        if self._options["get_if_exists"]:
+            return self._found_or_made(here, args, kwargs)
+        title = self._options["name"] or self._class.__name__
         given = opts.complete(self._options)
-        spec = calls.make_spec(self._code, name, calls.CONSTRUCTOR, given, self._wire)
-        rows = calls.submit(here, spec, args, kwargs, Ref)
-        restarts = self._options["max_restarts"]
-        retries = self._options["max_task_retries"]
-        return ActorHandle(Ref(rows[0]), name, _methods(self._class), (restarts, retries))
+        spec = calls.make_spec(self._code, title, calls.CONSTRUCTOR, given, self._wire)
+        named = self._options["name"] is not None
+        rows = calls.submit(here, spec, args, kwargs, Ref, gate=named)
+        again = (self._options["max_restarts"], self._options["max_task_retries"])
+        handle = ActorHandle(Ref(rows[0]), title, _methods(self._class), again)
+        if named:
+            self._claim(here, handle)
+        return handle
+
+    def _claim(self, here: Runtime, handle: ActorHandle) -> None:
+        """Register the name, and only then let the constructor start."""
+        from freehold.proc import names  # here, so that `import freehold` is fast
+
+        space = names.space_of(here, self._options["namespace"])
+        _, line = handle._bound()
+        row = handle._ref._row
+        try:
+            names.claim(here, row, space, handle._name, handle._methods, handle._again)
+        except BaseException:
+            with here.lock:
+                here.client.actors.kill(line)
+                here.machine.settle(now())
+                here.flush()
+            raise
+        with here.lock:
+            here.client.open_gate(row, now())
+            here.submitted()
+
+    def _found_or_made(self, here: Runtime, args: Any, kwargs: Any) -> ActorHandle:
+        """The actor that has the name; a new one if there is none."""
+        from freehold.proc import names  # here, so that `import freehold` is fast
+
+        maker = self.options(get_if_exists=False)
+        name, namespace = self._options["name"], self._options["namespace"]
+        until = now() + names.TIMEOUT
+        while True:
+            with contextlib.suppress(NameUnknown):
+                return get_actor(name, namespace)
+            try:
+                return maker.remote(*args, **kwargs)
+            except NameTaken:  # by another, or by one that is ending, just now
+                if now() > until:
+                    raise
+                names.pause(here)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ActorClass, (self._class, self._given)
+
+
+def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
+    """A handle to the actor that was made with ``options(name=name)``.
+
+    Args:
+        name: as it was given.
+        namespace: as it was given; None: that of this program's job, to which other jobs' actors do
+            not belong.
+
+    Raises:
+        NameUnknown: there is none, or it has just ended.
+        FreeholdError: the cluster's head does not answer.
+    """
+    from freehold.proc import names  # here, so that `import freehold` is fast
+
+    here = start.ensure()
+    here.check_alive()
+    opts.merge(opts.ACTOR_DEFAULTS, {"name": name, "namespace": namespace}, "an actor")
+    row, named = names.find(here, names.space_of(here, namespace), name)
+    return ActorHandle(Ref(row), name, named.methods, named.again)
+
+
+def list_named_actors(namespace: str | None = None) -> list[str]:
+    """The names of actors in that namespace, in alphabetical order.
+
+    Args:
+        namespace: None: that of this program's job.
+
+    Raises:
+        FreeholdError: the cluster's head does not answer.
+    """
+    from freehold.proc import names  # here, so that `import freehold` is fast
+
+    here = start.ensure()
+    here.check_alive()
+    opts.merge(opts.ACTOR_DEFAULTS, {"name": "any", "namespace": namespace}, "an actor")
+    return names.listed(here, names.space_of(here, namespace))
 
 
 def _methods(kind: type) -> dict[str, int]:

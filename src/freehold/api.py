@@ -82,9 +82,15 @@ def remote(target: Any = None, /, **options: Any) -> Any:
         **options: of a function: ``num_cpus`` (1; fractions allowed), ``num_returns`` (1),
             ``max_retries`` (3; after a system failure, -1 for ever), ``retry_exceptions`` (False;
             True or a list of classes), ``memory`` (None; bytes of private memory that a call may
-            use), ``resources`` (custom, name -> amount), ``name``.  Of a class: ``num_cpus`` (0),
-            ``max_concurrency`` (1 for plain methods, 1000 for ``async def``), ``memory``,
-            ``resources``, ``name``.
+            use), ``num_gpus`` (whole ones, or a part of one; ``CUDA_VISIBLE_DEVICES`` says which),
+            ``resources`` (custom, name -> amount), ``scheduling_strategy`` (None; ``"SPREAD"`` or
+            a :class:`NodeAffinity`), ``label_selector`` (label -> value), ``placement_group`` and
+            ``bundle_index`` (-1: any bundle), ``name`` (for people).
+            Of a class: the same except ``num_returns``, ``max_retries`` and ``retry_exceptions``;
+            ``num_cpus`` is 0; ``max_concurrency`` (1 for plain methods, 1000 for ``async def``),
+            ``max_restarts`` (0; -1 for ever) and ``max_task_retries`` (0), ``name`` (by which
+            ``get_actor`` finds it; it must be free), ``namespace`` (None: the job's own) and
+            ``get_if_exists`` (False; True: ``remote`` gives a handle to who has the name).
 
     Raises:
         ValueError: an unknown option, or an impossible value.

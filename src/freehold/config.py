@@ -103,7 +103,10 @@ def _is_a(kind: str, value: Any) -> bool:
         return isinstance(value, str) and bool(value)
     if kind == "dict[str, float]":
         return isinstance(value, dict) and all(
-            isinstance(name, str) and name not in ("", "CPU") and _is_a("float", amount)
+            isinstance(name, str)
+            and name not in ("", "CPU", "bundle")
+            and "/" not in name
+            and _is_a("float", amount)
             for name, amount in value.items()
         )
     numbers = int if kind == "int" else (int, float)

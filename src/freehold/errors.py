@@ -19,6 +19,7 @@
     |- ObjectStoreFull          the arena has no room for the value
     |- OutOfMemory              the task went over its own ``memory=`` limit (MemoryError)
     |- NameTaken                another value has the name in the directory already (ValueError)
+    |- NameUnknown              no living actor has that name (ValueError)
     |- LimitExceeded            the directory takes no value so large, or no more names (ValueError)
     |- StoreError               the head's store is another's, damaged, or cannot be written
     |- GroupRemoved             the placement group was removed while somebody waited for it
@@ -213,7 +214,11 @@ class OutOfMemory(FreeholdError, MemoryError):
 
 
 class NameTaken(FreeholdError, ValueError):
-    """Another value has the name in this namespace already; choose one, or forget the old."""
+    """Another actor has the name in this namespace; choose one, or end the other."""
+
+
+class NameUnknown(FreeholdError, ValueError):
+    """No living actor has that name in this namespace."""
 
 
 class LimitExceeded(FreeholdError, ValueError):
@@ -265,8 +270,9 @@ _WIRE = {
     for kind in (
         SerializationError, Unschedulable, WorkerDied, NodeDied, ActorDied,
         ActorUnavailable, ObjectLost, OwnerDied, ObjectFreed, ObjectStoreFull, OutOfMemory,
-        NameTaken, LimitExceeded, StoreError, GroupRemoved, InvalidReference, NotInitialized,
-        ProtocolError, AuthenticationError, VersionMismatch, ClusterUnreachable, JoinRefused,
+        NameTaken, NameUnknown, LimitExceeded, StoreError, GroupRemoved, InvalidReference,
+        NotInitialized, ProtocolError, AuthenticationError, VersionMismatch, ClusterUnreachable,
+        JoinRefused,
     )
 }  # fmt: skip
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from freehold import groups
 from freehold.errors import SerializationError
+from freehold.groups import PlacementGroup
 from freehold.wire import serial
 
 TASK_DEFAULTS: dict[str, Any] = {
@@ -17,6 +19,8 @@ TASK_DEFAULTS: dict[str, Any] = {
     "resources": None,
     "scheduling_strategy": None,
     "label_selector": None,
+    "placement_group": None,
+    "bundle_index": -1,
     "name": None,
 }
 ACTOR_DEFAULTS: dict[str, Any] = {
@@ -29,8 +33,14 @@ ACTOR_DEFAULTS: dict[str, Any] = {
     "resources": None,
     "scheduling_strategy": None,
     "label_selector": None,
+    "placement_group": None,
+    "bundle_index": -1,
     "name": None,
+    "namespace": None,
+    "get_if_exists": False,
+    "lifetime": None,
 }
+TEXT_MAX = 500  # characters of a name
 RETRIES = ("max_retries", "max_restarts", "max_task_retries")  # -1: for ever
 METHOD_DEFAULTS: dict[str, Any] = {"num_returns": 1, "name": None}
 
@@ -54,15 +64,34 @@ def merge(defaults: dict[str, Any], given: dict[str, Any], what: str) -> dict[st
             known = ", ".join(sorted(defaults))
             raise ValueError(f"{what} has no option {name!r}; it has {known}")
         _check(name, value)
-    return {**defaults, **given}
+    merged = {**defaults, **given}
+    _check_together(merged)
+    return merged
+
+
+def _check_together(options: dict[str, Any]) -> None:
+    """Options that are right by themselves, but not with each other."""
+    group, index = options.get("placement_group"), options.get("bundle_index", -1)
+    if group is None and index != -1:
+        raise ValueError("bundle_index is of a placement_group, and there is none")
+    if group is not None:
+        if options["scheduling_strategy"] not in (None, "DEFAULT") or options["label_selector"]:
+            raise ValueError("with a placement_group there is no other scheduling strategy")
+        groups.check_fits(group, _wanted(options), index)
+    for name in ("namespace", "get_if_exists", "lifetime"):
+        if options.get(name) and not options["name"]:
+            raise ValueError(f"{name} is for actors with a name, and there is none")
 
 
 def _check(name: str, value: Any) -> None:
     if value is None:
-        if name in ("num_returns", *RETRIES):
-            raise ValueError(f"{name} must be an integer, not None")
+        if name in ("num_returns", "bundle_index", "get_if_exists", *RETRIES):
+            raise ValueError(f"{name} must not be None")
         return
-    if name in ("num_cpus", "num_gpus", "memory"):
+    if name == "num_gpus":
+        good = _is_amount(value) and (value < 1 or value == int(value))
+        need = "a whole number, or a part of one GPU"
+    elif name in ("num_cpus", "memory"):
         good = _is_amount(value)
         need = "a finite number that is not negative"
     elif name in ("num_returns", "max_concurrency"):
@@ -80,10 +109,13 @@ def _check(name: str, value: Any) -> None:
         need = "True, False or a list of exception classes"
     elif name == "resources":
         good = isinstance(value, dict) and all(
-            isinstance(key, str) and key not in ("", "CPU") and _is_amount(amount)
+            isinstance(key, str)
+            and key not in ("", "CPU", "bundle")
+            and "/" not in key
+            and _is_amount(amount)
             for key, amount in value.items()
         )
-        need = "a dictionary from names (other than CPU, which is num_cpus) to amounts"
+        need = "a dictionary from names (other than CPU, which is num_cpus; no /) to amounts"
     elif name == "scheduling_strategy":
         good = value in ("DEFAULT", "SPREAD") or (
             isinstance(value, NodeAffinity) and _is_hex(value.node_id)
@@ -94,8 +126,18 @@ def _check(name: str, value: Any) -> None:
             isinstance(part, str) for pair in value.items() for part in pair
         )
         need = "a dictionary from labels to their values"
+    elif name == "placement_group":
+        good, need = isinstance(value, PlacementGroup), "what placement_group() has returned"
+    elif name == "bundle_index":
+        good = isinstance(value, int) and not isinstance(value, bool)
+        need = "the number of a bundle, or -1 for any"
+    elif name == "get_if_exists":
+        good, need = isinstance(value, bool), "True or False"
+    elif name == "lifetime":
+        good, need = value == "job", "None or 'job'; detached actors are not there yet"
     else:
-        good, need = isinstance(value, str) and bool(value), "a string that is not empty"
+        good = isinstance(value, str) and 0 < len(value) <= TEXT_MAX and "\0" not in value
+        need = f"a string that is not empty, of at most {TEXT_MAX} characters"
     if not good:
         raise ValueError(f"{name} must be {need}, but is {value!r}")
 
@@ -133,6 +175,12 @@ def resources_of(options: dict[str, Any]) -> tuple[tuple[str, float], ...]:
     return tuple(sorted((name, float(amount)) for name, amount in wanted.items() if amount))
 
 
+def _wanted(options: dict[str, Any]) -> dict[str, float]:
+    """All resources, CPUs included."""
+    cpus = float(options["num_cpus"] or 0)
+    return {**({"CPU": cpus} if cpus else {}), **dict(resources_of(options))}
+
+
 def where_of(options: dict[str, Any]) -> tuple[Any, ...]:
     """The scheduling strategy, as ``core.rows.Where``."""
     strategy, labels = options.get("scheduling_strategy"), options.get("label_selector")
@@ -145,4 +193,8 @@ def where_of(options: dict[str, Any]) -> tuple[Any, ...]:
 
 def complete(options: dict[str, Any]) -> dict[str, Any]:
     """The options with what the core makes of them: ``demand`` (resources) and ``where``."""
+    group = options["placement_group"]
+    if group is not None:
+        demand = groups.demand(group, _wanted(options), options["bundle_index"])
+        return {**options, "num_cpus": 0, "demand": demand, "where": ()}
     return {**options, "demand": resources_of(options), "where": where_of(options)}

@@ -175,6 +175,9 @@ class Relay:
                 return
             there, onward = await asyncio.open_connection(*self.target)
             link.writers.append(onward)
+            if link.closed:  # reset meanwhile
+                link.closed = False
+                return
             await asyncio.gather(
                 link.carry(self.forward, reader, onward), link.carry(self.backward, there, writer)
             )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from clusters import Cluster, Daemon, identity, text
-from freehold.core.groups import extras
+from freehold.core.groups import ROOM, extras
 from stateful import effort
 
 G = b"g" * 8
@@ -60,13 +60,19 @@ def test_what_a_committed_bundle_adds_is_gossiped_as_its_nodes_total() -> None:
     (where,) = {text(id) for id in cluster.answer("a", 1)[1]["nodes"]}
     name = G.hex()
     expected = {"CPU": 4.0, f"CPU/{name}/0": 1, f"CPU/{name}/1": 2, f"CPU/{name}": 3}
+    expected |= {f"bundle/{name}/0": ROOM, f"bundle/{name}/1": ROOM, f"bundle/{name}": 2 * ROOM}
     for other in "ab":
         assert node(cluster, other).members.view[identity(where)].total == expected
     assert node(cluster, where).members.info["total"] == {"CPU": 4.0}
     cluster.says("ungroup", group=G)
     cluster.tick(0.3)
     assert node(cluster, "b").members.view[identity(where)].total == {"CPU": 4.0}
-    assert extras(b"\xaa", 3, {"CPU": 2.0}) == {"CPU/aa/3": 2.0, "CPU/aa": 2.0}
+    assert extras(b"\xaa", 3, {"CPU": 2.0}) == {
+        "CPU/aa/3": 2.0,
+        "CPU/aa": 2.0,
+        "bundle/aa/3": ROOM,
+        "bundle/aa": ROOM,
+    }
 
 
 @pytest.mark.parametrize(

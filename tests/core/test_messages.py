@@ -17,7 +17,7 @@ from freehold.wire import schema
 
 PROCESS = {"process", "caller", "worker", "holder", "owner", "borrower", "driver"}
 NEAR = {"spawner", "arena", "store", "prober", "mover", "tool"}
-HOST = {"HELLO"}  # hosts take it, before any machine does
+HOST = {"HELLO", "ACK"}  # hosts take it, before any machine does
 
 
 def machines(role: str) -> list[Machine]:

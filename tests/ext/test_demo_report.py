@@ -14,7 +14,7 @@ from rich.console import Console
 from freehold.ext.demo import node
 from freehold.ext.demo.index import Statistics
 from freehold.ext.demo.plain import PlainIndex
-from freehold.ext.demo.program import INLINE_BYTES_MAX, Outcome, Traffic
+from freehold.ext.demo.program import INLINE_BYTES_MAX, Loss, Outcome, Traffic
 from freehold.ext.demo.report import show, verdict
 from freehold.ext.demo.tree import Tree, scan
 
@@ -65,6 +65,26 @@ def test_each_fault_is_found(tree: Tree, change: dict[str, Any], says: str) -> N
     faults = verdict(replace(right(plain), **change), plain)
     assert len(faults) == 1
     assert says in faults[0]
+
+
+def test_on_several_nodes_one_must_be_killed_and_something_made_again(tree: Tree) -> None:
+    plain = PlainIndex(tree)
+    assert verdict(right(plain), plain, nodes=3) == ["no node was killed"]
+    lost = replace(right(plain), loss=Loss("2 (0a0b)", 5, 9, 1_234_567, 0))
+    assert len(verdict(lost, plain, nodes=3)) == 1
+    assert "nothing was made again" in verdict(lost, plain, nodes=3)[0]
+    assert verdict(replace(lost, redone=4), plain, nodes=3) == []
+
+
+def test_the_table_says_what_was_lost_with_a_node(tree: Tree) -> None:
+    console = Console(width=120)
+    loss = Loss("2 (0a0b)", 5, 9, 1_234_567, 0)
+    outcome = replace(right(PlainIndex(tree)), loss=loss, redone=4, moved=7_000_000)
+    with console.capture() as capture:
+        show(console, tree, outcome, plain_s=0.25)
+    text = " ".join(capture.get().replace("│", " ").split())
+    for part in ("node 2 (0a0b) (SIGKILL)", "9 objects (1.2 MB)", "4 tasks run again", "7.0 MB"):
+        assert part in text
 
 
 def test_the_table_says_what_was_measured(tree: Tree) -> None:

@@ -48,6 +48,21 @@ assert_type(RemoteCounter.remote(1), fh.ActorHandle)
 assert_type(fh.remote(num_cpus=1)(Counter), fh.ActorClass[Counter])
 assert_type(fh.is_initialized(), bool)
 assert_type(fh.status(), dict[str, Any])
+assert_type(fh.get_actor("counter"), fh.ActorHandle)
+assert_type(fh.get_actor("counter", namespace="all"), fh.ActorHandle)
+assert_type(fh.list_named_actors(), list[str])
+assert_type(fh.nodes(), list[dict[str, Any]])
+assert_type(fh.cluster_resources(), dict[str, float])
+assert_type(fh.available_resources(), dict[str, float])
+group = fh.placement_group([{"CPU": 1}, {"GPU": 1}], strategy="SPREAD", name="pair")
+assert_type(group, fh.PlacementGroup)
+assert_type(fh.get(group.ready()), fh.PlacementGroup)
+assert_type(group.wait(timeout=1.0), bool)
+assert_type(group.bundle_specs, list[dict[str, float]])
+assert_type(group.id, str)
+assert_type(scale.options(placement_group=group, bundle_index=0).remote(1), fh.Ref[float])
+fh.remove_placement_group(group)
+assert_type(fh.NodeAffinity("00", soft=True).soft, bool)
 
 
 async def main() -> None:
@@ -69,4 +84,7 @@ fh.get(ref, 1.0)  # E: call-overload
 fh.wait((ref,))  # E: arg-type
 fh.kill(ref)  # E: arg-type
 fh.remote(5)  # E: call-overload
+fh.get_actor(5)  # E: arg-type
+fh.placement_group({"CPU": 1})  # E: arg-type
+fh.remove_placement_group("group")  # E: arg-type
 named.remote(5)  # E: arg-type

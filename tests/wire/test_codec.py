@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import struct
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -183,3 +183,22 @@ def test_the_same_message_to_many_is_encoded_once() -> None:
     assert repeater.encode([message, other]) == encode([message, other])
     assert repeater.encode([other]) == encode([other])
     assert repeater.encode([(1, ["x"])]) == first
+
+
+def test_frames_may_be_looked_at_for_longer() -> None:
+    """As an exception's traceback does, if a finalizer raises it while a frame is decoded."""
+
+    class Keeping(Reader):
+        kept: ClassVar[list[memoryview]] = []
+
+        @staticmethod
+        def _messages(body: memoryview) -> list[Any]:
+            Keeping.kept.append(body)
+            return Reader._messages(body)
+
+    reader = Keeping()
+    frames = b"".join(bytes(encode([(1, str(n))])) for n in range(10))
+    found = [message for at in range(0, len(frames), 7)
+             for message in reader.feed(memoryview(frames[at : at + 7]))]  # fmt: skip
+    assert found == [[1, str(n)] for n in range(10)]
+    assert len(Keeping.kept) == 10

@@ -58,7 +58,7 @@ def _stop() -> click.Command:
 
 LATER: dict[str, tuple[Callable[[], click.Command], str]] = {
     "bench": (_bench, "Measure freehold, its peers and the floor side by side."),
-    "demo": (_demo, "Index a source tree while a worker is killed."),
+    "demo": (_demo, "Index a source tree while processes are killed."),
     "drain": (_drain, "Let a node take no more work, and leave when it has none."),
     "start": (_start, "Start a cluster on this machine, or join one."),
     "stop": (_stop, "Stop what `freehold start` has started here."),

@@ -59,6 +59,7 @@ class Actors:
         self.start: Callable[[Task, float], None]
         self.lines: dict[bytes, Line] = {}
         owner.moving = self.moving
+        self.names: dict[bytes, tuple[str, str, bytes]] = {}  # RefId -> what the directory has
         self._doomed: dict[bytes, list[Task]] = {}  # calls to killed processes that may still run
 
     def line(self, row: Row, restarts: int = 0) -> Line:
@@ -129,6 +130,7 @@ class Actors:
         if line.error is not None:
             return
         line.error = error
+        self.unname(line.row.id)
         tasks = [*line.inflight.values(), *line.queue]
         line.inflight.clear()
         line.queue.clear()
@@ -193,6 +195,15 @@ class Actors:
         """Somebody has heard before its owner that the actor's process is dead."""
         if row.state == INLINE and unpack_address(row.data)[0] == proc:
             row.state, row.data = PENDING, None  # until the node says so here too
+
+    def unname(self, id: bytes) -> None:
+        """The actor is no more, nor is its name; nobody waits for the directory's answer."""
+        known = self.names.pop(id, None)
+        node = self.owner.node
+        if known is not None and node is not None:
+            namespace, name, value = known
+            fields = {"namespace": namespace, "name": name, "value": value}
+            self.machine.send(node, m.DIRECTORY, 0, "forget", fields)
 
     def construct(self, task: Task, lease: int, node: Peer, worker: Peer, now: float) -> None:
         """A worker was granted for the actor: run its constructor there."""
@@ -259,6 +270,7 @@ class Actors:
         if line is None or line.row is not row:
             return
         del self.lines[row.id]
+        self.unname(row.id)
         if line.maker is not None:
             self.owner.unpin(line.maker)
         if row.owner is None and line.lease and line.error is None:

@@ -27,6 +27,7 @@ from freehold.core.owner import Owner, RefFields
 from freehold.core.rows import CONSTRUCTOR, METHOD, Lease, Line, Links, Place, Pool, Row, Spec, Task
 
 RETRY = 4  # a state on the wire only: failed, in a way that the caller asked to have retried
+REMOVED = "its placement group was removed"  # how the reason for a denial begins, if so
 UNKNOWN = (PENDING, COLLECTED)  # states of a dependency that cannot be sent yet
 Dep = tuple[int | str, Row]
 
@@ -41,7 +42,7 @@ class Client:
         self.leases.again = self.is_ready
         self.actors = Actors(machine, owner, self.leases, self.push, self.finish)
         self.actors.is_ready = self.is_ready
-        self.actors.start = self.start
+        self.actors.start = self.restart
         self.lineage = Lineage(owner, limits.lineage_bytes_max)
         self.orphans = Orphans(machine, owner, self.lineage)
         self.retried = 0  # tasks run again because a worker died
@@ -97,8 +98,12 @@ class Client:
         deps: Sequence[Dep] = (),
         nested: Sequence[Row] = (),
         line: Line | None = None,
+        gate: bool = False,
     ) -> tuple[Row, ...]:
-        """Submit any task; the rows of its results, each with one handle."""
+        """Submit any task; the rows of its results, each with one handle.
+
+        With ``gate`` it does not start before ``open_gate``.
+        """
         task = Task(spec, args)
         rows: tuple[Row, ...]
         if spec.outputs == 1:
@@ -111,6 +116,7 @@ class Client:
             self.owner.rows[row.id] = row
         links = task.links = Links()
         links.args_row, links.deps, links.line = args_row, deps, line
+        links.missing = int(gate)
         held = links.held
         held += nested
         if args_row is not None:
@@ -129,6 +135,14 @@ class Client:
             self.start(task, now)
         return rows
 
+    def open_gate(self, row: Row, now: float) -> None:
+        """Let the task of that result start as soon as its arguments are there."""
+        task = row.task
+        if task is not None and task.links is not None:
+            task.links.missing -= 1
+            if not task.links.missing:
+                self.restart(task, now)
+
     def call(self, line: Line, spec: Spec, id: bytes, args: bytes, now: float) -> Row:
         """Call an actor's method of one result, with arguments that hold no references."""
         task = Task(spec, args)
@@ -142,10 +156,13 @@ class Client:
             self.push(task, line, now)
         return row
 
+    def restart(self, task: Task, now: float) -> None:
+        """Run a task of which it is not known whether its dependencies are (still) there."""
+        if self.is_ready(task):
+            self.start(task, now)
+
     def start(self, task: Task, now: float) -> None:
         """Every dependency has come: run the task, unless one of them is an error."""
-        if not self.is_ready(task):  # it has gone again
-            return
         if task.links is not None:
             for _, row in task.links.deps:
                 if row.state == FAILED:
@@ -195,7 +212,7 @@ class Client:
                 if task.links is not None and task.links.line is not None:
                     actors.flush(task.links.line, now)
                 elif task.place is None and any(row.task is task for row in task.rows):
-                    self.start(task, now)
+                    self.restart(task, now)
             moved, owner.moved = owner.moved, []
             for row in moved:
                 line = actors.lines.get(row.id)
@@ -298,7 +315,7 @@ class Client:
         self.owner.take_kept(kept, peer, task)
         if outputs and outputs[0][0] == RETRY and task.tries != 0:
             task.tries -= 1
-            self.start(task, now)
+            self.restart(task, now)
         else:
             if task.spec.kind == CONSTRUCTOR:
                 outputs = [self._constructed(task, peer, outputs[0])]
@@ -379,13 +396,16 @@ class Client:
         wanted = self.leases.answered(request)
         worker = self.machine.peer(proc, address)
         if wanted is None or worker.down:
+            self.leases.gpus.pop(request, None)
             self.machine.send(peer, m.LEASE_RETURN, lease, wanted is None)
             if wanted is not None:
                 self._ask_again(wanted, request)
         elif isinstance(wanted, Pool):
+            self.leases.brief(worker, request)
             made = Lease(lease, worker, wanted, peer, now)
             self.leases.granted(wanted, request, made, now)
         else:
+            self.leases.brief(worker, request)
             self.actors.construct(wanted, lease, peer, worker, now)
 
     def _ask_again(self, wanted: Pool | Task, request: int) -> None:
@@ -397,13 +417,14 @@ class Client:
 
     def on_denied(self, peer: Peer, now: float, request: int, reason: str) -> None:
         wanted = self.leases.answered(request)
+        kind = "GroupRemoved" if reason.startswith(REMOVED) else "Unschedulable"
         if isinstance(wanted, Task):
-            self.fail(wanted, "Unschedulable", f"{wanted.spec.name}: {reason}")
+            self.fail(wanted, kind, f"{wanted.spec.name}: {reason}")
         elif wanted is not None:
             wanted.requests.discard(request)
             while wanted.queue:
                 task = wanted.queue.popleft()
-                self.fail(task, "Unschedulable", f"{task.spec.name}: {reason}")
+                self.fail(task, kind, f"{task.spec.name}: {reason}")
 
     def on_death(self, peer: Peer, now: float, reason: str, started: bytes | None) -> None:
         """The worker died: what it had started costs a try; what it had not goes elsewhere.
@@ -438,7 +459,7 @@ class Client:
             else:
                 task.tries -= 1
                 self.retried += 1
-                self.start(task, now)
+                self.restart(task, now)
         self.leases.dispatch(lease.pool, now)
 
     def node_died(self, reason: str) -> None:

@@ -6,14 +6,17 @@ was not answered when its head went away, so every verb may come twice: it then 
 =======  =================================  =====================================================
 verb     fields (a ? marks optional ones)   answer
 =======  =================================  =====================================================
-name     namespace, name, value, job?       {}; NameTaken if another value has the name
+name     namespace, name, value, job?,      {}; NameTaken if another value has the name
+         proc?
 find     namespace, name                    {found, value}
 forget   namespace, name, value?            {found}; with ``value``, only if it is that
 names    namespace?, after?                 {names: [[namespace, name], ...]}, a page in order
 job      job, info, alive                   {}
 jobs                                        {jobs: [{job, node, info, alive, reason}, ...]}
 group    group, bundles, strategy?, name?,  {nodes: [node of each bundle, ...]} when it is
-         job?                               placed; Unschedulable if it never can be
+         job?, wait?                        placed, or {} at once if it is not to ``wait``;
+                                            Unschedulable if it never can be
+placed   group                              as ``group`` answers; GroupRemoved if there is none
 ungroup  group                              {found}
 groups                                      {groups: [{group, name, strategy, state, ...}, ...]}
 nodes                                       {epoch, nodes: [{node, address, ...}, ...]}
@@ -21,7 +24,9 @@ retire   node                               {}; NodeDied if it is no member
 =======  =================================  =====================================================
 
 What is malformed gets ProtocolError, and what is too much LimitExceeded.  A job ends when its
-driver says so or its node dies; names and groups that were made for it go with it.
+driver says so or its node dies; names and groups that were made for it go with it.  A name with a
+``proc`` goes with that process, too: the head sees to it when its node dies, else its node does
+(``core.relay``).
 """
 
 from __future__ import annotations
@@ -48,16 +53,18 @@ Key = tuple[str, str]  # namespace, name
 
 _TYPES: dict[str, Any] = {
     "after": list, "alive": bool, "bundles": list, "group": bytes, "info": dict, "job": bytes,
-    "name": str, "namespace": str, "node": bytes, "strategy": str, "value": bytes,
+    "name": str, "namespace": str, "node": bytes, "proc": bytes, "strategy": str, "value": bytes,
+    "wait": bool,
 }  # fmt: skip
 _FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # verb -> required, optional
-    "name": (("namespace", "name", "value"), ("job",)),
+    "name": (("namespace", "name", "value"), ("job", "proc")),
     "find": (("namespace", "name"), ()),
     "forget": (("namespace", "name"), ("value",)),
     "names": ((), ("namespace", "after")),
     "job": (("job", "info", "alive"), ()),
     "jobs": ((), ()),
-    "group": (("group", "bundles"), ("strategy", "name", "job")),
+    "group": (("group", "bundles"), ("strategy", "name", "job", "wait")),
+    "placed": (("group",), ()),
     "ungroup": (("group",), ()),
     "groups": ((), ()),
     "nodes": ((), ()),
@@ -88,7 +95,8 @@ class Directory:
         self.machine = machine
         self.tables = tables
         self.groups = groups
-        self.names: dict[str, dict[str, tuple[bytes, bytes]]] = {}  # namespace: name: value, job
+        # namespace: name: value, job, and the node with which it goes
+        self.names: dict[str, dict[str, tuple[bytes, bytes, bytes]]] = {}
         self.jobs: dict[bytes, Job] = {}
         self.verbs: dict[str, Callable[[Peer, float, dict[str, Any]], Answer]] = {
             "name": self._name,
@@ -106,8 +114,8 @@ class Directory:
         """Take a record of the store."""
         if key.startswith(NAME):
             namespace, _, name = key.removeprefix(NAME).decode().partition("\0")
-            value, job = decode(record)
-            self.names.setdefault(namespace, {})[name] = value, job
+            value, job, node = decode(record)
+            self.names.setdefault(namespace, {})[name] = value, job, node
         else:
             self.jobs[key.removeprefix(JOB)] = Job(*decode(record))
 
@@ -118,9 +126,12 @@ class Directory:
         flaw = flaw_of(verb, fields)
         if flaw:
             self.answer(peer, now, request, (["ProtocolError", flaw], {}))
-        elif verb == "group":
-            error = self.groups.make(now, (peer, request), fields)
-            if error:
+        elif verb in ("group", "placed"):
+            if verb == "group":
+                error = self.groups.make(now, (peer, request), fields)
+            else:
+                error = self.groups.wait(now, (peer, request), fields["group"])
+            if error or not fields.get("wait", True):
                 self.answer(peer, now, request, (error, {}))
         else:
             self.answer(peer, now, request, self.verbs[verb](peer, now, fields))
@@ -136,7 +147,7 @@ class Directory:
     def _name(self, peer: Peer, now: float, fields: dict[str, Any]) -> Answer:
         namespace, name, value = fields["namespace"], fields["name"], fields["value"]
         names = self.names.setdefault(namespace, {})
-        entry = value, fields.get("job", b"")
+        entry = value, fields.get("job", b""), peer.id if fields.get("proc") else b""
         before = names.get(name)
         full = before is None and len(names) >= NAMES_MAX
         large = len(value) > VALUE_BYTES_MAX
@@ -171,6 +182,17 @@ class Directory:
             if not self.names[namespace]:
                 del self.names[namespace]
         self.tables.write(*((key_of(*key), b"") for key in keys))
+
+    def _drop_names_of(self, field: int, id: bytes) -> None:
+        """Drop the names with that id in that field of their entries."""
+        self._drop_names(
+            [
+                (namespace, name)
+                for namespace, names in self.names.items()
+                for name, entry in names.items()
+                if entry[field] == id
+            ]
+        )
 
     def _names(self, peer: Peer, now: float, fields: dict[str, Any]) -> Answer:
         wanted = fields.get("namespace")
@@ -220,14 +242,7 @@ class Directory:
         job.alive, job.reason = False, reason
         self.jobs[id] = job
         self.tables.write((JOB + id, job.record()))
-        self._drop_names(
-            [
-                (namespace, name)
-                for namespace, names in self.names.items()
-                for name, (_, of) in names.items()
-                if of == id
-            ]
-        )
+        self._drop_names_of(1, id)
         self.groups.remove_of(now, id)
         ended = [id for id, job in self.jobs.items() if not job.alive]
         for old in ended[: max(0, len(ended) - JOBS_ENDED_MAX)]:
@@ -235,7 +250,8 @@ class Directory:
             self.tables.write((JOB + old, b""))
 
     def on_node_gone(self, id: bytes, now: float, reason: str) -> None:
-        """The jobs whose driver ran there have ended."""
+        """The jobs whose driver ran there have ended, and so have its processes."""
+        self._drop_names_of(2, id)
         for job in [job for job, of in self.jobs.items() if of.node == id and of.alive]:
             self.end(now, job, f"its node {id.hex()[:8]} is gone: {reason}")
 
@@ -284,6 +300,6 @@ def _flaw_of_field(name: str, value: Any) -> str:
         return f"{name} is {kind.__name__}, not {value!r:.50}"
     if name in ("name", "namespace") and ("\0" in value or len(value) > TEXT_MAX):
         return f"{value!r:.50} is no {name}"
-    if name in ("group", "job", "node") and len(value) > ID_BYTES_MAX:
+    if name in ("group", "job", "node", "proc") and len(value) > ID_BYTES_MAX:
         return f"{value!r:.50} is no id"
     return ""

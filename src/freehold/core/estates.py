@@ -16,7 +16,7 @@ processes.  The rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from typing import Any
 
@@ -78,6 +78,7 @@ class Estates:
         self.machine = machine
         self.store = store
         self.address = ""  # of this node, for what it owns
+        self.watch: Callable[[bytes], bool] = bool  # hear of deaths on that node
         self._tickets = 0
         self.open: dict[bytes, Estate] = {}
         self.left: set[bytes] = set()  # who has left a BEQUEST, and is not gone yet
@@ -160,10 +161,11 @@ class Estates:
         estate.held += held
         estate.contexts += contexts
         estate.stored += stored
-        for _, _, holder, _ in held:
+        holders = [entry[2] for entry in held] + [entry[1] for entry in contexts]
+        for holder in holders:
             self.homes[holder] = peer.id
-        for _, holder in contexts:
-            self.homes[holder] = peer.id
+        if holders:
+            self.watch(peer.id)
 
     def _advance(self, estate: Estate) -> None:
         """Go on when everyone who is asked here has answered."""
@@ -231,6 +233,7 @@ class Estates:
             return
         self.patience = NEVER
         self.registers.clear()
+        self.early = {ticket: id for ticket, id in self.early.items() if id in self.adopted}
         pulls, self.pulls = self.pulls, []
         for peer, id in pulls:
             self._answer(peer, id)
@@ -263,6 +266,7 @@ class Estates:
         elif not {borrower, home} & self.store.gone:
             if home not in (b"", self.machine.id):
                 self.homes[borrower] = home
+                self.watch(home)
             if entry is not None:
                 entry.tickets[ticket] = borrower
             else:  # it may be of an estate that is open, or not yet
@@ -276,8 +280,9 @@ class Estates:
             if self.registers.pop(ticket, None) is not None:
                 continue
             if entry is None:
-                if self.open:
+                if self.open or self._is_elsewhere(peer):
                     self.early[ticket] = id
+                    self.patience = min(self.patience, now + PATIENCE)
                 continue
             if entry.tickets.pop(ticket, None) is None:
                 self.early[ticket] = id

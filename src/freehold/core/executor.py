@@ -71,6 +71,8 @@ class Run:
 class Copies(Protocol):
     """What this file needs of ``core.fetches``."""
 
+    home: bytes
+
     def missing(self, run: Run) -> int:
         """How many shared arguments are on their way."""
 
@@ -123,12 +125,17 @@ class Executor:
             return  # it died, and what it says to be in the arena may be gone
         full = Full(outputs, kind, options)
         run = Run(peer, id, key, args, full)
+        home = self.fetches.home
+        away = False
         if args_id:
             self._guard(full, args_id, peer.id, peer.address, args)
+            away = args[3] != home
         for position, ref, owner, address, state, data in deps:
             row = self._guard(full, ref, owner, address, data) if state == SHARED else None
             full.deps.append([position, row, state, data])
-        if full.guards:
+            if row is not None and data[3] != home:
+                away = True
+        if away:
             run.missing = self.fetches.missing(run)
         self.queue.append(run)
         if kind == CONSTRUCTOR:

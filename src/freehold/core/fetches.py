@@ -29,17 +29,19 @@ class Fetches:
         self.executor = executor
         self.pending: dict[bytes, list[Row]] = {}  # by RefId: asked for, not answered
         self.users: dict[bytes, int] = {}  # rows that read the copy, which has one pin for all
+        self.home = b""  # the node of this process
         self.answers = 0  # FETCHED that have come
         executor.fetches = self
         machine.on({m.FETCHED: self.on_fetched})
 
     def here(self, row: Row, kind: int = GET) -> list[Any] | None:
         """The place where this process can read the value, or None: it is on its way."""
-        place: list[Any] = row.data
         node = self.owner.node
-        if node is None or place[3] == node.id:
-            return place
+        if row.state == SHARED and (node is None or row.data[3] == node.id):
+            return row.data  # type: ignore[no-any-return]
         more = row.extend()
+        if row.state != SHARED or node is None:  # it was lost since it was looked at
+            return more.here  # type: ignore[no-any-return]
         if more.here is None and not more.refused:
             waiting = self.pending.get(row.id)
             if waiting is None:
@@ -68,6 +70,8 @@ class Fetches:
             if place:
                 row.extend().here = place
                 self.users[id] = self.users.get(id, 0) + 1
+                if row.state == PENDING and row.owner is not None:  # its source has died since
+                    self.owner.resolve(row, SHARED, place)
                 self.executor.fetched(row)
             elif row.state == SHARED and row.data != source:
                 self.here(row)  # it lies elsewhere now

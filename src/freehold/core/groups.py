@@ -6,7 +6,9 @@ placement is recorded, and they are told that the bundles are the group's (*comm
 cannot, because what the head knew was old, all give back and the group waits for another try.
 
 A committed bundle i of group g with ``{"CPU": 2}`` is on its node the resources
-``{"CPU/g/i": 2, "CPU/g": 2}`` (``extras``), which leases ask for like any others.
+``{"CPU/g/i": 2, "CPU/g": 2}`` (``extras``), which leases ask for like any others.  It is also
+``{"bundle/g/i": 1000, "bundle/g": 1000}``, of which every lease in it takes ``SHARE``: so those
+that need nothing else come to the right node too.
 
 When a node dies its bundles, and only they, are placed anew.  A node that connects again, to this
 head or the next, says which bundles it has: each step is idempotent and is sent again, and what
@@ -35,6 +37,8 @@ from freehold.core.tables import RECORD_BYTES_MAX, Tables
 
 PREFIX = b"group/"
 BUNDLES_MAX = 1000
+ROOM = 1000.0  # of the resource that stands for a bundle itself
+SHARE = 0.001  # of that, what each lease in the bundle takes
 RETRY = 0.1  # seconds until a group that found no room is tried again, doubled up to RETRY_MAX
 RETRY_MAX = 1.0
 UNPLACED, ASKED, HELD, RECORDED, PLACED = range(5)
@@ -98,7 +102,7 @@ def extras(group: bytes, index: int, resources: Resources) -> Resources:
     """What a committed bundle adds to the resources of its node."""
     name = group.hex()
     made: Resources = {}
-    for resource, amount in resources.items():
+    for resource, amount in {**resources, "bundle": ROOM}.items():
         made[f"{resource}/{name}/{index}"] = amount
         made[f"{resource}/{name}"] = amount
     return made
@@ -130,16 +134,23 @@ class Groups:
 
     # -- requests ---------------------------------------------------------------------------------
     def make(self, now: float, asker: Asker, fields: dict[str, Any]) -> list[str]:
-        """Make a group; the error, or [] and then the answer comes when it is placed."""
+        """Make a group; the error, or [] and then, if it is to, the answer comes when placed."""
         known = self.groups.get(fields["group"])
         if known is None:
             error = self._make(now, fields)
             if error:
                 return error
             known = self.groups[fields["group"]]
-        if asker not in known.waiters:
-            known.waiters.append(asker)
-        self.tables.after(now, self._tell, known)
+        return self.wait(now, asker, known.id) if fields.get("wait", True) else []
+
+    def wait(self, now: float, asker: Asker, id: bytes) -> list[str]:
+        """Tell the asker when the group is placed; the error if there is no such group."""
+        group = self.groups.get(id)
+        if group is None:
+            return _removed(id)
+        if asker not in group.waiters:
+            group.waiters.append(asker)
+        self.tables.after(now, self._tell, group)
         return []
 
     def _make(self, now: float, fields: dict[str, Any]) -> list[str]:
@@ -183,9 +194,8 @@ class Groups:
     def _removed(self, now: float, group: Group) -> None:
         for index, bundle in enumerate(group.bundles):
             self._give_back(group, index, bundle)
-        error = ["GroupRemoved", f"placement group {group.id.hex()} was removed"]
         for peer, request in group.waiters:
-            self.machine.send(peer, m.ENTRY, request, error, {})
+            self.machine.send(peer, m.ENTRY, request, _removed(group.id), {})
         self.stirred = True
 
     def remove_of(self, now: float, job: bytes) -> None:
@@ -390,6 +400,10 @@ class Groups:
                 assert bool(bundle.node) == (bundle.step != UNPLACED)
 
 
+def _removed(id: bytes) -> list[str]:
+    return ["GroupRemoved", f"placement group {id.hex()} was removed"]
+
+
 def flaw_of_bundles(bundles: Any) -> str:
     """What is wrong with the bundles that are asked for, '' if nothing is."""
     if not isinstance(bundles, list) or not 0 < len(bundles) <= BUNDLES_MAX:
@@ -400,6 +414,8 @@ def flaw_of_bundles(bundles: Any) -> str:
             return flaw or "a bundle asks for nothing"
         if any("/" in name for name in resources):
             return "a bundle cannot be made of another group's resources"
+        if "bundle" in resources:
+            return "'bundle' is the name of no resource"
     return ""
 
 

@@ -69,6 +69,7 @@ class Leases:
         self.cpus = 1.0  # of all nodes
         self.nodes = 1
         self.lost = ""  # why there is no node any more
+        self.gpus: dict[int, list[int]] = {}  # request -> of the lease that is about to be granted
         self.again: Callable[[Task], bool] = bool  # whether a task's arguments are (still) there
         self.lone = False  # a task was sent to a worker that had none: do not keep it waiting
         self._requests = 0
@@ -78,6 +79,7 @@ class Leases:
                 m.RECLAIM: self.on_reclaim,
                 m.REDIRECT: self.on_redirect,
                 m.CLUSTER: self.on_cluster,
+                m.GPUS: self.on_gpus,
             }
         )
 
@@ -305,6 +307,7 @@ class Leases:
     def _withdraw(self, request: int) -> None:
         node = self.asked[request][0]
         self.answered(request)
+        self.gpus.pop(request, None)
         self.machine.send(node, m.LEASE_CANCEL, request)
 
     def cancel(self, task: Task) -> None:
@@ -324,6 +327,21 @@ class Leases:
         self.dispatch(pool, now)
         if pool.idle:
             self.rebalance(pool, now)
+
+    def on_gpus(self, peer: Peer, now: float, request: int, gpus: list[int]) -> None:
+        if request in self.requests:
+            self.gpus[request] = gpus
+
+    def brief(self, worker: Peer, request: int) -> None:
+        """Before it gets the first task of a lease: tell the worker which GPUs it may use."""
+        gpus = self.gpus.pop(request, [])
+        if gpus:
+            self.machine.send(worker, m.LEASED, gpus)
+
+    @property
+    def driver(self) -> bytes:
+        """The driver for which this process works; empty in an embedded session."""
+        return self.job[0] if self.job else b""
 
     def give_back(self, lease: Lease, reuse: bool = True) -> None:
         """End a lease that has nothing in flight."""

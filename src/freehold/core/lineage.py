@@ -146,7 +146,7 @@ class Lineage:
             elif row.more is not None and row.more.here is not None:
                 row.data = row.more.here  # what is read here stays
             else:
-                self.owner.forget_value(row)
+                self.owner.displace(row)
 
     def revive(self, row: Row) -> None:
         """Make a collected value again, and first what it is made from."""
@@ -157,6 +157,10 @@ class Lineage:
                 continue
             assert row.more is not None
             task = row.more.recipe
+            if task is not None and row.task is task:  # it runs already, for another result
+                row.state = PENDING
+                self.owner.unhold(row)  # see ``_again``: it has no value to keep any more
+                continue
             if task is None or task.tries == 0:
                 why = "its task has been run again as often as max_retries allows"
                 self.owner.resolve(row, FAILED, _lost(row, why if task is not None else ""))

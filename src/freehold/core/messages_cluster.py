@@ -55,7 +55,7 @@ DIRECTORY = message(
     "DIRECTORY", "process, node, tool", "node, head",
     "A question to the head's directory, by way of the node: names, jobs, groups.",
     "request: int",
-    "verb: str — name, find, forget, names, job, jobs, group, ungroup, groups, nodes, retire",
+    "verb: str — see ``core.directory``",
     "fields: map",
 )  # fmt: skip
 ENTRY = message(
@@ -255,4 +255,23 @@ HALT = message(
     "Give the transfer up, in whichever direction; MOVED or SERVED still follows.",
     "incoming: bool",
     "transfer: int — the node numbers incoming ones, the mover those that it serves",
+)  # fmt: skip
+ACK = message(
+    "ACK", "any", "any",
+    "Between machines: so many of your frames have come (``proc.lasting``).  The first one on a "
+    "connection takes the call; -1 refuses it for ever, since the caller was given up.",
+    "got: int",
+)  # fmt: skip
+
+# -- what comes with a lease
+GPUS = message(
+    "GPUS", "node", "process",
+    "The lease that is granted next has these GPUs.",
+    "request: int",
+    "gpus: list — their numbers on that node",
+)  # fmt: skip
+LEASED = message(
+    "LEASED", "holder", "worker",
+    "Before the first task of a lease that has GPUs.",
+    "gpus: list — their numbers on the node",
 )  # fmt: skip

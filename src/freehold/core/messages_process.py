@@ -12,6 +12,7 @@ HELLO = message(
     "pid: int — its operating system process",
     "address: str — where it can be dialled, '' if nowhere",
     "info: map — node: the sender's node, b'' if it does not know; to: whom it calls, if it knows; "
+    "call: its number and counts, if the link is to last (``proc.lasting``); "
     "a worker adds its slot, a node its resources and limits",
 )  # fmt: skip
 BYE = message("BYE", "process", "node", "The sender leaves in good order.")

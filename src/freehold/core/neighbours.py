@@ -45,6 +45,7 @@ class Neighbours:
         self.sought: set[bytes] = set()  # nodes to watch as soon as they are known
         self.nodes: dict[bytes, str] = {}  # living nodes -> where they are dialled
         self.lost: dict[bytes, tuple[Any, ...]] = {}  # dead nodes -> NODE_LOST
+        estates.watch = self.watch
         machine.on(
             {
                 m.WATCH: self.on_watch,

@@ -368,6 +368,7 @@ class Node(Machine):
         if self.store.trimmed:
             soonest = min(soonest, self.store.trim_until)
         soonest = min(soonest, self.estates.deadline(), self.members.deadline())
+        soonest = min(soonest, self.scheduler.deadline())
         return min([soonest, *(inquiry.until for inquiry in self._inquiries)], default=NEVER)
 
     def on_timer(self, now: float) -> None:
@@ -378,6 +379,7 @@ class Node(Machine):
         self.store.on_timer(now)
         self.estates.on_timer(now)
         self.members.on_timer(now)
+        self.scheduler.on_timer(now)
         self.pulls.on_timer(now)
         self._answer_inquiries(now)
 

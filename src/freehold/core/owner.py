@@ -77,6 +77,23 @@ class Owner(References):
         row = self.rows[id] = Row(id, None, peer)
         return row
 
+    def meet(self, id: bytes, owner: bytes, address: str) -> Row:
+        """The row of a reference that nobody has handed to this process, with one more handle.
+
+        This process registers itself; until the owner has confirmed that, the row is *uncertain*.
+        """
+        row = self.hold(id, owner, address)
+        if row.owner is not None and not (row.more is not None and row.more.sure):
+            ticket = self.ticket()
+            row.extend().mine.append(ticket)
+            row.extend().sure = True
+            self._register(id, None, ticket, row, None)
+        return row
+
+    def is_uncertain(self, row: Row) -> bool:
+        """Whether a hand-over of it has not been confirmed, and may fail yet."""
+        return any(handed is row for handed, _ in self._handed.values())
+
     def _orphan(self, id: bytes, heir: Peer) -> Row:
         """A reference whose owner is dead: the heir has adopted it, or knows that it is lost."""
         row = self.rows[id] = Row(id, None, heir)
@@ -132,6 +149,17 @@ class Owner(References):
         """A borrowed value cannot be read where it was: it is to be asked for again."""
         row.state, row.data = PENDING, None
         row.extend().pulled = False
+
+    def displace(self, row: Row) -> None:
+        """The node is dead where a borrowed value lay: read it here, or ask where it is now."""
+        more = row.extend()
+        if more.here is not None:
+            row.data = more.here
+            return
+        asked = more.pulled
+        self.forget_value(row)
+        if asked:  # somebody may wait for it, who has not seen that it had come
+            self.want(row)
 
     def on_copied(self, peer: Peer, now: float, id: bytes, place: list[Any]) -> None:
         row = self.rows.get(id)
@@ -259,6 +287,9 @@ class Owner(References):
             if home != self.home_of(None):
                 self.homes[borrower] = home
             self._add_ticket(row, borrower, ticket)
+        elif row is None and borrower == peer.id:  # it has found the reference by a name
+            text = f"object {id.hex()} was released by its owner"
+            self.machine.send(peer, m.VALUE, id, FAILED, ["ObjectFreed", text], [])
         self.machine.send(peer, m.REGISTERED, ticket)
 
     def _add_ticket(self, row: Row, borrower: bytes, ticket: bytes) -> None:

@@ -74,7 +74,7 @@ class Process(Machine):
             self.client.leases.job = info["job"]  # that of who leases this worker
         elif peer.kind == "node" and self.owner.node is None:
             self.owner.node = peer
-            self.home = peer.id
+            self.home = self.fetches.home = peer.id
             self.node_info = info
             self.client.leases.cpus = float(info.get("cpus", 1.0))
             self.client.lineage.active = bool(info.get("standing", False))

@@ -22,6 +22,8 @@ from freehold.core.rows import Links, Row, Task, Waiter
 class Recipes(Protocol):
     """What this file needs of ``core.lineage``."""
 
+    recipes: dict[bytes, Task]
+
     def is_kept(self, task: Task) -> bool:
         """Whether the task is a recipe."""
 
@@ -159,7 +161,7 @@ class References:
         links = task.links
         if links is None:
             return
-        if self.lineage.is_kept(task):
+        if self.lineage.recipes and self.lineage.is_kept(task):
             self.lineage.loosen(links)
             return
         task.links = None

@@ -5,11 +5,16 @@ queues it looks at again whenever that changes, and sends on what would start el
 Each REDIRECT is a hop; after ``HOPS_MAX`` a request stays where it is, if it can ever run there.
 
 Placement groups are resources: what is set aside for a bundle is taken from what is free, and given
-out under the group's names once the head says that the whole group is placed (``BUNDLE``).
+out under the group's names once the head says that the whole group is placed (``BUNDLE``).  Who
+asks for a group that no node has waits (``parked``) while the head says that there is one.
+
+What no node can ever run is denied at once; but what a node could that has died within the last
+``RETURN_S`` seconds waits as well: it may be back, as another.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -18,10 +23,11 @@ from freehold.core.groups import extras
 from freehold.core.machine import Machine, Peer
 from freehold.core.member import Resources, fits
 from freehold.core.members import Members
-from freehold.core.policy import NEVER, NOW, UNKNOWN, Choice, choose, flaw_of_strategy
+from freehold.core.policy import LATER, NEVER, NOW, UNKNOWN, Choice, choose, flaw_of_strategy
 from freehold.core.workers import Grant, Workers
 
 HOPS_MAX = 8
+RETURN_S = 60.0  # seconds
 
 
 class Scheduler:
@@ -33,6 +39,7 @@ class Scheduler:
         self.members = members
         self.parked: list[Grant] = []  # for a placement group that no node has (yet)
         self.bundles: dict[tuple[bytes, int], tuple[Resources, bool]] = {}  # resources, committed
+        self.asked: set[bytes] = set()  # groups of which the head was asked whether they are there
         self.heed: Callable[[Peer], bool]  # a holder, whose death is to be heard of
         self.jobs: dict[bytes, str] = {}  # drivers that have leased here -> where they are
         self.redirected = 0
@@ -79,12 +86,59 @@ class Scheduler:
 
     def _decide(self, grant: Grant, now: float) -> None:
         choice = self._choose(grant)
-        if choice.verdict == NEVER:
+        if choice.verdict == NEVER and self._may_return(grant, now):
+            self.parked.append(grant)
+        elif choice.verdict == NEVER:
             self.machine.send(grant.holder, m.DENIED, grant.request, choice.reason)
         elif choice.verdict == UNKNOWN:
-            self.parked.append(grant)
+            self._park(grant, choice.reason)
         elif choice.node == self.machine.id or not self._redirect(grant, choice.node):
             self.workers.ask(grant, now)
+
+    def _may_return(self, grant: Grant, now: float) -> bool:
+        """Whether a node that has died lately could have run it."""
+        if grant.where[:1] == ["node"] and not grant.where[2]:
+            return False  # a dead identity never returns
+        fallen = {node.id: node for at, node in self.members.fallen if now < at + RETURN_S}
+        return choose(dict(grant.needs), grant.where, fallen, b"").verdict in (NOW, LATER)
+
+    def deadline(self) -> float:
+        """When the first dead node is not waited for any more."""
+        fallen = self.members.fallen
+        return fallen[0][0] + RETURN_S if fallen else math.inf
+
+    def on_timer(self, now: float) -> None:
+        """Deny what only nodes could run that have been dead for long."""
+        if now >= self.deadline():
+            self.members.fallen = [one for one in self.members.fallen if now < one[0] + RETURN_S]
+            self.on_change(now)
+
+    def _park(self, grant: Grant, reason: str) -> None:
+        """It is for a placement group that no node has: wait, if there is such a group."""
+        group = group_of(grant)
+        if group is None:
+            self.machine.send(grant.holder, m.DENIED, grant.request, reason)
+            return
+        self.parked.append(grant)
+        if group in self.asked:
+            return
+        self.asked.add(group)
+
+        def told(error: list[str], now: float) -> None:
+            self.asked.discard(group)
+            if error:
+                self._deny(group, f"its placement group was removed ({group.hex()})")
+
+        self.members.relay.inquire("placed", {"group": group}, told)
+
+    def _deny(self, group: bytes, reason: str) -> None:
+        """Those that wait for that group wait in vain."""
+        parked, self.parked = self.parked, []
+        for grant in parked:
+            if group_of(grant) == group:
+                self.machine.send(grant.holder, m.DENIED, grant.request, reason)
+            else:
+                self.parked.append(grant)
 
     def _choose(self, grant: Grant) -> Choice:
         """By what is free here beside what those in the queue will take."""
@@ -174,5 +228,25 @@ class Scheduler:
                 self.workers.end_users(group, now)
                 self.workers.change(extras(group, index, held[0]), -1.0, total=True)
             self.workers.change(held[0], 1.0, total=False)
+            self._requeue(group, now)
         self.machine.send(peer, m.BUNDLED, group, index, step, done)
         self.workers.match(now)
+
+    def _requeue(self, group: bytes, now: float) -> None:
+        """A bundle of the group has gone: those in the queue for it may wait in vain here."""
+        for grant in [grant for grant in self.workers.queue if group_of(grant) == group]:
+            if not fits(dict(grant.needs), self.workers.total):
+                self.workers.queue.remove(grant)
+                self._decide(grant, now)
+
+
+def group_of(grant: Grant) -> bytes | None:
+    """The placement group whose resources it needs, if it does."""
+    for name in grant.resources:
+        _, slash, rest = name.partition("/")
+        if slash:
+            try:
+                return bytes.fromhex(rest.partition("/")[0])
+            except ValueError:
+                return None
+    return None

@@ -13,6 +13,7 @@ from collections import deque
 from typing import Any
 
 from freehold.core import messages as m
+from freehold.core.gpus import Devices, gpus_in
 from freehold.core.machine import NEVER, Machine, Peer
 
 STARTING, IDLE, LEASED, ENDING = range(4)
@@ -56,8 +57,8 @@ class Grant:
     """A request for a lease, and then the lease."""
 
     __slots__ = (
-        "actor", "cpus", "holder", "hops", "id", "job", "reclaimed", "request", "resources",
-        "where", "worker",
+        "actor", "cpus", "gpu", "gpus", "holder", "hops", "id", "job", "reclaimed", "request",
+        "resources", "where", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -78,6 +79,8 @@ class Grant:
         self.resources = resources
         self.where = where  # the strategy
         self.hops = hops  # nodes that have sent it on
+        self.gpu = gpus_in(resources) if resources else 0.0  # how many GPUs it uses
+        self.gpus: list[int] = []  # and which
         self.job: bytes = job[0] if job else b""
         self.id = 0
         self.worker: Worker | None = None
@@ -107,6 +110,7 @@ class Workers:
         self.spawner = spawner
         self.total = {"CPU": cpus, **resources}
         self.free = dict(self.total)
+        self.devices = Devices(resources.get("GPU", 0.0))
         self.prestart = prestart
         self.idle_seconds = idle_seconds
         self.workers_max = workers_max
@@ -174,9 +178,10 @@ class Workers:
 
     def fits(self, grant: Grant) -> bool:
         """Whether what it needs is free now."""
-        return all(
+        fits = all(
             amount <= self.free.get(name, 0.0) + EPSILON for name, amount in grant.needs if amount
         )
+        return fits and (not grant.gpu or self.devices.find(grant.gpu) is not None)
 
     def match(self, now: float) -> None:
         """Grant what can be granted; see to workers and CPUs for the rest."""
@@ -212,6 +217,9 @@ class Workers:
             self.free[name] -= amount
         self.leases[grant.id] = grant
         peer = worker.peer
+        if grant.gpu:
+            grant.gpus = self.devices.take(grant.gpu)
+            self.machine.send(grant.holder, m.GPUS, grant.request, grant.gpus)
         self.machine.send(grant.holder, m.GRANT, grant.request, grant.id, peer.id, peer.address)
 
     def _reclaim(self) -> None:
@@ -256,7 +264,7 @@ class Workers:
         worker = self._release(lease)
         if worker.phase == LEASED:
             worker.since = now
-            if reuse and not lease.actor:
+            if reuse and not (lease.actor or lease.gpus):  # a program keeps to its first GPUs
                 worker.phase = IDLE
                 worker.label = ""
             else:
@@ -268,8 +276,9 @@ class Workers:
         worker = lease.worker
         assert worker is not None
         for name, amount in lease.needs:
-            if not (worker.lent and name == "CPU"):
+            if not (worker.lent and is_lent(name)):
                 self.free[name] += amount
+        self.devices.give(lease.gpu, lease.gpus)
         worker.lease = None
         worker.lent = False
         return worker
@@ -280,7 +289,9 @@ class Workers:
         if worker is None or worker.lease is None or worker.lent == blocked:
             return
         worker.lent = blocked
-        self.free["CPU"] += worker.lease.cpus if blocked else -worker.lease.cpus
+        for name, amount in worker.lease.needs:
+            if is_lent(name):
+                self.free[name] += amount if blocked else -amount
         self.match(now)
 
     # -- lives ------------------------------------------------------------------------------------
@@ -424,12 +435,17 @@ class Workers:
             used = sum(
                 dict(lease.needs).get(name, 0.0)
                 for lease in self.leases.values()
-                if not (name == "CPU" and lease.worker is not None and lease.worker.lent)
+                if not (is_lent(name) and lease.worker is not None and lease.worker.lent)
             )
             assert abs(self.free[name] + used - total) < 1e-6, f"{name} does not add up"
         for lease in self.leases.values():
             assert lease.worker is not None
             assert lease.worker.lease is lease
+
+
+def is_lent(name: str) -> bool:
+    """Whether a task that waits in ``get`` lends that resource on: CPUs, a group's included."""
+    return name == "CPU" or name.startswith("CPU/")
 
 
 def _fitting(idle: list[Worker], job: bytes) -> Worker | None:

@@ -71,6 +71,21 @@ sys.exit(code)
 """
 
 
+TOOL = """\
+import sys
+sys.path.append({root!r})
+from freehold.cli import main
+main(["status", "--json"], prog_name="freehold")
+"""
+STATUS_TIMEOUT = 10.0  # seconds
+COMMAND = """\
+import sys
+sys.path.append({root!r})
+from freehold.cli import main
+main(sys.argv[1:], prog_name="freehold")
+"""
+
+
 class ClusterError(Exception):
     """A machine of the cluster could not be started; the text is what ``freehold start`` said."""
 
@@ -160,12 +175,32 @@ class Machine:
         except FileNotFoundError:
             return ""
 
+    def status(self) -> dict[str, Any]:
+        """The tables of its node, as ``freehold status --json`` tells them there.
+
+        Raises:
+            ClusterError: there is none, or it does not answer.
+        """
+        command = [sys.executable, "-c", TOOL.format(root=_root())]
+        with self.popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as tool:
+            try:
+                out, err = tool.communicate(timeout=STATUS_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                tool.kill()
+                raise ClusterError(f"{self}: no status in {STATUS_TIMEOUT:g} s") from None
+        nodes = json.loads(out)["nodes"] if out else []
+        if not nodes or "error" in nodes[0]:
+            raise ClusterError(f"{self}: {nodes[0]['error'] if nodes else err.strip()}")
+        found: dict[str, Any] = nodes[0]
+        return found
+
     # --- for the cluster --------------------------------------------------------------------------
 
     def start(self, arguments: Sequence[str], ready: Callable[[str], bool]) -> None:
         """Call ``freehold start`` and wait until it has said what it has to."""
-        root = str(Path(freehold.__file__).resolve().parents[1])
-        program = PROGRAM.format(parent=os.getpid(), root=root)
+        program = PROGRAM.format(parent=os.getpid(), root=_root())
         command = [sys.executable, "-c", program, "start", *arguments]
         with open(Path(self.directory, "start.log"), "w", encoding="utf-8") as log:
             self.starter = self.popen(
@@ -328,6 +363,20 @@ class Cluster:
         if not self.machines[0].signal(number, "freehold-head"):
             raise ClusterError("no head is running")
 
+    def restart_head(self) -> None:
+        """The head comes back alone, beside the node that it had; see :meth:`restart`."""
+        machine = self.machines[0]
+        if machine.pids("freehold-head"):
+            raise ClusterError("the head is running")
+        command = [sys.executable, "-c", COMMAND.format(root=_root()), "start", *self._arguments[0]]
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        with machine.popen(
+            command, {"FREEHOLD_ADDRESS": ""}, stdin=subprocess.DEVNULL, **pipes
+        ) as starter:
+            said, _ = starter.communicate()
+        if starter.returncode:
+            raise ClusterError(f"machine 0: {said.strip()}")
+
     def stop_node(self, index: int) -> Machine:
         """A machine leaves in good order."""
         machine = self.machines[index]
@@ -401,6 +450,11 @@ class Cluster:
         for name, value in (("--resources", custom), ("--labels", labels)):
             found += [name, json.dumps(value)] if value else []
         return [*found, *(["--host", host] if host else [])]
+
+
+def _root() -> str:
+    """Where the package is, for processes that would not find it."""
+    return str(Path(freehold.__file__).resolve().parents[1])
 
 
 def _send(number: int, pids: Sequence[int]) -> None:

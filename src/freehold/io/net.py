@@ -251,3 +251,9 @@ def peek(sock: socket.socket, size: int) -> bytes:
         return sock.recv(size, socket.MSG_PEEK)
     except ConnectionError:
         return b""
+
+
+def wake_at(sock: socket.socket, size: int) -> None:
+    """Report the socket as readable only when so many bytes have come, or the stream ends."""
+    with contextlib.suppress(OSError):  # gone already: the first read will say so
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)

@@ -18,7 +18,7 @@ from freehold.io import net, sessions
 from freehold.io.sessions import Record
 from freehold.io.shm import Arena
 from freehold.proc import reach
-from freehold.proc.ports import Ports
+from freehold.proc.listening import Listening
 from freehold.proc.token import Token, demand
 
 ARENA_SOCKET = "arena.sock"
@@ -79,7 +79,7 @@ def take_arena(directory: str, size: int) -> Arena:
     return Arena(fd, size)
 
 
-def open_to_cluster(host: Ports, directory: str, where: Way, address: str) -> None:
+def open_to_cluster(host: Listening, directory: str, where: Way, address: str) -> None:
     """Let the driver be dialled from other machines, at the host of its node's ``address``.
 
     Raises:
@@ -90,7 +90,7 @@ def open_to_cluster(host: Ports, directory: str, where: Way, address: str) -> No
     listen(host, place[0], 0, directory, where.token.tls)
 
 
-def listen(host: Ports, place: str, port: int, directory: str, tls: bool) -> None:
+def listen(host: Listening, place: str, port: int, directory: str, tls: bool) -> None:
     """Accept connections from other machines; the certificate is the node's.
 
     Raises:

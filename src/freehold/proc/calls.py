@@ -58,8 +58,9 @@ def submit(
     kwargs: dict[str, Any],
     references: type,
     line: Line | None = None,
+    gate: bool = False,
 ) -> tuple[Row, ...]:
-    """Submit a task of any kind; the rows of its results."""
+    """Submit a task of any kind; the rows of its results.  See ``Client.submit_full``."""
     deps: list[tuple[int | str, Row]] = []
     nested: list[Row] = []
     packed: bytes | Packed
@@ -83,7 +84,7 @@ def submit(
     with here.lock:
         rows = here.client.submit_full(
             spec, here.context().next_id(), packed, now(),
-            args_row=args_row, deps=deps, nested=nested, line=line,
+            args_row=args_row, deps=deps, nested=nested, line=line, gate=gate,
         )  # fmt: skip
         here.submitted()
     return rows

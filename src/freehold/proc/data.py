@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 from freehold.core import address as addresses
 from freehold.errors import ProtocolError
 from freehold.io import clock
-from freehold.proc.ports import DATA_MAGIC as MAGIC
+from freehold.proc.listening import DATA_MAGIC as MAGIC
 from freehold.wire.auth import NONCE_BYTES, Handshake
 
 if TYPE_CHECKING:
-    from freehold.proc.ports import Ports
+    from freehold.proc.listening import Listening
     from freehold.proc.transfers import Transfers
 
 CONNECT_TIMEOUT = 2.0  # seconds
@@ -32,7 +32,7 @@ SHAKE_TIMEOUT = 5.0
 class DataPlane:
     """The data connections of one node."""
 
-    def __init__(self, host: Ports) -> None:
+    def __init__(self, host: Listening) -> None:
         self.host = host
         self.transfers: Transfers | None = None
 

@@ -28,7 +28,6 @@ from freehold.wire.auth import SECRET_BYTES
 
 if TYPE_CHECKING:
     from freehold.proc.attach import Way
-    from freehold.proc.questions import Questions
 
 START_TIMEOUT = 30.0  # seconds
 LEAVE_WAIT = 1.0  # seconds for the cluster to hear that the program has ended
@@ -60,7 +59,6 @@ class Driver(Runtime):
         self.node_process: subprocess.Popen[bytes] | None = None
         self._sigint: Any = None
         self.job = self.process.id
-        self.questions: Questions | None = None  # to the directory of a cluster
         if self.attached:
             assert self.way is not None
             self.dir = self.way.dir
@@ -116,16 +114,15 @@ class Driver(Runtime):
 
     def _register(self) -> None:
         """Tell the cluster of this program: what is made for it goes with it."""
-        from freehold.proc.questions import Questions
+        from freehold.proc.questions import asking
 
-        self.questions = Questions(self)
         self.client.leases.job = [self.job, self.address, nodes.search_path()]
         info = {"pid": self.pid, "program": sys.argv[0] if sys.argv else "", "host": self.address}
-        self.questions.ask("job", START_TIMEOUT, job=self.job, info=info, alive=True)
+        asking(self).ask("job", START_TIMEOUT, job=self.job, info=info, alive=True)
 
     def _unregister(self) -> None:
         """It has ended; if that cannot be said, its node will say it."""
-        if self.questions is not None and not self._lost():
+        if self.way is not None and self.questions is not None and not self._lost():
             with contextlib.suppress(FreeholdError):
                 self.questions.ask("job", LEAVE_WAIT, job=self.job, info={}, alive=False)
 

@@ -8,6 +8,7 @@ the user's code raises becomes the error that the caller's ``get`` raises.
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 import traceback
 from _thread import get_ident
@@ -21,6 +22,7 @@ from freehold.core.client import RETRY
 from freehold.core.executor import Output, Run
 from freehold.core.ids import Contexts, ref_id
 from freehold.core.leases import Limits
+from freehold.core.machine import Peer
 from freehold.core.messages import FAILED, INLINE, SHARED
 from freehold.core.rows import CONSTRUCTOR, METHOD
 from freehold.errors import ObjectStoreFull, SerializationError, TaskError
@@ -30,6 +32,7 @@ from freehold.proc.session import drops
 from freehold.wire import serial
 
 ASYNC_CONCURRENCY = 1000
+GPUS_SEEN = "CUDA_VISIBLE_DEVICES"
 
 
 class Execution(Runtime):
@@ -48,6 +51,14 @@ class Execution(Runtime):
         self.is_async = False
         self._label = ""
         self._memory_limit = 0  # of an actor, in bytes
+        self.process.on({m.LEASED: self._on_leased})
+
+    def _on_leased(self, peer: Peer, when: float, gpus: list[int]) -> None:
+        """A lease begins; its GPUs are the only ones that libraries are to see."""
+        if not self.executor.is_actor:
+            seen = [one for one in os.environ.get(GPUS_SEEN, "").split(",") if one]
+            mine = [seen[one] if one < len(seen) else str(one) for one in gpus]
+            os.environ[GPUS_SEEN] = ",".join(mine)
 
     def execute_plain(self, run: Run) -> None:
         """A task of one result without options or top-level references: most are."""

@@ -3,7 +3,7 @@
 A peer is dialled when the machine first writes to it.  Frames written before the handshake is over
 wait.  When both sides dial at the same time there are two connections; each side goes on sending
 over the one that it had first, so that order is kept.  How connections are made, and what ends
-them, is in ``proc.ports``.
+them, is in ``proc.ports``; how links between machines outlive them, in ``proc.mending``.
 """
 
 from __future__ import annotations
@@ -14,26 +14,29 @@ from freehold.core import messages as m
 from freehold.core.machine import Machine, Peer
 from freehold.errors import ProtocolError
 from freehold.io import clock
-from freehold.proc.ports import READ, WRITE, Port, Ports
+from freehold.proc.lasting import KINDS
+from freehold.proc.mending import Mending
+from freehold.proc.ports import READ, WRITE, Port, is_garbage
 from freehold.wire import schema
 from freehold.wire.codec import encode
 
 now = clock.now
 
 
-class Links(Ports):
+class Links(Mending):
     """The connections of one process."""
 
     def __init__(self, machine: Machine, secret: bytes, kind: str, address: str = "") -> None:
         super().__init__(machine, secret, kind, address)
         self.info: dict[str, Any] = {}  # sent with HELLO
-        self.forgiving = False  # outlive a message whose handler fails: only its sender goes
         self.unflushed = 0
 
-    def _hello(self, to: bytes) -> bytearray:
+    def _hello(self, to: bytes, call: list[int] | None = None) -> bytearray:
         info = {**self.info, "node": self.home}
         if to:
             info["to"] = to
+        if call is not None:
+            info["call"] = call
         return encode([(m.HELLO, self.machine.id, self.kind, clock.pid(), self.address, info)])
 
     # -- frames in --------------------------------------------------------------------------------
@@ -57,7 +60,7 @@ class Links(Ports):
         except OSError:
             self._ended(port, when)
         except Exception as error:
-            if not self.forgiving and not self._is_garbage(error):
+            if not self.forgiving and not is_garbage(error):
                 raise
             what = f"{port.peer!r} sent a malformed message: {error!r}"
             self._fail(port, ProtocolError(what), when)
@@ -65,18 +68,9 @@ class Links(Ports):
     def _ended(self, port: Port, when: float) -> None:
         """The other side has closed the connection, or lost it."""
         if port.handshake is not None and port.peer is not None:
-            self.errors.append(port.handshake.hung_up())
-        self.end(port, when)
-
-    @staticmethod
-    def _is_garbage(error: Exception) -> bool:
-        """Whether a handler was called with fields that it does not take: no bug of its own."""
-        frames = error.__traceback__
-        depth = 0
-        while frames is not None:
-            depth += 1
-            frames = frames.tb_next
-        return depth <= 2 and isinstance(error, (TypeError, IndexError))
+            self._fail(port, port.handshake.hung_up(), when)
+        else:
+            self.end(port, when)
 
     def _shake(self, port: Port, data: bytes, when: float) -> None:
         handshake = port.handshake
@@ -87,10 +81,13 @@ class Links(Ports):
         finally:
             self._send(port, handshake.take())
         if handshake.done and port in self._open_ports:
-            port.handshake = None
+            port.handshake = port.hold = None
+            if port.lasting is not None:
+                self._call_out(port, rest, when)
+                return
             self._settle(port)
             self._send(port, self._hello(port.peer.id if port.peer is not None else b""))
-            waiting, port.waiting = port.waiting, []
+            waiting, port.waiting, port.kept = port.waiting, [], 0
             for frame in waiting:
                 self._send(port, frame)
             if rest:
@@ -102,6 +99,8 @@ class Links(Ports):
         messages = port.reader.feed(data)
         if messages and messages[0][0] == m.HELLO:
             peer = self._on_hello(port, messages.pop(0), when)
+            if port.lasting is not None and messages:
+                raise ProtocolError(f"{peer!r} spoke before its call was answered")
         if peer is None:
             raise ProtocolError("a peer spoke before it said hello")
         self.machine.now = when
@@ -112,8 +111,12 @@ class Links(Ports):
             handlers[message[0]](peer, when, *message[1:])
 
     def _on_hello(self, port: Port, hello: list[Any], when: float) -> Peer:
+        accepted = port.peer is None
         peer = self.machine.meet(port.peer, hello)
         port.peer = peer
+        if accepted and "call" in hello[-1] and self.kind in KINDS:
+            self._on_call(port, peer, hello[-1], when)
+            return peer
         if peer.port is None:
             peer.port = port
         self.machine.on_up(peer, when, hello[-1])
@@ -142,8 +145,10 @@ class Links(Ports):
                         continue
                 peer.outbox = []
                 frame = encode(box)
-                if port.handshake is not None:
-                    port.waiting.append(frame)
+                if port.hold is not None:
+                    port.hold(frame)
+                    if port.unsent > self.unsent_max:
+                        self._crowd(port)
                 else:
                     self._send(port, frame)
 

@@ -66,9 +66,9 @@ class NodeHost(Host):
         self.set_home(self.node.id)
         self.attach(spawner_sock, self.node.spawner)
 
-    def _hello(self, to: bytes) -> bytearray:
+    def _hello(self, to: bytes, call: list[int] | None = None) -> bytearray:
         self.info = {**self.node.info, "fd": self.arena.fd}
-        return super()._hello(to)
+        return super()._hello(to, call)
 
     def _finish(self, when: float) -> None:
         super()._finish(when)

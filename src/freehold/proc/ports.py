@@ -1,4 +1,4 @@
-"""Connections being made: listening and dialling, on this machine and between machines.
+"""Connections being made and open ones, on this machine and between machines.
 
 On one machine a process is dialled by its path, and that is all there is to it: only this user may
 enter the directory.  Between machines anybody may knock.  So a TCP connection is encrypted
@@ -9,13 +9,13 @@ shown by the proofs that both sides exchange first (``wire.auth``); and it has l
 * to answer, once connected: ``answer_timeout``.  It is long, since the kernel connects on behalf of
   a process that may be busy; whether that process is alive, its node knows (``proc.probe``).  A
   machine that is gone is noticed by the kernel earlier (``net.SILENCE_MAX``).
-* to prove itself, once accepted: ``shake_timeout``.  While ``young_max`` have yet to do so, no more
-  are accepted; they wait in the kernel's queue.
+* to prove itself, once accepted: ``shake_timeout`` (``proc.listening``).
 * to take what is sent: who takes nothing for ``stall_timeout`` while ``unsent_max`` bytes wait for
   it is cut off.  This holds on one machine, too.
 
 Whatever ends a connection to a peer is told to the machine (``on_down``), and why to ``errors``;
-what strangers did wrong is in ``refused``.
+what strangers did wrong is in ``refused``.  Links between machines are another matter: they outlive
+their connections (``proc.mending``).
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from freehold.errors import FreeholdError, ProtocolError
 from freehold.io import clock, net
 from freehold.io.link import Link
 from freehold.proc.alarms import Alarm, Alarms
+from freehold.proc.lasting import Lasting
 from freehold.wire.auth import NONCE_BYTES, Handshake
 from freehold.wire.codec import Reader
 
@@ -46,11 +47,7 @@ ANSWER_TIMEOUT = 30.0
 SHAKE_TIMEOUT = 5.0
 STALL_TIMEOUT = 60.0
 AWAY = 0.5  # an alarm that comes later than this: the process itself was stopped
-ACCEPT_PAUSE = 0.1  # before it is tried again, when there are too many open files
-YOUNG_MAX = 128
 UNSENT_MAX = 1 << 30  # bytes
-
-DATA_MAGIC = b"FRDT"  # how a data connection begins (``proc.data``)
 
 OnEvent = Callable[[int, float], None]
 
@@ -58,7 +55,9 @@ OnEvent = Callable[[int, float], None]
 class Port:
     """A connection and what the host knows about it."""
 
-    __slots__ = ("alarm", "handshake", "link", "peer", "reader", "waiting")
+    __slots__ = (
+        "alarm", "handshake", "hold", "kept", "lasting", "link", "peer", "reader", "waiting",
+    )  # fmt: skip
 
     def __init__(self, link: Link, handshake: Handshake | None, peer: Peer | None) -> None:
         self.link = link
@@ -66,7 +65,20 @@ class Port:
         self.peer = peer
         self.reader = Reader()
         self.waiting: list[bytearray] = []  # frames written before the handshake was over
+        self.kept = 0  # bytes of them
+        self.hold = None if handshake is None else self.wait  # takes frames until then
+        self.lasting: Lasting | None = None  # the link that outlives it
         self.alarm: Alarm | None = None  # the limit that it has now
+
+    def wait(self, frame: bytearray) -> None:
+        """Keep a frame until the handshake is over."""
+        self.waiting.append(frame)
+        self.kept += len(frame)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait for the peer."""
+        return self.kept + self.link.unsent
 
     def limit(self, alarm: Alarm | None) -> None:
         """This limit instead of the one before."""
@@ -80,8 +92,21 @@ def shake(secret: bytes, *, dialler: bool) -> Handshake:
     return Handshake(secret, clock.random_bytes(NONCE_BYTES), dialler=dialler)
 
 
+def is_garbage(error: Exception) -> bool:
+    """Whether a handler was called with fields that it does not take: no bug of its own.
+
+    To be asked where it was caught, by the caller of who called the handler.
+    """
+    frames = error.__traceback__
+    depth = 0
+    while frames is not None:
+        depth += 1
+        frames = frames.tb_next
+    return depth <= 2 and isinstance(error, (TypeError, IndexError))
+
+
 class Ports(ABC):
-    """What listens, what dials and what is open, of one process."""
+    """What dials and what is open, of one process."""
 
     def __init__(self, machine: Machine, secret: bytes, kind: str, address: str = "") -> None:
         self.machine = machine
@@ -94,21 +119,14 @@ class Ports(ABC):
         self.answer_timeout = ANSWER_TIMEOUT
         self.shake_timeout = SHAKE_TIMEOUT
         self.stall_timeout = STALL_TIMEOUT
-        self.young_max = YOUNG_MAX
         self.unsent_max = UNSENT_MAX
-        self.on_data: Callable[[socket.socket], None] | None = None  # takes data connections
         self.epoll = select.epoll()
         self.ports: dict[int, OnEvent] = {}
         self.alarms = Alarms()
         self.errors: deque[FreeholdError] = deque(maxlen=100)  # what peers did wrong
         self.refused: deque[FreeholdError] = deque(maxlen=100)  # what strangers did wrong
-        self._listeners: list[socket.socket] = []
-        self._place = ("", 0)  # where others can dial it by TCP
-        self.accepting: Side | None = None
         self._dialling: Side | None = None
         self._open_ports: set[Port] = set()
-        self._young: set[Port] = set()  # accepted by TCP, and not yet proven
-        self._paused: list[Callable[[], None]] = []  # how to accept again, when there is room
 
     # -- events -----------------------------------------------------------------------------------
     def watch(self, fd: int, on_event: OnEvent, mask: int = READ) -> None:
@@ -126,114 +144,6 @@ class Ports(ABC):
         """Call ``call(now)``, locked, at that time."""
         return self.alarms.set(when, call)
 
-    # -- listening --------------------------------------------------------------------------------
-    def listen(self, path: str) -> None:
-        """Accept connections at ``path``, which becomes this process's address."""
-        listener = net.listen(path)
-        self._listeners.append(listener)
-        self.address = path
-        self.watch(listener.fileno(), lambda mask, when: self._on_accept(listener))
-
-    def listen_tcp(self, host: str, port: int = 0, pem: str = "", advertise: str = "") -> int:
-        """Accept connections by TCP as well; returns the port.  The address then tells both.
-
-        Args:
-            host: numeric; ``"0.0.0.0"`` or ``"::"`` for every network that there is.
-            port: 0 for any that is free.
-            pem: the node's key and certificate (``io.tls.make_certificate``); with ``tls`` only.
-            advertise: the numeric host that others dial, where it is not ``host`` itself.
-
-        Raises:
-            OSError: it cannot listen there, or the certificate cannot be read.
-        """
-        if self.tls:
-            from freehold.io import tls  # here, like wherever a cluster begins
-
-            self.accepting = tls.acceptor(pem)
-        listener = net.listen_tcp(host, port)
-        self._listeners.append(listener)
-        port = listener.getsockname()[1]
-        if not advertise:
-            advertise = net.own_host() if host in ("0.0.0.0", "::") else host
-        self._place = (advertise, port)
-        self.set_home(self.home)
-        self.watch(listener.fileno(), lambda mask, when: self._on_accept_tcp(listener))
-        return port
-
-    def set_home(self, node: bytes) -> None:
-        """The node on which this process runs is known now: the address tells it, too."""
-        self.home = node
-        if self._place[1]:
-            path = addresses.path_of(self.address)
-            self.address = addresses.make(node, path, *self._place)
-
-    def _on_accept(self, listener: socket.socket) -> None:
-        try:
-            while (sock := net.accept(listener)) is not None:
-                self._open(Link(sock), shake(self.secret, dialler=False), None)
-        except OSError:
-            self._accept_later(listener, lambda mask, when: self._on_accept(listener))
-
-    def _on_accept_tcp(self, listener: socket.socket) -> None:
-        def on_accept(mask: int, when: float) -> None:
-            self._on_accept_tcp(listener)
-
-        fd = listener.fileno()
-        try:
-            while len(self._young) < self.young_max:
-                sock = net.accept_tcp(listener)
-                if sock is None:
-                    return
-                self._take_in(sock)
-        except OSError:
-            self._accept_later(listener, on_accept)
-            return
-        self.unwatch(fd)
-        self._paused.append(lambda: self.watch(fd, on_accept))
-
-    def _accept_later(self, listener: socket.socket, on_accept: OnEvent) -> None:
-        fd = listener.fileno()
-        self.unwatch(fd)
-        self.call_at(clock.now() + ACCEPT_PAUSE, lambda when: self.watch(fd, on_accept))
-
-    def _take_in(self, sock: socket.socket) -> None:
-        if self.on_data is None:
-            self._greet(sock)
-            return
-        fd = sock.fileno()
-
-        def look(mask: int, when: float) -> None:
-            with contextlib.suppress(BlockingIOError):
-                head = net.peek(sock, len(DATA_MAGIC))
-                if head and DATA_MAGIC.startswith(head) and len(head) < len(DATA_MAGIC):
-                    return
-                alarm.cancel()
-                self.unwatch(fd)
-                if head == DATA_MAGIC and self.on_data is not None:
-                    self.on_data(sock)
-                else:
-                    self._greet(sock)
-
-        def give_up(when: float) -> None:
-            self.unwatch(fd)
-            sock.close()
-
-        alarm = self.call_at(clock.now() + self.shake_timeout, give_up)
-        self.watch(fd, look)
-
-    def _greet(self, sock: socket.socket) -> None:
-        if self.tls:
-            from freehold.io.tls import TlsLink
-
-            assert self.accepting is not None
-            link: Link = TlsLink(sock, self.accepting, dialler=False)
-        else:
-            link = Link(sock)
-        port = self._open(link, shake(self.secret, dialler=False), None)
-        self._young.add(port)
-        what = f"somebody has not proven within {self.shake_timeout:g} s that it knows the secret"
-        self._limit(port, self.shake_timeout, ProtocolError(what))
-
     # -- dialling ---------------------------------------------------------------------------------
     def dial(self, peer: Peer) -> None:
         """Connect to a peer by its address; it is told to the machine if that fails, or later."""
@@ -249,8 +159,12 @@ class Ports(ABC):
             self._open(link, handshake, peer)
             return
         port = peer.port = Port(link, handshake, peer)
+        self._await(port, peer.address)
+
+    def _await(self, port: Port, address: str) -> None:
+        """Go on when it is connected."""
         self.adopt(port, lambda mask, when: self._on_connected(port, when), WRITE)
-        what = f"{peer.address} cannot be reached within {self.dial_timeout:g} s"
+        what = f"{address} cannot be reached within {self.dial_timeout:g} s"
         self._limit(port, self.dial_timeout, FreeholdError(what))
 
     def reach(self, address: str) -> tuple[Link, bool]:
@@ -320,29 +234,24 @@ class Ports(ABC):
         port.limit(self.call_at(due, over))
 
     def _settle(self, port: Port) -> None:
-        """It has proven itself, or is gone: it has no limit any more, and makes room."""
+        """It has proven itself, or is gone: it has no limit any more."""
         port.limit(None)
-        if port in self._young:
-            self._young.discard(port)
-            paused, self._paused = self._paused, []
-            for resume in paused:
-                resume()
 
     def _crowd(self, port: Port) -> None:
         """Too much waits for the peer: see whether it takes any of it."""
-        if port.alarm is not None:
+        if port.alarm is not None:  # as there is while it has to answer
             return
         link, before = port.link, port.link.drained
 
         def look(when: float) -> None:
             port.alarm = None
-            if link.unsent <= self.unsent_max:
+            if port.unsent <= self.unsent_max:
                 return
             if link.drained != before:
                 self._crowd(port)
                 return
             what = (
-                f"{port.peer!r} has taken none of {link.unsent:,} bytes in {self.stall_timeout:g} s"
+                f"{port.peer!r} has taken none of {port.unsent:,} bytes in {self.stall_timeout:g} s"
             )
             self._fail(port, ProtocolError(what), when)
 
@@ -355,29 +264,31 @@ class Ports(ABC):
 
     def end(self, port: Port, when: float) -> None:
         """Close a connection, once; the machine is told if it was a peer's."""
-        if port not in self._open_ports:  # a send has failed meanwhile
+        if not self._close(port):
             return
-        self._open_ports.discard(port)
-        self.unwatch(port.link.fd)
-        port.link.close()
-        self._settle(port)
         peer = port.peer
         if peer is not None:  # of two connections to it, either may have held what is lost
             if peer.port is port:
                 peer.port = None
             self.machine.on_down(peer, when)
 
+    def _close(self, port: Port) -> bool:
+        """Close a connection; False if it is closed: a send has failed meanwhile."""
+        if port not in self._open_ports:
+            return False
+        self._open_ports.discard(port)
+        self.unwatch(port.link.fd)
+        port.link.close()
+        self._settle(port)
+        return True
+
     def shut(self) -> None:
-        """Close every listener and connection.  The machine is not told."""
-        for listener in self._listeners:
-            listener.close()
+        """Close every connection.  The machine is not told."""
         for port in list(self._open_ports):
             port.link.close()
             if port.peer is not None:
                 port.peer.port = None
         self._open_ports.clear()
-        self._young.clear()
-        self._paused.clear()
         self.alarms.heap.clear()
         self.epoll.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from freehold.core import messages as m
@@ -11,6 +12,7 @@ from freehold.proc.runtime import Runtime
 from freehold.proc.session import now
 
 Answer = tuple[list[str], dict[str, Any]]  # error, fields
+NEVER = float("inf")
 
 
 class Questions:
@@ -19,13 +21,17 @@ class Questions:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._answers: dict[int, Answer | None] = {}
+        self._calls: dict[int, Callable[[list[str]], None]] = {}
         self._asked = 0
         runtime.process.on({m.ENTRY: self._on_entry})
 
     def _on_entry(
         self, peer: Peer, now: float, request: int, error: list[str], fields: dict[str, Any]
     ) -> None:
-        if request in self._answers:  # else nobody waits any more
+        call = self._calls.pop(request, None)
+        if call is not None:
+            call(error)
+        elif request in self._answers:  # else nobody waits any more
             self._answers[request] = error, fields
 
     def ask(self, verb: str, timeout: float, **fields: Any) -> dict[str, Any]:
@@ -34,6 +40,15 @@ class Questions:
         Raises:
             FreeholdError: the error that the answer names; or there was none in that many seconds.
         """
+        found = self.answer(self.start(verb, **fields), timeout)
+        if found is None:
+            raise FreeholdError(f"the cluster's directory did not answer within {timeout:g} s")
+        return found
+
+    def start(
+        self, verb: str, call: Callable[[list[str]], None] | None = None, **fields: Any
+    ) -> int:
+        """Ask; the question's number, for ``answer``, unless ``call`` is to get the error."""
         runtime, answers = self._runtime, self._answers
         with runtime.lock:
             runtime.check_alive()
@@ -41,17 +56,41 @@ class Questions:
             assert node is not None
             self._asked += 1
             number = self._asked
-            answers[number] = None
+            if call is not None:
+                self._calls[number] = call
+            else:
+                answers[number] = None
             runtime.machine.send(node, m.DIRECTORY, number, verb, fields)
             runtime.flush()
-        runtime.wait_until(
-            lambda: answers[number] is not None or bool(runtime.client.lost), now() + timeout
-        )
-        answer = answers.pop(number)
+        return number
+
+    def answer(self, number: int, timeout: float = NEVER) -> dict[str, Any] | None:
+        """The answer's fields, once; None if it does not come in time.
+
+        Raises:
+            FreeholdError: the error that the answer names.
+        """
+        runtime, answers = self._runtime, self._answers
+
+        def come() -> bool:
+            return answers[number] is not None or bool(runtime.client.lost) or runtime.closed
+
+        try:
+            runtime.wait_until(come, now() + timeout)
+        finally:
+            answer = answers.pop(number)
         if answer is None:
             runtime.check_alive()
-            raise FreeholdError(f"the cluster's directory did not answer within {timeout:g} s")
+            return None
         error, found = answer
         if error:
             raise from_wire(error[0], error[1])
         return found
+
+
+def asking(runtime: Runtime) -> Questions:
+    """The questions of that runtime, made at the first."""
+    if runtime.questions is None:
+        runtime.questions = Questions(runtime)
+    questions: Questions = runtime.questions
+    return questions

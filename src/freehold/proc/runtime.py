@@ -56,16 +56,17 @@ class Runtime(Host):
         self.client = process.client
         self.inline_max = inline_max
         self.arena: Arena | None = None
+        self.questions: Any = None  # to the cluster's directory; see ``proc.questions``
         self.root: Context = Context(clock.random_bytes(CONTEXT_BYTES))
         self.running: Run | None = None  # of a worker's main thread
         self.loading: dict[int, list[Row]] = {}  # thread -> rows met while arguments are loaded
         self._sleepers: list[threading.Event] = []
         self.after = self._after
 
-    def _hello(self, to: bytes) -> bytearray:
+    def _hello(self, to: bytes, call: list[int] | None = None) -> bytearray:
         if self.client.leases.job:  # others work for the same program
             self.info = {**self.info, "job": self.client.leases.job}
-        return super()._hello(to)
+        return super()._hello(to, call)
 
     # -- submission -------------------------------------------------------------------------------
     def context(self) -> Context:
@@ -152,10 +153,12 @@ class Runtime(Host):
     def read_shared(self, row: Row) -> Any:
         """The value, in place; views of it keep the row."""
         assert self.arena is not None
-        place = self.process.fetches.here(row)
-        if place is None:
-            self.bring((row,))
-            return self.value(row)
+        place = row.data
+        if place[3] != self.process.home:
+            place = self.process.fetches.here(row)
+            if place is None:
+                self.bring((row,))
+                return self.value(row)
         _, offset, size, _ = place
         view = self.arena.read(offset, size)
         if not serial.has_views(view):

@@ -84,7 +84,10 @@ class Reader:
                     break
                 messages += self._messages(view[start + 4 : start + 4 + length])
                 start += 4 + length
-        del rest[:start]
+        try:
+            del rest[:start]
+        except BufferError:  # a finalizer ran amid this, and what it raised holds these frames
+            self.rest = rest[start:]
         return messages
 
     @staticmethod

@@ -27,6 +27,7 @@ from freehold.ext.demo import node
 from freehold.ext.demo.index import Batch, Hit, Index, Mapped, Postings, Statistics, invert, merge
 from freehold.ext.demo.tree import Tree
 
+Columns = list[list[fh.Ref[Postings]]]
 Progress = Callable[[str], None]
 """Called with the phase's name after each finished step of it; see ``steps``."""
 
@@ -40,7 +41,8 @@ class Plan:
     """The size of a run.
 
     Attributes:
-        workers: CPUs of the node.
+        workers: CPUs, of all nodes together.
+        nodes: 1: a session of its own; more: a cluster, see ``many``.
         partitions: reducers, and shards of the index.
         batch_bytes: aim for the text in a map task.
         queries: how many questions to ask.
@@ -48,6 +50,7 @@ class Plan:
     """
 
     workers: int = 2
+    nodes: int = 1
     partitions: int = 2
     batch_bytes: int = 1 << 20
     queries: int = 1000
@@ -77,6 +80,25 @@ class Traffic:
         self.by_value += size * hops
 
 
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A machine that was killed, and what went with it.
+
+    Attributes:
+        name: its number and its node's id.
+        processes: how many ran there.
+        objects: values and copies in its shared memory.
+        nbytes: bytes of those.
+        moved: bytes that it had been sent by other nodes.
+    """
+
+    name: str
+    processes: int
+    objects: int
+    nbytes: int
+    moved: int
+
+
 @dataclass(slots=True)
 class Outcome:
     """What a run came to: the index's answers, its costs, and what was left.
@@ -88,7 +110,9 @@ class Outcome:
         tokens: identifiers read, as the map tasks counted them.
         tasks: map and reduce tasks that were needed.
         killed: the worker that was killed.
-        redone: tasks that were run again because of it.
+        loss: the machine that was killed, where there are several.
+        redone: tasks that were run again because of that.
+        moved: bytes that nodes have sent to each other.
         build_s: seconds from the first batch to the complete index.
         query_s: seconds that all queries took.
         peak_bytes: the most shared memory that values took.
@@ -104,13 +128,19 @@ class Outcome:
     tokens: int = 0
     tasks: int = 0
     killed: int = 0
+    loss: Loss | None = None
     redone: int = 0
+    moved: int = 0
     build_s: float = 0.0
     query_s: float = 0.0
     peak_bytes: int = 0
     objects: int = 0
     references: int = 0
     processes: list[int] = field(default_factory=list)
+
+
+Mapping = Callable[[Tree, Plan, Progress, Outcome], Columns]
+"""Maps the tree, and returns references to the parts, one list per partition."""
 
 
 # --- what runs in the workers ---------------------------------------------------------------------
@@ -146,7 +176,7 @@ def run(tree: Tree, plan: Plan, progress: Progress) -> Outcome:
     outcome = Outcome()
     fh.init(num_cpus=plan.workers)
     try:
-        work(tree, plan, progress, outcome)
+        work(tree, plan, progress, outcome, map_tree)
         last = node.settle(SETTLE_S)
         outcome.redone, outcome.peak_bytes = last.retries, last.peak_bytes
         outcome.objects, outcome.references = last.objects, last.references
@@ -156,10 +186,10 @@ def run(tree: Tree, plan: Plan, progress: Progress) -> Outcome:
     return outcome
 
 
-def work(tree: Tree, plan: Plan, progress: Progress, outcome: Outcome) -> None:
+def work(tree: Tree, plan: Plan, progress: Progress, outcome: Outcome, mapping: Mapping) -> None:
     """Fill in the outcome; every reference is gone when it returns."""
     started = time.perf_counter()
-    columns = map_tree(tree, plan, progress, outcome)
+    columns = mapping(tree, plan, progress, outcome)
     shards = reduce_columns(columns, plan, progress, outcome)
     del columns
     index = fh.remote(Index).remote(tree.names)
@@ -171,13 +201,11 @@ def work(tree: Tree, plan: Plan, progress: Progress, outcome: Outcome) -> None:
     progress("query")
 
 
-def map_tree(
-    tree: Tree, plan: Plan, progress: Progress, outcome: Outcome
-) -> list[list[fh.Ref[Postings]]]:
+def map_tree(tree: Tree, plan: Plan, progress: Progress, outcome: Outcome) -> Columns:
     """Map every batch; return references to the parts, one list per partition."""
     mapper: Any = fh.remote(map_batch).options(num_returns=plan.partitions + 1)
     groups = tree.groups(plan.batch_bytes)
-    columns: list[list[fh.Ref[Postings]]] = [[] for _ in range(plan.partitions)]
+    columns: Columns = [[] for _ in range(plan.partitions)]
     pending: list[fh.Ref[Mapped]] = []
     done = 0
 
@@ -218,7 +246,7 @@ def next_report(pending: list[fh.Ref[Mapped]], plan: Plan, outcome: Outcome) -> 
 
 
 def reduce_columns(
-    columns: list[list[fh.Ref[Postings]]], plan: Plan, progress: Progress, outcome: Outcome
+    columns: Columns, plan: Plan, progress: Progress, outcome: Outcome
 ) -> list[fh.Ref[Postings]]:
     """Merge each partition's parts; return references to the shards."""
     reducer: Any = fh.remote(reduce_parts).options(num_returns=2)

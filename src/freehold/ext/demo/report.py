@@ -12,7 +12,7 @@ from freehold.ext.demo.program import Outcome
 from freehold.ext.demo.tree import Tree
 
 
-def verdict(outcome: Outcome, plain: PlainIndex) -> list[str]:
+def verdict(outcome: Outcome, plain: PlainIndex, nodes: int = 1) -> list[str]:
     """Return what is wrong with a run, in sentences; nothing if it is as it must be."""
     faults = []
     expected = plain.statistics()
@@ -27,6 +27,10 @@ def verdict(outcome: Outcome, plain: PlainIndex) -> list[str]:
         faults.append("no query was answered")
     if not outcome.killed:
         faults.append("no worker was killed")
+    if nodes > 1 and not outcome.loss:
+        faults.append("no node was killed")
+    elif nodes > 1 and not outcome.redone:
+        faults.append("nothing was made again, although values were lost")
     if outcome.objects:
         faults.append(f"{outcome.objects} objects were left in shared memory")
     if outcome.references:
@@ -80,6 +84,8 @@ def run_table(tree: Tree, outcome: Outcome, plain_s: float) -> Table:
         "bytes moved",
         f"{mb(traffic.shared)} written once to shared memory, {mb(traffic.inline)} sent inline",
     )
+    if outcome.loss:
+        table.add_row("between nodes", f"{mb(outcome.moved)} moved")
     table.add_row("by value, RPC would copy", mb(traffic.by_value))
     table.add_row("peak shared memory", mb(outcome.peak_bytes))
     table.add_row("objects left", f"{outcome.objects}")
@@ -90,7 +96,13 @@ def run_table(tree: Tree, outcome: Outcome, plain_s: float) -> Table:
 def lost(outcome: Outcome) -> str:
     """Return what the kill cost, as a sentence."""
     tasks = "1 task" if outcome.redone == 1 else f"{outcome.redone} tasks"
-    return f"worker {outcome.killed} (SIGKILL); {tasks} run again, no object lost"
+    if outcome.loss is None:
+        return f"worker {outcome.killed} (SIGKILL); {tasks} run again, no object lost"
+    loss = outcome.loss
+    return (
+        f"node {loss.name} (SIGKILL), its {loss.processes} processes and {loss.objects} objects "
+        f"({mb(loss.nbytes)}); owner {outcome.killed} (SIGKILL); {tasks} run again"
+    )
 
 
 def mb(size: int) -> str:
