@@ -126,8 +126,8 @@ class State:
     """One state of the world; copied before it is changed."""
 
     __slots__ = (
-        "channels", "deaths", "delays", "ended", "held", "hosts", "locals", "lossy", "memory", "now",
-        "runs",
+        "channels", "deaths", "delays", "ended", "held", "hosts", "locals", "lossy", "memory",
+        "now", "runs",
     )  # fmt: skip
 
     def __init__(self) -> None:
