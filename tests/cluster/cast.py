@@ -36,8 +36,9 @@ def there(node: str, soft: bool = True) -> dict[str, Any]:
 
 
 def here() -> int:
-    """The number of the machine on which this runs."""
-    return int(Path(os.environ["TMPDIR"]).name)
+    """The number of the machine on which this runs; -1: the driver's."""
+    name = Path(os.environ["TMPDIR"]).name
+    return int(name) if name.isdecimal() else -1
 
 
 def note(log: str, line: str) -> None:
@@ -138,6 +139,11 @@ class Keeper:
         self.refs = [wait_for.options(**there(node)).remote(gate)]
         return self.refs
 
+    def hire(self, node: str, log: str) -> Any:
+        """An actor on that node, of which this one keeps a handle."""
+        self.actor = Counter.options(max_restarts=3, **there(node)).remote(log)
+        return self.actor
+
     def put(self, size: int, tag: int) -> list[fh.Ref[bytes]]:
         """Own a value on this node."""
         self.refs = [fh.put(bytes([tag]) * size)]
@@ -193,6 +199,18 @@ class Counter:
     def whoami(self) -> tuple[int, int]:
         """Machine and process."""
         return here(), os.getpid()
+
+
+@fh.remote
+class Bearer:
+    """Has what its constructor was given."""
+
+    def __init__(self, value: bytes) -> None:
+        self.value = value
+
+    def read(self) -> bytes:
+        """A copy of it."""
+        return bytes(self.value)
 
 
 @fh.remote

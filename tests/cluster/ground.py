@@ -20,7 +20,7 @@ import freehold as fh
 from cluster import cast
 from cluster.processes import eventually
 from freehold.errors import FreeholdError
-from freehold.ext.cluster import Cluster
+from freehold.ext.cluster import Cluster, Machine
 from freehold.proc import tool
 from sessions import SOURCE
 
@@ -86,10 +86,7 @@ class Ground:
         """The tables of each machine's node, and of the driver's own."""
         found = [fh.status()] if fh.is_initialized() else []
         for machine in self.cluster.machines:
-            for entry in Path(machine.directory).glob("freehold-*"):
-                with contextlib.suppress(FreeholdError, FileNotFoundError):
-                    if (entry / "node.sock").exists():
-                        found.append(tool.status(str(entry)))
+            found += statuses_of(machine)
         return found
 
     def left(self) -> list[str]:
@@ -118,6 +115,24 @@ class Ground:
     def assert_all_freed(self, within: float = 10.0) -> None:
         """Wait until nothing is left of the test."""
         eventually(lambda: not self.left(), within, "all is freed", lambda: "\n".join(self.left()))
+
+
+def statuses_of(machine: Machine) -> list[dict[str, Any]]:
+    """The tables of the nodes on a machine (a driver may have one of its own), as they answer."""
+    found = []
+    for entry in sorted(Path(machine.directory).glob("freehold-*")):
+        with contextlib.suppress(FreeholdError, FileNotFoundError):
+            if (entry / "node.sock").exists():
+                found.append(tool.status(str(entry)))
+    return found
+
+
+def node_of(machine: Machine) -> str:
+    """The id of the node that stands on the machine now, once it is a member; else empty."""
+    for status in statuses_of(machine):
+        if status["members"]["head"]:
+            return str(status["node"])
+    return ""
 
 
 def _runs(pid: int) -> bool:

@@ -91,3 +91,27 @@ def test_too_few_nodes_are_said_at_once(cluster: Cluster) -> None:
     for wrong in (0, -1, 2.0, "2"):
         with pytest.raises(ValueError, match="copies"):
             fh.put(1, copies=wrong)  # type: ignore[arg-type]
+
+
+@fh.remote
+class Putter:
+    def put(self) -> list[fh.Ref[bytes]]:
+        self.mine = fh.put(bytes(SIZE), copies=2)
+        return [self.mine]
+
+
+def test_copies_outlive_their_owner_s_node(cluster: Cluster) -> None:
+    machine = cluster.add_node(num_cpus=1)
+    putter = Putter.options(scheduling_strategy=fh.NodeAffinity(machine.node)).remote()
+    (ref,) = fh.get(putter.put.remote(), timeout=30)
+    cluster.kill_node(machine.index)
+    assert fh.get(ref, timeout=30) == bytes(SIZE)
+    assert fh.get(length.remote(ref), timeout=30) == SIZE
+
+
+def test_copies_outlive_their_owner(cluster: Cluster) -> None:
+    putter = Putter.remote()
+    (ref,) = fh.get(putter.put.remote(), timeout=30)
+    fh.kill(putter)
+    assert fh.get(ref, timeout=30) == bytes(SIZE)
+    del ref, putter

@@ -114,7 +114,8 @@ class Adoptions:
         for ticket in [ticket for ticket, of in self.early.items() if of == id]:
             del self.early[ticket]
         if entry.place:
-            self._free(id, entry.owner, entry.place)
+            owner = self.machine.id if is_copy(entry.place) else entry.owner
+            self._free(id, owner, entry.place)
         for place in entry.copies:
             self._free(id, self.machine.id, place)
 
@@ -225,5 +226,11 @@ class Adoptions:
         """What is adopted is stored, unless it lies elsewhere or was lost."""
         for id, entry in self.adopted.items():
             assert entry.holds >= 0
-            if entry.place and entry.place[3] == self.machine.id:
+            here = entry.place and entry.place[3] == self.machine.id
+            if here and not is_copy(entry.place):
                 assert (id, entry.place[0], entry.owner) in self.store.objects
+
+
+def is_copy(place: Place) -> bool:
+    """Whether a node keeps it there in an extent of its own."""
+    return bool(place[0] == place[3])

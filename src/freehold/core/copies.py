@@ -13,6 +13,7 @@ which it was first asked for (a ``Key``): a re-run may make the same id again wi
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 from freehold.core import messages as m
@@ -183,13 +184,29 @@ class Copies:
         for copy in list(self.pinned.get(process, ())):
             self._unpin(process, copy)
         for copy in [own for own in self.by_key.values() if own.owner == process]:
-            self.doom(copy)
+            if KEEPER not in copy.pins:  # those may be adopted (``inherit``)
+                self.doom(copy)
 
     def on_node_down(self, node: bytes) -> None:
         """The same for all processes of that node."""
         prefix = node.hex() + "|"
         for copy in [own for own in self.by_key.values() if own.address.startswith(prefix)]:
-            self.doom(copy)
+            if KEEPER not in copy.pins:
+                self.doom(copy)
+
+    def kept_of(self, key: bytes) -> list[Copy]:
+        """The copies that are kept here for that process, or for any on that node."""
+        prefix = key.hex() + "|"
+        kept = self.pinned.get(KEEPER, ())
+        return [copy for copy in kept if copy.owner == key or copy.address.startswith(prefix)]
+
+    def inherit(self, key: bytes, ids: Container[bytes], heir: bytes, address: str) -> None:
+        """Those of a dead process or node have an heir; what it does not take goes."""
+        for copy in self.kept_of(key):
+            if copy.id in ids:
+                copy.owner, copy.address = heir, address
+            else:
+                self.doom(copy)
 
     def _release(self, copy: Copy) -> None:
         del self.by_offset[copy.offset]

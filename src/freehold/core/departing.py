@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 from freehold.core import messages as m
+from freehold.core.address import node_of
 from freehold.core.copies import KEEPER
 from freehold.core.machine import Machine, Peer
 from freehold.core.members import Members
@@ -82,6 +83,10 @@ class Departing:
     def on_keep(
         self, peer: Peer, now: float, id: bytes, place: Place, owner: bytes, address: str
     ) -> None:
+        home = node_of(address)
+        if {owner, home} & self.store.gone:
+            return
+        self.neighbours.watch(home)  # to hear of the owner's death
         whose = peer if peer.id == owner else self.machine.peer(owner, address)
         self.waiting[id, place[0], place[1]] = whose
         self.pulls.on_fetch(self.seat, now, id, place, owner, address, ARGUMENT)

@@ -22,7 +22,8 @@ from hashlib import blake2b
 from typing import Any
 
 from freehold.core import messages as m
-from freehold.core.adoptions import Adopted, Adoptions
+from freehold.core.adoptions import Adopted, Adoptions, is_copy
+from freehold.core.copies import Copies
 from freehold.core.machine import Machine, Peer
 from freehold.core.store import Store
 
@@ -57,6 +58,7 @@ class Estates(Adoptions):
 
     def __init__(self, machine: Machine, store: Store) -> None:
         super().__init__(machine, store)
+        self.copies: Copies  # of this node; set by it
         self.open: dict[bytes, Estate] = {}
         self.ahead: dict[bytes, list[Told]] = {}  # before ``begin``
         machine.on(
@@ -129,6 +131,9 @@ class Estates(Adoptions):
             return
         mine = [
             [stored.id, stored.owner, stored.place] for stored in self.store.owned_by(estate.key)
+        ] + [
+            [copy.id, copy.owner, self.copies.place(copy)]
+            for copy in self.copies.kept_of(estate.key)
         ]
         if estate.adopter is not None:
             self.machine.send(
@@ -149,7 +154,9 @@ class Estates(Adoptions):
             self._answer_all()
 
     def _adopt(self, estate: Estate) -> None:
-        places = {id: (owner, place) for id, owner, place in estate.stored}
+        copies = [entry for entry in estate.stored if is_copy(entry[2])]
+        places = {id: (owner, place) for id, owner, place in copies}
+        places |= {id: (owner, place) for id, owner, place in estate.stored if not is_copy(place)}
         for context, holder in estate.contexts:
             self.revivals.revivers[context] = holder
         for id, ticket, holder, again in estate.held:
@@ -177,12 +184,21 @@ class Estates(Adoptions):
         for id, (_, place) in places.items():
             if id in self.adopted and not self.adopted[id].place:
                 self.adopted[id].place = place
+        for id, _, place in copies:
+            entry = self.adopted.get(id)
+            if entry is not None and place not in (entry.place, *entry.copies):
+                entry.copies.append(place)
         told = {place[3] for _, _, place in estate.stored} - {self.machine.id}
         for node in sorted(told):
             if node in self.machine.peers:
                 self.machine.send(self.machine.peers[node], m.ESTATE, estate.key, kept)
-        self.store.free_others(estate.key, set(kept))
+        self.free_others(estate.key, kept, self.machine.id, "")
         self._close(estate)
+
+    def free_others(self, dead: bytes, kept: list[bytes], heir: bytes, address: str) -> None:
+        """Free what is here of the dead, but for what the heir has adopted."""
+        self.store.free_others(dead, set(kept))
+        self.copies.inherit(dead, set(kept), heir, address)
 
     def on_timer(self, now: float) -> None:
         """Answer what has waited long enough for an estate to be opened, or to be closed."""
@@ -200,7 +216,7 @@ class Estates(Adoptions):
 
     def on_estate(self, peer: Peer, now: float, dead: bytes, kept: list[bytes]) -> None:
         """The adopter has decided: free the rest of what is stored here of the dead."""
-        self.store.free_others(dead, set(kept))
+        self.free_others(dead, kept, peer.id, peer.address)
 
     # -- further deaths ---------------------------------------------------------------------------
     def on_death(self, dead: bytes) -> None:
@@ -220,7 +236,7 @@ class Estates(Adoptions):
             estate.stored = [entry for entry in estate.stored if entry[2][3] != node]
             if estate.adopter is not None and estate.adopter.id == node:
                 self._close(estate)
-                self.store.free_others(estate.key, set())
+                self.free_others(estate.key, [], b"", "")
             else:
                 self._advance(estate)
         self.forget_places(node)

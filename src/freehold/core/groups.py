@@ -56,12 +56,6 @@ class Bundle:
         self.node = node
         self.step = RECORDED if node else UNPLACED
 
-    def move(self, step: int) -> None:
-        """It is so far now."""
-        self.step = step
-        if step == UNPLACED:
-            self.node = b""
-
 
 class Group:
     """A placement group."""
@@ -279,7 +273,7 @@ class Groups:
         node = bundle.node
         if bundle.step != UNPLACED:
             self._send(group, index, "drop")
-        bundle.move(UNPLACED)
+        _set_step(bundle, UNPLACED)
         self._changed(node)
 
     def on_bundled(
@@ -294,10 +288,10 @@ class Groups:
         bundle = bundles[index]
         if step == "prepare" and bundle.step == ASKED:
             group.failed |= not done
-            bundle.move(HELD if done else UNPLACED)
+            _set_step(bundle, HELD if done else UNPLACED)
             self._voted(group, now)
         elif step == "commit" and bundle.step == RECORDED:
-            bundle.move(PLACED if done else UNPLACED)
+            _set_step(bundle, PLACED if done else UNPLACED)
             self._changed(peer.id)
             group.wait = RETRY
             self.stirred |= not done
@@ -356,7 +350,7 @@ class Groups:
                 continue
             for bundle in lost:
                 group.failed |= bundle.step in (ASKED, HELD)
-                bundle.move(UNPLACED)
+                _set_step(bundle, UNPLACED)
             group.retry = 0.0
             if any(bundle.step == HELD for bundle in group.bundles):
                 self._voted(group, now)
@@ -398,6 +392,12 @@ class Groups:
                 assert len(set(where)) <= 1
             for bundle in group.bundles:
                 assert bool(bundle.node) == (bundle.step != UNPLACED)
+
+
+def _set_step(bundle: Bundle, step: int) -> None:
+    bundle.step = step
+    if step == UNPLACED:
+        bundle.node = b""
 
 
 def _removed(id: bytes) -> list[str]:

@@ -69,6 +69,7 @@ class Node(Machine):
         self.scheduler = Scheduler(self, self.workers, self.members)
         self.locals: dict[bytes, Peer] = {}  # this node's processes that are connected
         self.pulls = Pulls(self, self.store)
+        self.estates.copies = self.pulls.copies
         self.neighbours = Neighbours(
             self, self.store, self.estates, self.pulls, self.scheduler, self.processes
         )

@@ -103,7 +103,8 @@ class State:
     """One state of the world; copied before it is changed."""
 
     __slots__ = (
-        "channels", "deaths", "delays", "ended", "held", "hosts", "locals", "memory", "now", "runs",
+        "channels", "deaths", "delays", "ended", "held", "hosts", "locals", "lossy", "memory",
+        "now", "runs",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -115,13 +116,14 @@ class State:
         self.runs: dict[bytes, int] = {}
         self.deaths = 0  # that may still happen
         self.delays = 0
+        self.lossy = False  # what the dead had sent was lost with them
         self.now = 0.0
         self.ended = 0.0  # when the driver's program had ended, and all was quiet
 
     def copy(self) -> State:
         """The same, to be changed."""
         new = State()
-        new.hosts, new.held = self.hosts, self.held
+        new.hosts, new.held, new.lossy = self.hosts, self.held, self.lossy
         new.locals = self.locals.copy()
         new.memory = self.memory.copy()
         new.channels = self.channels.copy()
@@ -137,7 +139,7 @@ class State:
                 tuple(self.locals), tuple(self.memory.values()),
                 tuple(channels) if ordered else frozenset(channels),
                 self.held, frozenset(self.runs.items()), self.hosts, self.deaths, self.delays,
-                self.now, self.ended,
+                self.lossy, self.now, self.ended,
             )
         )  # fmt: skip
 
@@ -333,6 +335,7 @@ class Transitions:
 
     def lose(self, state: State, host: int) -> None:
         """What a dead node had sent is lost too: its machine has lost power."""
+        state.lossy = True
         gone = {info.address for info in state.hosts if info.node == host}
         for channel, events in list(state.channels.items()):
             if channel[0].removeprefix("~") in gone:
