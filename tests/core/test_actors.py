@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from fleets import Fleet
 from freehold.core.messages import FAILED, PENDING
+from freehold.core.rows import CONSTRUCTOR, METHOD, Spec
 from freehold.sim.bench import actor_class, function, method
 from wires import Wires
 
@@ -182,3 +184,224 @@ def test_a_pending_call_waits_while_its_actor_is_pending() -> None:
     call(wires, "a")
     wires.deliver()
     assert wires.row("driver", "a").state == PENDING
+
+
+# -- restarts --------------------------------------------------------------------------------------
+def restarting(restarts: int = 1, cpus: float = 4.0) -> Wires:
+    """The same as ``actor``, but it may start again so often."""
+    wires = Wires(cpus)
+    spec = actor_class("K")
+    spec.options["max_restarts"] = restarts
+    wires.submit("driver", ["k"], spec)
+    wires.spawn("w1")
+    assert work(wires, "w1") == ["k"]
+    return wires
+
+
+def home(wires: Wires) -> str:
+    """Where the actor lives."""
+    (found,) = [name for name in workers(wires) if wires.desks[name].process.executor.is_actor]
+    return found
+
+
+def workers(wires: Wires) -> list[str]:
+    return [name for name, slot in wires.slot_of.items() if slot and wires.desks[name].alive]
+
+
+def again(wires: Wires) -> list[str]:
+    """Workers come, as many as are asked for, and do what waits for them; what that was."""
+    wires.deliver()
+    while wires.starting():
+        wires.worker(f"w{len(wires.slot_of)}+")
+        wires.deliver()
+    return [done for each in workers(wires) for done in work(wires, each)]
+
+
+def retried(name: str, retries: int) -> Spec:
+    return Spec(name.encode(), name, kind=METHOD, retries=retries)
+
+
+def test_an_actor_is_made_again_as_often_as_was_asked_for() -> None:
+    wires = restarting(2)
+    for name in ("x", "y"):
+        wires.kill(home(wires))
+        wires.deliver()
+        assert wires.row("driver", "k").state == PENDING
+        assert again(wires) == ["k"]
+        call(wires, f"call {name}")
+        assert again(wires) == [f"call {name}"]
+    wires.kill(home(wires))
+    wires.deliver()
+    assert wires.row("driver", "k").data[0] == "ActorDied"
+    call(wires, "late")
+    assert wires.row("driver", "late").data[0] == "ActorDied"
+
+
+def test_calls_that_had_been_sent_fail_as_unavailable_and_later_ones_wait() -> None:
+    wires = restarting()
+    call(wires, "a", "b")
+    wires.deliver()
+    wires.run("w1")
+    wires.kill("w1")
+    call(wires, "before the news")
+    wires.deliver()
+    call(wires, "after the news")
+    for name in ("a", "b", "before the news"):
+        kind, text = wires.row("driver", name).data
+        assert kind == "ActorUnavailable"
+        assert "the call may have run" in text
+    assert wires.row("driver", "after the news").state == PENDING
+    assert again(wires) == ["k", "after the news"]
+
+
+def test_calls_with_tries_left_go_first_and_in_their_order() -> None:
+    wires = restarting(2)
+    for name, tries in (("a", 1), ("b", 0), ("c", 2), ("d", 1)):
+        wires.submit("driver", [name], retried(name, tries), actor="k")
+    wires.deliver()
+    wires.run("w1")
+    wires.kill("w1")
+    wires.deliver()
+    call(wires, "e")
+    assert wires.row("driver", "b").data[0] == "ActorUnavailable"
+    wires.worker("x1")
+    wires.deliver()
+    assert wires.run("x1") == "runs k"
+    wires.finish("x1", "none")
+    wires.deliver()
+    queue = [wires.names[run.id] for run in wires.desks["x1"].process.executor.queue]
+    assert queue == ["a", "c", "d", "e"]
+    wires.run("x1")
+    wires.kill("x1")
+    wires.deliver()
+    for name in "ade":
+        assert wires.row("driver", name).data[0] == "ActorUnavailable"
+    assert again(wires) == ["k", "c"]
+
+
+def test_when_restarts_are_used_up_calls_fail_for_good_whatever_tries_they_have() -> None:
+    wires = restarting(0)
+    wires.submit("driver", ["a"], retried("a", 5), actor="k")
+    wires.deliver()
+    wires.kill("w1")
+    wires.deliver()
+    assert wires.row("driver", "a").data[0] == "ActorDied"
+
+
+def test_no_answer_of_an_older_incarnation_counts() -> None:
+    """The process is given up for dead, but had answered; the answer comes after the news."""
+    wires = restarting()
+    wires.submit("driver", ["a"], retried("a", 1), actor="k")
+    wires.deliver()
+    wires.run("w1")
+    wires.finish("w1", "from the first")
+    late = list(wires.wire("w1", "driver"))
+    wires.wire("w1", "driver").clear()
+    wires.kill("w1")
+    wires.deliver()
+    wires.wire("w1", "driver").extend(late)
+    wires.deliver("w1", "driver")
+    assert wires.row("driver", "a").state == PENDING
+    assert again(wires) == ["k", "a"]
+    assert wires.get("driver", "a") == "inline value of a"
+
+
+def test_a_constructor_that_dies_runs_again_while_restarts_are_left() -> None:
+    wires = Wires(4.0)
+    spec = actor_class("K")
+    spec.options["max_restarts"] = 1
+    wires.submit("driver", ["k"], spec)
+    call(wires, "a")
+    wires.spawn("w1")
+    wires.deliver()
+    wires.run("w1")
+    wires.kill("w1")
+    assert again(wires) == ["k", "a"]
+
+
+def test_a_constructor_that_fails_in_the_new_process_ends_the_actor() -> None:
+    wires = restarting()
+    wires.kill("w1")
+    wires.deliver()
+    call(wires, "a")
+    wires.worker("x1")
+    wires.deliver()
+    wires.run("x1")
+    wires.finish("x1", "!no such file")
+    wires.deliver()
+    kind, _, cause = wires.row("driver", "a").data
+    assert (kind, cause) == ("ActorDied", b"no such file")
+    assert not wires.node.workers.leases
+
+
+def test_an_actor_that_was_killed_is_not_made_again() -> None:
+    wires = restarting(5)
+    call(wires, "a")
+    actors = wires.desks["driver"].process.client.actors
+    actors.kill(actors.line(wires.row("driver", "k")))
+    wires.settle()
+    wires.deliver()
+    assert wires.row("driver", "a").data[0] == "ActorDied"
+    assert wires.row("driver", "k").data[0] == "ActorDied"
+    assert again(wires) == []
+    assert not wires.node.workers.leases
+
+
+def test_a_constructor_s_arguments_are_kept_for_the_next_time() -> None:
+    wires = Wires(4.0)
+    spec = actor_class("K")
+    spec.options["max_restarts"] = 1
+    wires.put("driver", "x", "big")
+    wires.submit("driver", ["k"], spec, deps=["x"])
+    wires.drop("driver", "x")
+    wires.spawn("w1")
+    assert work(wires, "w1") == ["k"]
+    assert len(wires.node.store.objects) == 1
+    wires.kill("w1")
+    assert again(wires) == ["k"]
+    wires.drop("driver", "k")
+    wires.deliver()
+    assert not wires.node.store.objects
+    assert not wires.desks["driver"].process.owner.rows
+
+
+def test_who_was_handed_the_actor_follows_it_to_its_new_process() -> None:
+    wires = restarting()
+    wires.submit("driver", ["t"], function("user"), nested=["k"])
+    wires.deliver()
+    while wires.starting():
+        wires.worker(f"w{len(wires.desks)}")
+    wires.deliver()
+    (user,) = [name for name in wires.desks if name > "w1" and wires.run(name) == "runs t"]
+    row = wires.row(user, "k")
+    wires.desks[user].process.client.actors.line(row, restarts=1)
+    call(wires, "a", where=user)
+    assert work(wires, "w1") == ["a"]
+    call(wires, "lost", where=user)
+    wires.deliver()
+    wires.kill("w1")
+    wires.deliver()
+    call(wires, "b", where=user)
+    assert again(wires) == ["k", "b"]
+    assert wires.row(user, "lost").data[0] == "ActorUnavailable"
+    assert wires.get(user, "b") == "inline value of b"
+
+
+def test_an_actor_on_another_node_is_made_again_on_a_third() -> None:
+    fleet = Fleet("n1", cpus=0.0)
+    fleet.join("n2")
+    fleet.driver("driver", "n1")
+    spec = Spec(b"K", "K", b"code", kind=CONSTRUCTOR, options={"max_restarts": 1})
+    fleet.submit("driver", ["k"], spec)
+    fleet.submit("driver", ["a"], retried("m", 1), actor="k")
+    fleet.start_workers()
+    assert fleet.do("w1", "none") == "runs k"
+    fleet.run("w1")
+    fleet.join("n3")
+    fleet.lose("n2")
+    fleet.start_workers()
+    (worker,) = [name for name in workers(fleet) if fleet.do(name, "none") == "runs k"]
+    assert fleet.home(worker) == "n3"
+    assert fleet.do(worker, "from the second") == "runs a"
+    assert fleet.get("driver", "a") == "inline from the second"
+    fleet.check()
