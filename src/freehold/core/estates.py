@@ -81,11 +81,13 @@ class Estates:
         self.watch: Callable[[bytes], bool] = bool  # hear of deaths on that node
         self._tickets = 0
         self.open: dict[bytes, Estate] = {}
+        self.heirs: dict[bytes, bytes] = {}  # dead, of whom something is stored here -> the adopter
         self.left: set[bytes] = set()  # who has left a BEQUEST, and is not gone yet
         self.adopted: dict[bytes, Adopted] = {}
         self.early: dict[bytes, bytes] = {}  # released before registered: ticket -> id
         self.registers: dict[bytes, tuple[bytes, bytes]] = {}  # early: ticket -> id, borrower
         self.pulls: list[tuple[Peer, bytes]] = []  # asked for while an estate is open
+        self.settled_with: dict[bytes, list[bytes]] = {}  # an open estate -> whose it settles too
         self.ahead: dict[bytes, list[Told]] = {}  # before ``begin``
         self.revivers: dict[bytes, bytes] = {}  # orphan, or context -> who can make it again
         self.homes: dict[bytes, bytes] = {}  # of these, where they live, if not here
@@ -171,9 +173,7 @@ class Estates:
         """Go on when everyone who is asked here has answered."""
         if estate.asked or self.open.get(estate.key) is not estate:
             return
-        mine = [
-            [stored.id, stored.owner, stored.place] for stored in self.store.owned_by(estate.key)
-        ]
+        mine = self._stored(estate)
         if estate.adopter is not None:
             told = (estate.held, estate.contexts, mine)
             self.machine.send(estate.adopter, m.ESTATE_HELD, estate.key, *told)
@@ -181,6 +181,25 @@ class Estates:
         elif not estate.nodes:
             estate.stored += mine
             self._adopt(estate)
+
+    def _stored(self, estate: Estate) -> list[list[Any]]:
+        """What is stored here of the dead one, and of those whose adopter it was."""
+        heirs = self.heirs
+        keys = [estate.key, *(dead for dead, heir in heirs.items() if heir == estate.key)]
+        self.settled_with[estate.key] = keys
+        found = []
+        for key in keys:
+            objects = self.store.owned_by(key)
+            heirs.pop(key, None)
+            if objects and estate.adopter is not None:
+                heirs[key] = estate.adopter.id
+            found += [[stored.id, stored.owner, stored.place] for stored in objects]
+        return found
+
+    def _free_others(self, key: bytes, kept: set[bytes]) -> None:
+        """It is decided what is kept of the dead one's: free the rest."""
+        for dead in self.settled_with.pop(key, [key]):
+            self.store.free_others(dead, kept)
 
     def _close(self, estate: Estate) -> None:
         """Everything has been said; after the last one, do what had to wait for that."""
@@ -224,7 +243,7 @@ class Estates:
         for node in sorted(told):
             if node in self.machine.peers:
                 self.machine.send(self.machine.peers[node], m.ESTATE, estate.key, kept)
-        self.store.free_others(estate.key, set(kept))
+        self._free_others(estate.key, set(kept))
         self._close(estate)
 
     def _answer_all(self) -> None:
@@ -254,7 +273,7 @@ class Estates:
 
     def on_estate(self, peer: Peer, now: float, dead: bytes, kept: list[bytes]) -> None:
         """The adopter has decided: free the rest of what is stored here of the dead."""
-        self.store.free_others(dead, set(kept))
+        self._free_others(dead, set(kept))
 
     # -- as the owner of what it has adopted ------------------------------------------------------
     def on_register(
@@ -454,7 +473,7 @@ class Estates:
             estate.stored = [entry for entry in estate.stored if entry[2][3] != node]
             if estate.adopter is not None and estate.adopter.id == node:
                 self._close(estate)
-                self.store.free_others(estate.key, set())
+                self._free_others(estate.key, set())
             else:
                 self._advance(estate)
         for entry in self.adopted.values():
