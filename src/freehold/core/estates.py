@@ -173,13 +173,12 @@ class Estates:
         """Go on when everyone who is asked here has answered."""
         if estate.asked or self.open.get(estate.key) is not estate:
             return
-        mine = self._stored(estate)
         if estate.adopter is not None:
-            told = (estate.held, estate.contexts, mine)
+            told = (estate.held, estate.contexts, self._stored(estate))
             self.machine.send(estate.adopter, m.ESTATE_HELD, estate.key, *told)
             self._close(estate)
         elif not estate.nodes:
-            estate.stored += mine
+            estate.stored += self._stored(estate)
             self._adopt(estate)
 
     def _stored(self, estate: Estate) -> list[list[Any]]:

@@ -179,7 +179,8 @@ class Owner(References):
             return
         if row.more is not None and row.more.actor:
             self.moving(row, place[0])
-        else:
+        elif row.owner is not None or self.node is None or place[3] != self.node.id:
+            # else it is on this very node: whoever could not read it is cut off
             self.lost(row, place)
 
     def lost(self, row: Row, place: list[Any]) -> None:
