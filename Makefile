@@ -78,7 +78,7 @@ check: $(VENV)/.dev
 	$(VENV)/bin/mypy
 	$(PY) -m pytest -q $(CHECKED)
 	$(PY) -m freehold.sim --seeds 200
-	$(PY) -m freehold.sim --fleet --seeds 50
+	$(PY) -m freehold.sim --fleet --start 50 --seeds 50
 
 bench: $(VENV)/.dev
 	$(VENV)/bin/freehold bench $(ARGS)
