@@ -131,7 +131,6 @@ def test_finds_lineage_that_forgets_a_collected_argument(monkeypatch: pytest.Mon
     monkeypatch.setattr(Lineage, "_again", again)
     found = first_found(200, DEATHS)
     assert found is not None
-    assert "hang" in str(found[1])
 
 
 def test_finds_a_copy_that_is_used_after_it_was_freed(monkeypatch: pytest.MonkeyPatch) -> None:
