@@ -146,7 +146,9 @@ class Actors:
         row, maker = line.row, line.maker
         if line.restarts != 0 and line.error is None and (maker is not None or row.owner):
             self._unsend(line, text)
-            if maker is not None:
+            if self.owner.rows.get(row.id) is not row:  # what had failed was all that needed it
+                line.error = ["ActorDied", text]
+            elif maker is not None:
                 line.restarts -= 1
                 line.lease = 0
                 maker.place = None

@@ -165,6 +165,10 @@ class Client:
     def start(self, task: Task, now: float) -> None:
         """Every dependency has come: run the task, unless one of them is an error."""
         if task.links is not None:
+            args_row = task.links.args_row
+            if args_row is not None and args_row.state == FAILED:
+                self.finish(task, FAILED, args_row.data)
+                return
             for _, row in task.links.deps:
                 if row.state == FAILED:
                     self.finish(task, FAILED, row.data)
@@ -258,6 +262,9 @@ class Client:
                     deps.append([position, row.id, self.machine.id, me.address, state, row.data])
                 else:
                     deps.append([position, row.id, owner.id, owner.address, state, row.data])
+            if links.args_row is not None and links.args_row.state == FAILED:
+                self.finish(task, FAILED, links.args_row.data)
+                return
             if links.args_row is not None:
                 args, args_id = links.args_row.data, links.args_row.id
         if not peer.down:

@@ -136,7 +136,8 @@ class Lineage:
             return
         if row.more is not None and row.more.actor:
             self.moving(row, place[0])
-        else:
+        elif row.owner is not None or self.owner.node is None or place[3] != self.owner.node.id:
+            # else it is on this very node: whoever could not read it is cut off
             self.unreadable(row, place)
 
     def unreadable(self, row: Row, place: Place) -> None:

@@ -11,7 +11,8 @@ from freehold.sim.fleet import Fleet
 from freehold.sim.run import Outcome, Simulation
 from freehold.sim.scale import Scale
 from freehold.sim.smallcases import SCENARIOS
-from freehold.sim.smallworld import Bounds, SmallWorld
+from freehold.sim.smallstate import Bounds
+from freehold.sim.smallworld import SmallWorld
 
 USUAL = (Bounds(1, 0), Bounds(0, 1))
 DEEP = (Bounds(2, 0), Bounds(1, 1), Bounds(0, 2), Bounds(0, None, 300_000))

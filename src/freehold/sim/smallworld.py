@@ -21,12 +21,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.machine import NEVER
-from freehold.sim import rest
-from freehold.sim.smallprocess import Library, ProcessSite
+from freehold.sim.smallprocess import ProcessSite
 from freehold.sim.smallsites import (
     EVENTS,
     WINDOW,
@@ -37,6 +36,17 @@ from freehold.sim.smallsites import (
     freeze,
     thaw,
 )
+from freehold.sim.smallstate import (
+    Bounds,
+    Event,
+    HostInfo,
+    Live,
+    Local,
+    Report,
+    Scenario,
+    State,
+    left_in,
+)
 from freehold.sim.values import Violation, brief
 from freehold.wire.codec import Reader, encode
 
@@ -45,148 +55,6 @@ from freehold.wire.codec import Reader, encode
 LEAK = re.compile(r": (objects|adopted|extents of nobody|bytes|copies|rows|recipes): ")
 RESTED = 10.0  # virtual seconds after which only such leaks can be left
 PATIENCE = 30.0  # virtual seconds after everything else in which all must have come to rest
-Event = tuple[Any, ...]  # a verb of ``smallsites.EVENTS``, and its arguments
-Channel = tuple[str, int]  # where the events come from, and the host that they are for
-Live = tuple[tuple[int, tuple[int, bytes]], ...]
-
-
-class Scenario(NamedTuple):
-    """Programs, where they run, and what may go wrong.
-
-    Args:
-        library: the programs by name; the driver's is ``main``.
-        allowed: the errors that programs may meet, by the class's name.
-        victims: ``workers``, ``nodes`` (but the driver's), or names of hosts.
-    """
-
-    name: str
-    library: Library
-    nodes: int = 2
-    cpus: tuple[float, ...] = (1.0, 1.0)
-    allowed: tuple[str, ...] = ()
-    victims: tuple[str, ...] = ("workers", "nodes")
-
-
-class Bounds(NamedTuple):
-    """How far to look."""
-
-    deaths: int = 1
-    delays: int | None = 1
-    states: int = 10_000_000
-
-
-class Local:
-    """A local state of one host."""
-
-    __slots__ = ("blob", "busy", "deadline", "links", "over", "started")
-
-    def __init__(self, blob: bytes, site: Site) -> None:
-        self.blob = blob
-        self.deadline = site.machine.deadline()
-        self.links = tuple(site.links)
-        process = isinstance(site, ProcessSite)
-        self.started = site.executor.started if process else b""  # type: ignore[attr-defined]
-        self.over = site.over if process else False  # type: ignore[attr-defined]
-        self.busy: bool | None = None  # whether anything is left in its tables, once asked
-
-    def is_busy(self) -> bool:
-        """Whether anything is left in the host's tables that does not depend on other hosts."""
-        if self.busy is None:
-            left = left_in([thaw(self.blob)])
-            self.busy = any("extents of nobody" not in text for text in left)
-        return self.busy
-
-
-def left_in(sites: list[Site]) -> list[str]:
-    """What is left in the tables of hosts."""
-    processes = [site for site in sites if isinstance(site, ProcessSite)]
-    hosts = cast("Any", processes)
-    left = [
-        f"{site}: {execution.name} at step {execution.at}"
-        for site in processes
-        for execution in site.executions
-    ]
-    left += rest.processes_at_rest(hosts)
-    for site in sites:
-        if isinstance(site, NodeSite):
-            left += rest.node_at_rest(cast("Any", site), hosts)
-    return left
-
-
-class HostInfo(NamedTuple):
-    """Who a host is: the same in all states."""
-
-    name: str
-    address: str
-    node: int  # the host that is its node; -1 for the head
-    slot: int
-
-
-class State:
-    """One state of the world; copied before it is changed."""
-
-    __slots__ = (
-        "channels", "deaths", "delays", "ended", "held", "hosts", "locals", "lossy", "memory",
-        "now", "runs",
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        self.hosts: tuple[HostInfo, ...] = ()
-        self.locals: list[int] = []  # -1: dead
-        self.memory: dict[int, int] = {}  # node -> which
-        self.channels: dict[Channel, tuple[Event, ...]] = {}
-        self.held: frozenset[Channel] = frozenset()  # channels that are held up
-        self.runs: dict[bytes, int] = {}
-        self.deaths = 0  # that may still happen
-        self.delays = 0
-        self.lossy = False  # what the dead had sent was lost with them
-        self.now = 0.0
-        self.ended = 0.0  # when the driver's program had ended, and all was quiet
-
-    def copy(self) -> State:
-        """The same, to be changed."""
-        new = State()
-        new.hosts, new.held, new.lossy = self.hosts, self.held, self.lossy
-        new.locals = self.locals.copy()
-        new.memory = self.memory.copy()
-        new.channels = self.channels.copy()
-        new.runs = self.runs.copy()
-        new.deaths, new.delays, new.now, new.ended = self.deaths, self.delays, self.now, self.ended
-        return new
-
-    def key(self, ordered: bool) -> Any:
-        """What makes two states the same."""
-        channels = self.channels.items()
-        return hash(
-            (
-                tuple(self.locals), tuple(self.memory.values()),
-                tuple(channels) if ordered else frozenset(channels),
-                self.held, frozenset(self.runs.items()), self.hosts, self.deaths, self.delays,
-                self.lossy, self.now, self.ended,
-            )
-        )  # fmt: skip
-
-
-class Report(NamedTuple):
-    """What an exploration has seen."""
-
-    scenario: str
-    states: int
-    transitions: int
-    local_states: int
-    ends: int
-    errors: dict[str, int]
-    complete: bool  # within the bounds
-
-    def __str__(self) -> str:
-        met = ", ".join(f"{n:,} {kind}" for kind, n in sorted(self.errors.items())) or "none"
-        return (
-            f"{self.scenario}: {self.states:,} states, {self.transitions:,} transitions, "
-            f"{self.local_states:,} local states, {self.ends:,} ends; errors met: {met}"
-            + ("" if self.complete else "; not complete")
-        )
-
-
 Trail = tuple[Any, ...]  # (what happened last, the trail before), or ()
 
 
@@ -281,7 +149,7 @@ class SmallWorld:
             self._post(state, host, what[0], ("hear", me, what[1]), ("silence", what[0]), "~")
         elif verb == "probe":
             node, address = what
-            answer = "alive" if self._at(state, address) >= 0 else "refused"
+            answer = "alive" if state.at(address) >= 0 else "refused"
             self._near(state, host, "prober", (m.PROBED, node, answer))
         elif verb == "spawn":
             self._spawn(state, host, what[0])
@@ -302,28 +170,17 @@ class SmallWorld:
             if kind not in self.scenario.allowed:
                 raise Violation(f"{where} meets {kind} at {name}: {text}")
 
-    def _at(self, state: State, address: str) -> int:
-        """The living host at an address, or -1."""
-        for number, info in enumerate(state.hosts):
-            if info.address == address and state.locals[number] >= 0:
-                return number
-        return -1
-
     def _post(
         self, state: State, host: int, to: str, event: Event, bounce: Event, lane: str
     ) -> None:
-        target = self._at(state, to)
+        target = state.at(to)
         if target < 0:
-            self._append(state, (lane + to, host), bounce)
+            state.append((lane + to, host), bounce)
         else:
-            self._append(state, (lane + state.hosts[host].address, target), event)
+            state.append((lane + state.hosts[host].address, target), event)
 
     def _near(self, state: State, host: int, kind: str, frame: tuple[Any, ...]) -> None:
-        self._append(state, (kind, host), ("near", kind, bytes(encode([frame]))))
-
-    @staticmethod
-    def _append(state: State, channel: Channel, event: Event) -> None:
-        state.channels[channel] = (*state.channels.get(channel, ()), event)
+        state.append((kind, host), ("near", kind, bytes(encode([frame]))))
 
     def _add(self, state: State, site: Site, node: int, slot: int) -> int:
         number = len(state.hosts)
@@ -331,7 +188,7 @@ class SmallWorld:
         state.locals.append(self.intern(site))
         if isinstance(site, NodeSite):
             state.memory[number] = self.memory_of({})
-        self._append(state, ("start", number), ("begin",))
+        state.append(("start", number), ("begin",))
         return number
 
     def _spawn(self, state: State, node: int, slot: int) -> None:
@@ -356,16 +213,11 @@ class SmallWorld:
         links = self.locals[state.locals[host]].links
         state.locals[host] = -1
         for channel in [channel for channel in state.channels if channel[1] == host]:
-            self._drop(state, channel)
+            state.drop(channel)
         for link in links:
-            target = self._at(state, link)
+            target = state.at(link)
             if target >= 0:
-                self._append(state, (address, target), ("end", address))
-
-    @staticmethod
-    def _drop(state: State, channel: Channel) -> None:
-        del state.channels[channel]
-        state.held -= {channel}
+                state.append((address, target), ("end", address))
 
     def kill(self, state: State, host: int) -> None:
         """A worker is killed, or a node with all that runs there."""
@@ -379,7 +231,7 @@ class SmallWorld:
         for number, info in enumerate(state.hosts):
             if info.node == number and state.locals[number] >= 0:
                 address = state.hosts[host].address
-                self._append(state, ("~" + address, number), ("silence", address))
+                state.append(("~" + address, number), ("silence", address))
 
     def lose(self, state: State, host: int) -> None:
         """What a dead node had sent is lost too: its machine has lost power."""
@@ -389,7 +241,7 @@ class SmallWorld:
             if channel[0].removeprefix("~") in gone:
                 state.channels[channel] = events[-1:]  # the end of the connection
                 if events[-1][0] not in ("end", "silence"):
-                    self._drop(state, channel)
+                    state.drop(channel)
 
     # -- what can happen next ---------------------------------------------------------------------
     def choices(self, state: State) -> Iterator[tuple[str, Any]]:
