@@ -176,23 +176,9 @@ class Client:
         if task.spec.kind == CONSTRUCTOR:
             self.leases.requests.ask(task)
         else:
-            self.leases.place(task, now, self._near(task) if self.leases.nodes > 1 else b"")
-
-    def _near(self, task: Task) -> bytes:
-        """The node that holds most bytes of the task's arguments; empty if that is this one."""
-        links = task.links
-        if links is None:
-            return b""
-        held: dict[bytes, int] = {}
-        rows = [row for _, row in links.deps]
-        if links.args_row is not None:
-            rows.append(links.args_row)
-        for row in rows:
-            if row.state == SHARED:
-                held[row.data[3]] = held.get(row.data[3], 0) + row.data[2]
-        node = self.owner.node
-        best = max(held, key=lambda node: held[node], default=b"")
-        return b"" if node is not None and best == node.id else best
+            self.leases.place(
+                task, now, _near(task, self.owner.node) if self.leases.nodes > 1 else b""
+            )
 
     def is_ready(self, task: Task) -> bool:
         """Whether every argument of a task has a value; if not, it is told when they have."""
@@ -482,3 +468,19 @@ class Client:
         self.leases.node_died(reason)
         for line in list(self.actors.lines.values()):
             self.actors.died(line, ["NodeDied", reason])
+
+
+def _near(task: Task, node: Peer | None) -> bytes:
+    """The node that holds most bytes of the task's arguments; empty if that is ``node``."""
+    links = task.links
+    if links is None:
+        return b""
+    held: dict[bytes, int] = {}
+    rows = [row for _, row in links.deps]
+    if links.args_row is not None:
+        rows.append(links.args_row)
+    for row in rows:
+        if row.state == SHARED:
+            held[row.data[3]] = held.get(row.data[3], 0) + row.data[2]
+    best = max(held, key=lambda node: held[node], default=b"")
+    return b"" if node is not None and best == node.id else best

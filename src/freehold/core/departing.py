@@ -12,7 +12,6 @@ its owner frees it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from freehold.core import messages as m
@@ -41,7 +40,6 @@ class Departing:
         pulls: Pulls,
         members: Members,
         neighbours: Neighbours,
-        processes: Callable[[], list[Peer]],
     ) -> None:
         self.machine = machine
         self.workers = workers
@@ -49,7 +47,6 @@ class Departing:
         self.pulls = pulls
         self.members = members
         self.neighbours = neighbours
-        self.processes = processes
         self.seat = Peer(KEEPER, "", "keeper")  # which asks for the copies
         self.waiting: dict[tuple[bytes, bytes, int], Peer] = {}  # RefId, source -> owner
         self.told: dict[tuple[bytes, bytes], float] = {}  # RefId, owner -> when DEPART was sent
@@ -141,7 +138,7 @@ class Departing:
 
     def _is_quiet(self) -> bool:
         """Whether nobody reads in place what is here."""
-        drivers = any(process.kind == "driver" for process in self.processes())
+        drivers = any(process.kind == "driver" for process in self.neighbours.processes())
         return not self.workers.leases and not drivers
 
     @property

@@ -86,6 +86,7 @@ class Executor:
         self.queue: deque[Run] = deque()
         self.code: dict[bytes, tuple[str, bytes]] = {}
         self.started = b""
+        self.gpus: list[int] = []  # that its runs may use
         self.blocked = 0
         self.callers: dict[bytes, Peer] = {}  # whom UNBLOCKED is owed; empty while nothing waits
         self.is_actor = False  # its runs are calls, which are never recalled
@@ -96,10 +97,14 @@ class Executor:
                 m.TASK: self.on_task,
                 m.TASK_FULL: self.on_task_full,
                 m.RECALL: self.on_recall,
+                m.LEASED: self.on_leased,
             }
         )
 
     # -- frames -----------------------------------------------------------------------------------
+    def on_leased(self, peer: Peer, now: float, gpus: list[int]) -> None:
+        self.gpus = gpus
+
     def on_function(self, peer: Peer, now: float, digest: bytes, name: str, code: bytes) -> None:
         self.code[digest] = (name, code)
 

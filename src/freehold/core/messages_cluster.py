@@ -294,7 +294,7 @@ KEEP = message(
     "owner_address: str",
 )  # fmt: skip
 KEPT = message(
-    "KEPT", "node", "owner",
+    "KEPT", "node", "process",
     "The answer to COPY.",
     "id: bytes — RefId",
     "node: bytes — which was to make it; empty: there is none",

@@ -74,13 +74,7 @@ class Node(Machine):
             self, self.store, self.estates, self.pulls, self.scheduler, self.processes
         )
         self.departing = Departing(
-            self,
-            self.workers,
-            self.store,
-            self.pulls,
-            self.members,
-            self.neighbours,
-            self.processes,
+            self, self.workers, self.store, self.pulls, self.members, self.neighbours
         )
         self.finished = False  # the driver that it serves has gone
         self.deaths = 0  # workers that died without being told to

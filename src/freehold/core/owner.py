@@ -69,8 +69,10 @@ class Owner(References):
             return row
         peer = self.machine.peer(owner, address)  # which may turn out to be dead
         if owner in self.dead:
-            return self._orphan(id, self.dead[owner])
+            peer = self.dead[owner]  # which has adopted it, or knows that it is lost
         row = self.rows[id] = Row(id, None, peer)
+        if owner in self.dead:
+            self._enlist(row)
         return row
 
     def meet(self, id: bytes, owner: bytes, address: str) -> Row:
@@ -80,41 +82,14 @@ class Owner(References):
         """
         row = self.hold(id, owner, address)
         if row.owner is not None and not (row.more is not None and row.more.sure):
-            ticket = self.ticket()
-            row.extend().mine.append(ticket)
-            row.extend().sure = True
-            self._register(id, None, ticket, row, None)
+            self._enlist(row)
         return row
 
     def is_uncertain(self, row: Row) -> bool:
         """Whether a hand-over of it has not been confirmed, and may fail yet."""
         return any(handed is row for handed, _ in self._handed.values())
 
-    def _orphan(self, id: bytes, heir: Peer) -> Row:
-        """A reference whose owner is dead: the heir has adopted it, or knows that it is lost."""
-        row = self.rows[id] = Row(id, None, heir)
-        ticket = self.ticket()
-        row.extend().mine.append(ticket)
-        row.extend().sure = True
-        self._register(id, None, ticket, row, None)
-        return row
-
     # -- values -------------------------------------------------------------------------------
-
-    def want(self, row: Row) -> None:
-        """Ask the owner for a borrowed row's value, once; make one's own again if it is gone."""
-        if row.state == COLLECTED:
-            self.lineage.revive(row)
-        if row.state != PENDING or row.owner is None:
-            return
-        if self.rows.get(row.id) is not row:  # a re-run here has made the id its own
-            text = f"object {row.id.hex()} was made again by this process"
-            self.fail(row, "ObjectFreed", text)
-            return
-        more = row.extend()
-        if not more.pulled:
-            more.pulled = True
-            self.machine.send(row.owner, m.PULL, [row.id])
 
     def on_pull(self, peer: Peer, now: float, ids: list[bytes]) -> None:
         for id in ids:
@@ -188,6 +163,14 @@ class Owner(References):
         self._handed[ticket] = (row, task)
         who = self.machine.id if borrower is None else borrower.id
         self.machine.send(owner, m.REGISTER, id, who, ticket, self.home_of(borrower))
+
+    def _enlist(self, row: Row) -> None:
+        """Have the owner record this process, which relies on nobody else's word for that."""
+        ticket = self.ticket()
+        more = row.extend()
+        more.mine.append(ticket)
+        more.sure = True
+        self._register(row.id, None, ticket, row, None)
 
     def receive(self, refs: list[RefFields]) -> list[Row]:
         """Rows of references that were handed to this process, each with its ticket."""
@@ -312,9 +295,8 @@ class Owner(References):
         if more.mine:
             self.machine.send(known, m.RELEASE, [[row.id, ticket] for ticket in more.mine])
         row.owner = peer
-        ticket = self.ticket()
-        more.mine, more.sure = [ticket], True
-        self._register(row.id, None, ticket, row, None)
+        more.mine = []
+        self._enlist(row)
         if more.pulled:
             self.machine.send(peer, m.PULL, [row.id])
 
@@ -335,19 +317,8 @@ class Owner(References):
             del more.tickets[ticket]
         if gone:
             self.settle(row)
-        if more.mine and not more.sure:
-            self._register_again(row, dead)
-
-    def _register_again(self, row: Row, dead: bytes) -> None:
-        """Tickets that the dead process promised to register may never have reached the owner."""
-        owner = row.owner
-        if owner is None or owner.id == dead:
-            return
-        ticket = self.ticket()
-        more = row.extend()
-        more.mine.append(ticket)
-        more.sure = True
-        self._register(row.id, None, ticket, row, None)
+        if more.mine and not more.sure and row.owner is not None and row.owner.id != dead:
+            self._enlist(row)  # the tickets that the dead was to register may not have come there
 
 
 def _is_stale(row: Row, owner: bytes, dead: dict[bytes, Peer]) -> bool:

@@ -225,6 +225,21 @@ class References:
         """Resolve the row to an error of that class (see ``errors.from_wire``)."""
         self.resolve(row, FAILED, [kind, text])
 
+    def want(self, row: Row) -> None:
+        """Ask the owner for a borrowed row's value, once; make one's own again if it is gone."""
+        if row.state == COLLECTED:
+            self.lineage.revive(row)
+        if row.state != PENDING or row.owner is None:
+            return
+        if self.rows.get(row.id) is not row:  # a re-run here has made the id its own
+            text = f"object {row.id.hex()} was made again by this process"
+            self.fail(row, "ObjectFreed", text)
+            return
+        more = row.extend()
+        if not more.pulled:
+            more.pulled = True
+            self.machine.send(row.owner, m.PULL, [row.id])
+
     def forget_value(self, row: Row) -> None:
         """A borrowed value cannot be read where it was: it is to be asked for again."""
         row.state, row.data = PENDING, None

@@ -126,6 +126,7 @@ class Workers:
         self.spawner = spawner
         self.total = {"CPU": cpus, **resources}
         self.free = dict(self.total)
+        self.aside: dict[str, float] = {}  # for bundles of placement groups
         self.devices = Devices(resources.get("GPU", 0.0))
         self.prestart = prestart
         self.idle_seconds = idle_seconds
@@ -168,7 +169,9 @@ class Workers:
         """Resources are given to, or taken from, what the node has to lease."""
         for name, amount in resources.items():
             self.free[name] = self.free.get(name, 0.0) + sign * amount
-            if total:
+            if not total:
+                self.aside[name] = self.aside.get(name, 0.0) - sign * amount
+            else:
                 self.total[name] = self.total.get(name, 0.0) + sign * amount
                 if self.total[name] <= EPSILON:
                     del self.total[name], self.free[name]
@@ -429,7 +432,7 @@ class Workers:
         ]
 
     def check(self) -> None:
-        """What is leased and what is free add up."""
+        """What is leased, what is set aside and what is free add up."""
         for name, total in self.total.items():
             if "/" in name:
                 continue
@@ -438,6 +441,7 @@ class Workers:
                 for lease in self.leases.values()
                 if not (is_lent(name) and lease.worker is not None and lease.worker.lent)
             )
+            used += self.aside.get(name, 0.0)
             assert abs(self.free[name] + used - total) < 1e-6, f"{name} does not add up"
         for lease in self.leases.values():
             assert lease.worker is not None

@@ -55,6 +55,7 @@ class Execution(Runtime):
 
     def _on_leased(self, peer: Peer, when: float, gpus: list[int]) -> None:
         """A lease begins; its GPUs are the only ones that libraries are to see."""
+        self.executor.on_leased(peer, when, gpus)
         if not self.executor.is_actor:
             seen = [one for one in os.environ.get(GPUS_SEEN, "").split(",") if one]
             mine = [seen[one] if one < len(seen) else str(one) for one in gpus]

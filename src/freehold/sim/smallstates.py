@@ -1,0 +1,344 @@
+"""The states of the small world, and what one event does to one of them.
+
+See ``smallworld``, which decides what may happen next.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, cast
+
+from freehold.core import messages as m
+from freehold.sim import rest
+from freehold.sim.smallprocess import Library, ProcessSite
+from freehold.sim.smallsites import (
+    EVENTS,
+    WINDOW,
+    NodeSite,
+    Site,
+    Untouched,
+    freeze,
+    thaw,
+)
+from freehold.sim.values import Violation, brief
+from freehold.wire.codec import encode
+
+Event = tuple[Any, ...]  # a verb of ``smallsites.EVENTS``, and its arguments
+Channel = tuple[str, int]  # where the events come from, and the host that they are for
+Live = tuple[tuple[int, tuple[int, bytes]], ...]
+
+
+class Scenario(NamedTuple):
+    """Programs, where they run, and what may go wrong.
+
+    Args:
+        library: the programs by name; the driver's is ``main``.
+        allowed: the errors that programs may meet, by the class's name.
+        victims: ``workers``, ``nodes`` (but the driver's), or names of hosts.
+    """
+
+    name: str
+    library: Library
+    nodes: int = 2
+    cpus: tuple[float, ...] = (1.0, 1.0)
+    allowed: tuple[str, ...] = ()
+    victims: tuple[str, ...] = ("workers", "nodes")
+
+
+class Bounds(NamedTuple):
+    """How far to look."""
+
+    deaths: int = 1
+    delays: int | None = 1
+    states: int = 10_000_000
+
+
+class Local:
+    """A local state of one host."""
+
+    __slots__ = ("blob", "busy", "deadline", "links", "over", "started")
+
+    def __init__(self, blob: bytes, site: Site) -> None:
+        self.blob = blob
+        self.deadline = site.machine.deadline()
+        self.links = tuple(site.links)
+        process = isinstance(site, ProcessSite)
+        self.started = site.executor.started if process else b""  # type: ignore[attr-defined]
+        self.over = site.over if process else False  # type: ignore[attr-defined]
+        self.busy: bool | None = None  # whether anything is left in its tables, once asked
+
+    def is_busy(self) -> bool:
+        """Whether anything is left in the host's tables that does not depend on other hosts."""
+        if self.busy is None:
+            left = left_in([thaw(self.blob)])
+            self.busy = any("extents of nobody" not in text for text in left)
+        return self.busy
+
+
+def left_in(sites: list[Site]) -> list[str]:
+    """What is left in the tables of hosts."""
+    processes = [site for site in sites if isinstance(site, ProcessSite)]
+    hosts = cast("Any", processes)
+    left = [
+        f"{site}: {execution.name} at step {execution.at}"
+        for site in processes
+        for execution in site.executions
+    ]
+    left += rest.processes_at_rest(hosts)
+    for site in sites:
+        if isinstance(site, NodeSite):
+            left += rest.node_at_rest(cast("Any", site), hosts)
+    return left
+
+
+class HostInfo(NamedTuple):
+    """Who a host is: the same in all states."""
+
+    name: str
+    address: str
+    node: int  # the host that is its node; -1 for the head
+    slot: int
+
+
+class State:
+    """One state of the world; copied before it is changed."""
+
+    __slots__ = (
+        "channels", "deaths", "delays", "ended", "held", "hosts", "locals", "lossy", "memory",
+        "now", "runs",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.hosts: tuple[HostInfo, ...] = ()
+        self.locals: list[int] = []  # -1: dead
+        self.memory: dict[int, int] = {}  # node -> which
+        self.channels: dict[Channel, tuple[Event, ...]] = {}
+        self.held: frozenset[Channel] = frozenset()  # channels that are held up
+        self.runs: dict[bytes, int] = {}
+        self.deaths = 0  # that may still happen
+        self.delays = 0
+        self.lossy = False  # what the dead had sent was lost with them
+        self.now = 0.0
+        self.ended = 0.0  # when the driver's program had ended, and all was quiet
+
+    def copy(self) -> State:
+        """The same, to be changed."""
+        new = State()
+        new.hosts, new.held, new.lossy = self.hosts, self.held, self.lossy
+        new.locals = self.locals.copy()
+        new.memory = self.memory.copy()
+        new.channels = self.channels.copy()
+        new.runs = self.runs.copy()
+        new.deaths, new.delays, new.now, new.ended = self.deaths, self.delays, self.now, self.ended
+        return new
+
+    def key(self, ordered: bool) -> Any:
+        """What makes two states the same."""
+        channels = self.channels.items()
+        return hash(
+            (
+                tuple(self.locals), tuple(self.memory.values()),
+                tuple(channels) if ordered else frozenset(channels),
+                self.held, frozenset(self.runs.items()), self.hosts, self.deaths, self.delays,
+                self.lossy, self.now, self.ended,
+            )
+        )  # fmt: skip
+
+
+class Transitions:
+    """What events do to states."""
+
+    def __init__(self, scenario: Scenario, bounds: Bounds) -> None:
+        self.scenario = scenario
+        self.bounds = bounds
+        self.ordered = bounds.delays is not None
+        self.locals: list[Local] = []
+        self.numbers: dict[bytes, int] = {}
+        self.lives: list[Live] = []
+        self.live_numbers: dict[Live, int] = {}
+        self.known: dict[Any, Any] = {}  # (local, now, event[, memory]) -> what it does
+        self.transitions = 0
+        self.errors: dict[str, int] = {}  # that programs have met
+
+    # -- local states -----------------------------------------------------------------------------
+    def intern(self, site: Site) -> int:
+        """The number of a host's state."""
+        blob = freeze(site)
+        number = self.numbers.get(blob)
+        if number is None:
+            number = self.numbers[blob] = len(self.locals)
+            self.locals.append(Local(blob, site))
+        return number
+
+    def memory_of(self, live: dict[int, tuple[int, bytes]]) -> int:
+        """The number of a memory's content."""
+        found = tuple(sorted(live.items()))
+        number = self.live_numbers.get(found)
+        if number is None:
+            number = self.live_numbers[found] = len(self.lives)
+            self.lives.append(found)
+        return number
+
+    def react(self, local: int, now: float, event: Event, memory: int) -> tuple[int, Any, int]:
+        """What an event does to a host: its next state, what comes out, the node's memory."""
+        key = (local, now, event)
+        known = self.known.get(key)
+        if known is None:
+            known = self._react(local, now, event, -1)
+            self.known[key] = known or "memory"
+        if known == "memory" or not known:
+            key = (local, now, event, memory)  # type: ignore[assignment]
+            known = self.known.get(key)
+            if known is None:
+                known = self.known[key] = self._react(local, now, event, memory)
+        after, out, new = known
+        return after, out, memory if new < 0 else new
+
+    def _react(self, local: int, now: float, event: Event, memory: int) -> Any:
+        site = thaw(self.locals[local].blob)
+        site.now = site.machine.now = now
+        WINDOW.open = memory >= 0
+        if memory >= 0:
+            WINDOW.live = dict(self.lives[memory])
+        try:
+            if event[0] == "begin":
+                site.begin()
+            else:
+                EVENTS[event[0]](site, *event[1:])
+            site.check()
+        except Untouched:
+            return None
+        out, site.out = site.out, []
+        after = self.intern(site)
+        return after, out, self.memory_of(WINDOW.live) if memory >= 0 else -1
+
+    # -- global transitions -----------------------------------------------------------------------
+    def happen(self, state: State, host: int, event: Event) -> None:
+        """Let an event happen to a host, and send what comes out."""
+        self.transitions += 1
+        node = state.hosts[host].node
+        memory = state.memory[node] if node >= 0 else 0
+        after, out, memory = self.react(state.locals[host], state.now, event, memory)
+        state.locals[host] = after
+        if node >= 0:
+            state.memory[node] = memory
+        for verb, *what in out:
+            self._route(state, host, verb, what)
+
+    def _route(self, state: State, host: int, verb: str, what: list[Any]) -> None:
+        me = state.hosts[host].address
+        if verb in ("send", "knock"):
+            event = ("knock", me) if verb == "knock" else ("frame", me, what[1])
+            self._post(state, host, what[0], event, ("end", what[0]), "")
+        elif verb == "hear":
+            self._post(state, host, what[0], ("hear", me, what[1]), ("silence", what[0]), "~")
+        elif verb == "probe":
+            node, address = what
+            answer = "alive" if self._at(state, address) >= 0 else "refused"
+            self._near(state, host, "prober", (m.PROBED, node, answer))
+        elif verb == "spawn":
+            self._spawn(state, host, what[0])
+        elif verb == "signal":
+            for number, info in enumerate(state.hosts):
+                if (info.node, info.slot) == (host, what[0]) and state.locals[number] >= 0:
+                    self._end(state, number, -9)
+        elif verb == "exit":
+            self._end(state, host, what[0])
+        elif verb == "run":
+            task, retries = what
+            runs = state.runs[task] = state.runs.get(task, 0) + 1
+            if runs > retries + 1:
+                raise Violation(f"task {brief(task)} starts {runs} times, {retries + 1} allowed")
+        else:
+            where, name, kind, text = what
+            self.errors[kind] = self.errors.get(kind, 0) + 1
+            if kind not in self.scenario.allowed:
+                raise Violation(f"{where} meets {kind} at {name}: {text}")
+
+    def _at(self, state: State, address: str) -> int:
+        """The living host at an address, or -1."""
+        for number, info in enumerate(state.hosts):
+            if info.address == address and state.locals[number] >= 0:
+                return number
+        return -1
+
+    def _post(
+        self, state: State, host: int, to: str, event: Event, bounce: Event, lane: str
+    ) -> None:
+        target = self._at(state, to)
+        if target < 0:
+            self._append(state, (lane + to, host), bounce)
+        else:
+            self._append(state, (lane + state.hosts[host].address, target), event)
+
+    def _near(self, state: State, host: int, kind: str, frame: tuple[Any, ...]) -> None:
+        self._append(state, (kind, host), ("near", kind, bytes(encode([frame]))))
+
+    @staticmethod
+    def _append(state: State, channel: Channel, event: Event) -> None:
+        state.channels[channel] = (*state.channels.get(channel, ()), event)
+
+    def _add(self, state: State, site: Site, node: int, slot: int) -> int:
+        number = len(state.hosts)
+        state.hosts = (*state.hosts, HostInfo(site.name, site.address, node, slot))
+        state.locals.append(self.intern(site))
+        if isinstance(site, NodeSite):
+            state.memory[number] = self.memory_of({})
+        self._append(state, ("start", number), ("begin",))
+        return number
+
+    def _spawn(self, state: State, node: int, slot: int) -> None:
+        name = state.hosts[node].name
+        count = sum(info.node == node and info.slot > 0 for info in state.hosts)
+        worker = ProcessSite("worker", f"{name}.w{count}", name, slot, self.scenario.library)
+        self._near(state, node, "spawner", (m.SPAWNED, slot, count + 100))
+        self._add(state, worker, node, slot)
+
+    # -- deaths -----------------------------------------------------------------------------------
+    def _end(self, state: State, host: int, code: int) -> None:
+        """A process ends: what it has sent arrives, and then the end of each connection."""
+        info = state.hosts[host]
+        local = self.locals[state.locals[host]]
+        self._fall_silent(state, host)
+        if info.slot > 0 and state.locals[info.node] >= 0:
+            frame = (m.EXITED, info.slot, code, "", local.started)
+            self._near(state, info.node, "spawner", frame)
+
+    def _fall_silent(self, state: State, host: int) -> None:
+        address = state.hosts[host].address
+        links = self.locals[state.locals[host]].links
+        state.locals[host] = -1
+        for channel in [channel for channel in state.channels if channel[1] == host]:
+            self._drop(state, channel)
+        for link in links:
+            target = self._at(state, link)
+            if target >= 0:
+                self._append(state, (address, target), ("end", address))
+
+    @staticmethod
+    def _drop(state: State, channel: Channel) -> None:
+        del state.channels[channel]
+        state.held -= {channel}
+
+    def kill(self, state: State, host: int) -> None:
+        """A worker is killed, or a node with all that runs there."""
+        if state.hosts[host].node != host:
+            self._end(state, host, -9)
+            return
+        own = [i for i, info in enumerate(state.hosts) if info.node == host]
+        own = [i for i in own if state.locals[i] >= 0]
+        for number in own:
+            self._fall_silent(state, number)
+        for number, info in enumerate(state.hosts):
+            if info.node == number and state.locals[number] >= 0:
+                address = state.hosts[host].address
+                self._append(state, ("~" + address, number), ("silence", address))
+
+    def lose(self, state: State, host: int) -> None:
+        """What a dead node had sent is lost too: its machine has lost power."""
+        state.lossy = True
+        gone = {info.address for info in state.hosts if info.node == host}
+        for channel, events in list(state.channels.items()):
+            if channel[0].removeprefix("~") in gone:
+                state.channels[channel] = events[-1:]  # the end of the connection
+                if events[-1][0] not in ("end", "silence"):
+                    self._drop(state, channel)
