@@ -101,7 +101,8 @@ def test_retried_calls_keep_each_caller_s_order(field: Ground, seed: int, whole:
 
 def test_constructor_arguments_are_made_again_for_a_restart(field: Ground) -> None:
     value = cast.make.options(**field.on(1)).remote(LARGE, 3)
-    actor = cast.Bearer.options(max_restarts=1, **field.on(1)).remote(value)
+    retried = {"max_restarts": 1, "max_task_retries": -1}  # the call may be sent to the dead
+    actor = cast.Bearer.options(**retried, **field.on(1)).remote(value)
     assert outcome(actor.read.remote()) == ("value", (3, LARGE))
     del value
     field.cluster.kill_node(1)
