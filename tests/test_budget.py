@@ -23,12 +23,16 @@ from freehold.proc import host as host_module
 from freehold.proc import links as links_module
 from freehold.proc import runtime as runtime_module
 from freehold.proc import session
+from freehold.proc import waiting as waiting_module
 from freehold.proc import worker as worker_module
 from freehold.proc.runtime import Runtime
 from freehold.proc.worker import Worker
 from freehold.wire.codec import Reader, encode
 
 remote_module = importlib.import_module("freehold.remote")
+TIMED = (
+    host_module, links_module, runtime_module, waiting_module, remote_module, worker_module,
+)  # fmt: skip
 TASKS = 256
 # The most that one task may cost in both processes together; lower them when it gets cheaper.
 FRAMES_MAX = 16.5
@@ -42,7 +46,8 @@ class Loop:
     def __init__(self) -> None:
         self.driver = Runtime(b"", "driver", address="", limits=Limits(), inline_max=100_000)
         config = {
-            "dir": "", "id": b"", "secret": b"", "depth_max": 128, "lease_idle": 0.2, "inline_max": 100_000,
+            "dir": "", "secret": b"", "depth_max": 128, "lease_idle": 0.2, "inline_max": 100_000,
+            "id": b"the node",
         }  # fmt: skip
         self.worker = Worker(config, None, 1, memoryview(bytearray(16)))  # type: ignore[arg-type]
         self.node = Peer(b"node", "", "node")
@@ -81,7 +86,7 @@ class Loop:
 @pytest.fixture
 def loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
     stopped = itertools.repeat(0.0).__next__  # a clock in C, as the real one, that stands still
-    for module in (host_module, links_module, runtime_module, remote_module, worker_module):
+    for module in TIMED:
         monkeypatch.setattr(module, "now", stopped)
     before = session.current_runtime
     made = Loop()

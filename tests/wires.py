@@ -13,8 +13,9 @@ from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.leases import Limits
-from freehold.core.machine import Peer
+from freehold.core.machine import Machine, Peer
 from freehold.core.messages import INLINE, SHARED
+from freehold.core.process import Process
 from freehold.core.rows import Row, Spec
 from freehold.sim.bench import Bench, Desk
 from freehold.wire import schema
@@ -32,6 +33,14 @@ class Wires(Bench):
         self.wires: dict[tuple[str, str], deque[bytes | None]] = {}  # None: the end of the stream
         self.slot_of: dict[str, int] = {}
         super().__init__(cpus, limits)
+
+    def home(self, name: str) -> str:
+        """The node of that process."""
+        return "node"
+
+    def near(self, kind: str, node: str) -> str:
+        """The name of that node's near peer."""
+        return kind
 
     # -- processes --------------------------------------------------------------------------------
     def add(self, name: str, slot: int = 0) -> Desk:
@@ -58,13 +67,12 @@ class Wires(Bench):
                 frames.clear()
             elif source == name:
                 frames.append(None)
-        self.wire(name, "node")
-        if not self.wires[name, "node"]:
-            self.wires[name, "node"].append(None)
+        home = self.home(name)
+        if not self.wire(name, home):
+            self.wires[name, home].append(None)
         if self.slot_of[name]:
             started = desk.process.executor.started
-            exited = (m.EXITED, self.slot_of[name], code, "", started)
-            self.wire("spawner", "node").append(bytes(encode([exited])))
+            self._answer("spawner", home, m.EXITED, self.slot_of[name], code, "", started)
 
     def cut(self, one: str, other: str) -> None:
         """The connection breaks: what is under way is lost, and both sides notice."""
@@ -82,9 +90,9 @@ class Wires(Bench):
     def _post(self, desk: Desk, peer: Peer, frames: list[Any]) -> None:
         if not frames:
             return
-        if peer.kind in ("spawner", "arena"):
+        if not peer.id:
             for op, *fields in frames:
-                self._near(peer, op, fields)
+                self._at(desk.name, peer.kind, op, fields)
             return
         target = self.names[peer.id]
         if self.desks[target].alive:
@@ -93,19 +101,26 @@ class Wires(Bench):
         elif (target, desk.name) not in self.wires and not peer.down:
             desk.machine.on_down(peer, self.now)  # nobody can be dialled there
 
-    def _near(self, peer: Peer, op: int, fields: list[Any]) -> None:
-        self.note("node", peer.kind, op, fields)
+    def _at(self, node: str, kind: str, op: int, fields: list[Any]) -> None:
+        """A near peer of the node takes a message."""
+        self.note(node, kind, op, fields)
         if op == m.RESERVE:
-            self.wire("arena", "node").append(bytes(encode([(m.RESERVED, fields[0], "")])))
+            self._answer("arena", node, m.RESERVED, fields[0], "")
         elif op == m.SIGNAL:
             for name, slot in list(self.slot_of.items()):
-                if slot == fields[0]:
+                if slot == fields[0] and self.home(name) == node:
                     self.kill(name, -fields[1])
+
+    def _answer(self, kind: str, node: str, *frame: Any) -> None:
+        """A near peer of the node sends it something."""
+        self.wire(self.near(kind, node), node).append(bytes(encode([frame])))
 
     def settle(self) -> None:
         super().settle()
         for desk in list(self.desks.values()):
-            if desk.name != "node" and desk.alive and desk.process.exiting and desk.run is None:
+            if not isinstance(desk.machine, Process) or not desk.alive:
+                continue
+            if desk.process.exiting and desk.run is None:
                 self.kill(desk.name, 0)
 
     # -- frames in --------------------------------------------------------------------------------
@@ -134,12 +149,7 @@ class Wires(Bench):
     def _arrive(self, source: str, target: str, data: bytes | None) -> None:
         machine = self.desks[target].machine
         machine.now = self.now
-        if source == "spawner":
-            sender = self.node.spawner
-        elif source == "arena":
-            sender = self.node.store.arena
-        else:
-            sender = machine.peer(self.desks[source].machine.id, source)
+        sender = self.sender(source, machine)
         if data is None:
             self.wires.pop((source, target))
             self.wires.pop((target, source), None)
@@ -152,6 +162,14 @@ class Wires(Bench):
                 self.note(source, target, op, fields)
                 machine.handlers[op](sender, self.now, *fields)
         self.settle()
+
+    def sender(self, source: str, machine: Machine) -> Peer:
+        """Who that is to the machine."""
+        if source == "spawner":
+            return self.node.spawner
+        if source == "arena":
+            return self.node.store.arena
+        return machine.peer(self.desks[source].machine.id, source)
 
     def note(self, source: str, target: str, op: int, fields: Sequence[Any]) -> None:
         """Write the message down."""
@@ -184,9 +202,10 @@ class Wires(Bench):
             request = process.request_extent(BIG)
             self.settle()
             while process.extents[request] is None:  # as a process waits: others speak meanwhile
-                self.deliver(desk.name, "node")
-                self.deliver("arena", "node")
-                self.deliver("node", desk.name)
+                home = self.home(desk.name)
+                self.deliver(desk.name, home)
+                self.deliver(self.near("arena", home), home)
+                self.deliver(home, desk.name)
             assert process.extents.pop(request) == ""
             offset = process.heap.place(BIG)
             assert offset is not None

@@ -57,4 +57,3 @@ def run(system: Any, quick: bool) -> dict[str, float]:
         for actor in actors:
             api.kill(actor)
     return found
-

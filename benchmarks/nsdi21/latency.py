@@ -56,4 +56,3 @@ def _times(api: Any, call: Callable[[Any], Any], argument: Any, count: int) -> t
     start = time.perf_counter()
     api.get([call(argument) for _ in range(count)])
     return statistics.median(singles) * 1e3, (time.perf_counter() - start) / count * 1e3
-

@@ -50,9 +50,7 @@ def run(system: Any, quick: bool) -> dict[str, float]:
     return found
 
 
-def _chain(
-    system: Any, size: int, steps: int, nap_s: float, journal: str, kill_s: float
-) -> float:
+def _chain(system: Any, size: int, steps: int, nap_s: float, journal: str, kill_s: float) -> float:
     api = system.api
     task = api.remote(step).options(num_cpus=1, max_retries=20)
     first = api.put(numpy.zeros(size, numpy.uint8))
@@ -79,4 +77,3 @@ def _detection(system: Any) -> float:
             raise TimeoutError("nobody notices that the node is dead")
         time.sleep(POLL_S)
     return time.perf_counter() - start
-

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import csv
-import importlib
 import json
 import os
 import platform
-import shlex
 import statistics
 import subprocess
 import sys
@@ -60,7 +58,9 @@ def main() -> None:
         if samples:
             table = table_of(experiment, samples)
             print(table, flush=True)
-            (given.out / f"{experiment}.md").write_text(_command() + table, encoding="utf-8")
+            (given.out / f"{experiment}.md").write_text(
+                _head(experiment, given) + table, encoding="utf-8"
+            )
             picture = plot.draw(experiment, UNITS[experiment], samples)
             (given.out / f"{experiment}.svg").write_text(picture, encoding="utf-8")
     sys.exit(1 if failed else 0)
@@ -187,9 +187,13 @@ GOALS = {
 }
 
 
-def _command() -> str:
-    words = ["python", "benchmarks/nsdi21/run.py", *sys.argv[1:]]
-    return f"{time.strftime('%Y-%m-%d %H:%M')}, {machine()}\n\n    {shlex.join(words)}\n\n"
+def _head(experiment: str, given: argparse.Namespace) -> str:
+    """When, on what and how."""
+    words = ["python benchmarks/nsdi21/run.py", f"--only {experiment} --trials {given.trials}"]
+    words += ["--quick"] * given.quick + [f'--system "{name}"' for name in given.system or ()]
+    loads = ", ".join(f"{load:.1f}" for load in os.getloadavg())
+    when = time.strftime("%Y-%m-%d %H:%M")
+    return f"{when}, {machine()}, load averages {loads}\n\n    {' '.join(words)}\n\n"
 
 
 def machine() -> str:

@@ -78,4 +78,3 @@ def _measure(
         f"{label}, head CPU ms a task": seconds / done * 1e3,
         f"{label}, head messages a task": messages / done,
     }
-

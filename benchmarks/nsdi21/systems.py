@@ -9,7 +9,6 @@ is.  Each node offers the resource ``node-N``, by which tasks are sent to it; th
 from __future__ import annotations
 
 import importlib
-import os
 import signal
 import tempfile
 from typing import Any
@@ -145,4 +144,3 @@ SYSTEMS = {
     "freehold by value": lambda: Freehold(INLINE_MAX),
     "ray": Ray,
 }
-

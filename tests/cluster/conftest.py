@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from cluster import netns
+from cluster import ground, netns
+from cluster.ground import Ground
 from cluster.machines import cluster, elsewhere, here, there  # noqa: F401 (fixtures)
 from cluster.processes import Before
 
@@ -17,15 +18,45 @@ from cluster.processes import Before
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The temporary directory of all that the test starts; nothing may be left in it at the end."""
+    with _own_directory(monkeypatch) as path:
+        yield path
+
+
+@pytest.fixture(scope="module")
+def module_home() -> Iterator[str]:
+    """The same for what all tests of a module share."""
+    with pytest.MonkeyPatch.context() as patch, _own_directory(patch) as path:
+        yield path
+
+
+@contextlib.contextmanager
+def _own_directory(patch: pytest.MonkeyPatch) -> Iterator[str]:
     path = tempfile.mkdtemp(prefix="fhc-", dir="/tmp")  # short: sockets will be in it
-    monkeypatch.setenv("TMPDIR", path)
-    monkeypatch.setattr(tempfile, "tempdir", path)
+    patch.setenv("TMPDIR", path)
+    patch.setattr(tempfile, "tempdir", path)
     before = Before(path)
     try:
         yield path
         before.assert_nothing_left()
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def common(module_home: str) -> Iterator[Ground]:
+    """The cluster that all tests of a module share."""
+    with ground.make() as made:
+        yield made
+
+
+@pytest.fixture
+def field(common: Ground, request: pytest.FixtureRequest) -> Iterator[Ground]:
+    """The shared cluster; after the test its dead come back, and nothing may be left of it."""
+    yield common
+    common.restore()
+    if request.session.testsfailed == common.failed:  # a failure's traceback keeps references
+        common.assert_all_freed()
+    common.failed = request.session.testsfailed
 
 
 @pytest.fixture(scope="session")

@@ -190,7 +190,7 @@ def test_a_reclaimed_lease_takes_no_more_and_is_returned_when_it_is_empty() -> N
     assert lease not in only_pool(leases).leases
     wires.deliver()
     assert wires.run("w1") == "runs c"  # by a new lease
-    assert driver.client.leases.requests == {}
+    assert driver.client.leases.requests.open == {}
 
 
 def test_an_idle_lease_that_is_reclaimed_is_returned_at_once() -> None:

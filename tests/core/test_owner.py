@@ -15,6 +15,7 @@ import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from freehold.core import messages as m
+from freehold.core.heirs import ask_heir
 from freehold.core.machine import Peer
 from freehold.core.messages import INLINE, PENDING
 from freehold.core.owner import Owner
@@ -187,7 +188,7 @@ def test_a_release_may_come_before_its_registration() -> None:
     row.holds = 1
     peer = Peer(b"b" * 8)
     owner.on_release(peer, 0.0, [[row.id, b"t"]])
-    owner.on_register(peer, 0.0, row.id, peer.id, b"t")
+    owner.on_register(peer, 0.0, row.id, peer.id, b"t", b"")
     assert not row.extend().tickets
     assert not row.extend().early
     owner.unhold(row)
@@ -200,7 +201,7 @@ def test_nobody_registers_a_dead_process() -> None:
     row.handles = 1
     dead = Peer(b"b" * 8)
     owner.on_death(dead, Peer(b"n" * 8))
-    owner.on_register(Peer(b"c" * 8), 0.0, row.id, dead.id, b"t")
+    owner.on_register(Peer(b"c" * 8), 0.0, row.id, dead.id, b"t", b"")
     owner.drop(row)
     assert not owner.rows
 
@@ -211,7 +212,7 @@ def test_a_borrower_asks_the_heir_for_what_it_had_asked_of_a_dead_owner() -> Non
     heir = trio.peer("a", "c")
     trio.owner("a").want(row)
     held = trio.owner("a").on_death(trio.peer("a", "b"), heir)
-    trio.owner("a").ask_heir(heir)
+    ask_heir(trio.owner("a"), heir)
     assert [id for id, _ in held] == [row.id]
     assert heir.outbox == [(m.PULL, [row.id])]
 

@@ -79,10 +79,10 @@ def test_status_counts_what_every_process_has() -> None:
     wires.put("driver", "x", "big")
     wires.spawn("w1")
     driver = wires.desks["driver"].process
-    request = driver.request_status()
+    request = driver.questions.ask_status()
     wires.settle()
     wires.deliver()
-    status = driver.statuses[request]
+    status = driver.questions.statuses[request]
     assert status is not None
     assert status["references"] == 3
     assert status["queued"] == 1
@@ -96,15 +96,15 @@ def test_a_process_that_does_not_answer_does_not_hold_up_the_status() -> None:
     wires.call("driver", function("f"), "a")
     wires.spawn("w1")
     driver = wires.desks["driver"].process
-    request = driver.request_status()
+    request = driver.questions.ask_status()
     wires.settle()
     wires.deliver("driver", "node")
     wires.wire("node", "w1").clear()
     wires.deliver()
-    assert driver.statuses[request] is None
+    assert driver.questions.statuses[request] is None
     wires.tick(wires.node.deadline() - wires.now)
     wires.deliver()
-    assert driver.statuses[request] is not None
+    assert driver.questions.statuses[request] is not None
 
 
 @pytest.mark.parametrize("idle", [True, False])

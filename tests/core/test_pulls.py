@@ -30,7 +30,9 @@ class Desk:
         self.now = 100.0
         self.machine = Machine(NODE, m.OPCODES)
         self.store = Store(self.machine, grains * GRAIN)
+        self.addresses = {FAR: FAR_AT, OTHER: OTHER_AT}  # of the living nodes
         self.pulls = Pulls(self.machine, self.store, **limits)
+        self.pulls.address_of = lambda node: self.addresses.get(node, "")
         self.pages = True  # the machine has memory for them
         self.got: list[tuple[Any, ...]] = []
         for id in (P, Q):
@@ -71,16 +73,26 @@ class Desk:
 
     # -- processes --------------------------------------------------------------------------------
     def fetch(self, process: bytes, name: str, grains: float = 1, kind: int = GET) -> Any:
+        return self.ask(process, name, place(name, grains), kind)
+
+    def ask(self, process: bytes, name: str, where: list[Any], kind: int = GET) -> Any:
+        """FETCH of what lies at that place."""
         peer = self.machine.peer(process)
-        return self.give(
-            peer, m.FETCH, ref(name), place(name, grains), FAR_AT, OWNER, OWNER_AT, kind
-        )
+        return self.give(peer, m.FETCH, ref(name), where, OWNER, OWNER_AT, kind)
 
     def unpin(self, process: bytes, *names: str) -> Any:
         return self.give(self.machine.peer(process), m.UNPIN, [ref(name) for name in names])
 
     def free(self, name: str) -> Any:
-        return self.give(self.machine.peer(OWNER), m.FREE, [[ref(name), NODE]])
+        """Its owner, which lives on another node, needs it no longer."""
+        self.store.free_for(OWNER, [[ref(name), NODE]])
+        return self.settle()
+
+    def node_down(self, node: bytes) -> Any:
+        """The head has said that the node is dead."""
+        self.addresses.pop(node, None)
+        self.pulls.on_node_down(node)
+        return self.settle()
 
     # -- the mover --------------------------------------------------------------------------------
     def moving(self) -> list[str]:
@@ -112,7 +124,7 @@ class Desk:
         (grant,) = only(self.give(maker, m.EXTENT, 1, grains * GRAIN), "EXTENT_GRANT")
         assert grant[4], grant
         size = grains * GRAIN
-        self.give(maker, m.SEAL, ref(name), OWNER, grant[3], size)
+        self.give(maker, m.SEAL, ref(name), OWNER, FAR, grant[3], size)
         return [MAKER, grant[3], size, NODE]
 
 
@@ -190,8 +202,7 @@ def test_unpin_ends_the_oldest_pin_of_that_object() -> None:
     desk.bring(P, "a")
     desk.bring(P, "b")
     elsewhere = [MAKER, 0, GRAIN, OTHER]
-    peer = desk.machine.peer(P)
-    desk.give(peer, m.FETCH, ref("a"), elsewhere, OTHER_AT, OWNER, OWNER_AT, GET)
+    desk.ask(P, "a", elsewhere)
     desk.moved("a")
     copies = {copy.key: copy for copy in desk.pulls.copies.by_offset.values()}
     desk.unpin(P, "a")
@@ -205,12 +216,11 @@ def test_what_lies_here_is_answered_with_its_place() -> None:
     desk = Desk()
     where = desk.make("m")
     here = desk.bring(P, "a")
-    peer = desk.machine.peer(Q)
     for name, at in (("m", where), ("a", here)):
-        (found,) = desk.give(peer, m.FETCH, ref(name), at, "", OWNER, OWNER_AT, GET)
+        (found,) = desk.ask(Q, name, at)
         assert found == (Q, "FETCHED", ref(name), at, at, "")
     for at in ([MAKER, 3 * GRAIN, GRAIN, NODE], [NODE, 3 * GRAIN, GRAIN, NODE]):
-        (found,) = desk.give(peer, m.FETCH, ref("n"), at, "", OWNER, OWNER_AT, GET)
+        (found,) = desk.ask(Q, "n", at)
         assert found[4:] == ([], LOST)
 
 
@@ -229,7 +239,7 @@ def test_what_lies_here_is_answered_with_its_place() -> None:
 def test_a_foolish_place_is_an_error(where: list[Any], kind: int) -> None:
     desk = Desk()
     with pytest.raises(ProtocolError):
-        desk.give(desk.machine.peer(P), m.FETCH, ref("a"), where, "", OWNER, OWNER_AT, kind)
+        desk.ask(P, "a", where, kind)
     assert not desk.pulls.pulls
 
 
@@ -240,9 +250,7 @@ def test_gets_go_before_arguments_and_nothing_overtakes_what_does_not_fit() -> N
     for name, kind in (("a", ARGUMENT), ("b", ARGUMENT), ("c", GET), ("d", GET)):
         peer = desk.machine.peer(Q)
         where = place(name, 2 if name == "c" else 1)
-        desk.machine.handlers[m.FETCH](
-            peer, desk.now, ref(name), where, FAR_AT, OWNER, OWNER_AT, kind
-        )
+        desk.machine.handlers[m.FETCH](peer, desk.now, ref(name), where, OWNER, OWNER_AT, kind)
     desk.settle()
     assert desk.moving() == ["c"]
     desk.unpin(P, "z")
@@ -303,13 +311,15 @@ def test_nothing_is_evicted_in_vain() -> None:
 
 
 def test_processes_are_asked_for_what_they_keep_in_reserve() -> None:
-    desk = Desk(2)
+    desk = Desk(4)
     maker = desk.machine.peer(MAKER)
     maker.kind = "worker"
     desk.machine.peer(FAR).kind = "node"
     desk.give(maker, m.EXTENT, 1, 2 * GRAIN)
+    desk.give(desk.machine.peer(P), m.EXTENT, 1, GRAIN)
+    desk.bring(Q, "z")
     sent = desk.fetch(P, "a")
-    assert sorted(frame[0] for frame in only(sent, "TRIM")) == [MAKER, P, Q]
+    assert [frame[0] for frame in only(sent, "TRIM")] == [MAKER, P], "those that hold extents"
     assert names(desk.give(maker, m.EXTENT_BACK, 0)) == ["MOVE"]
     assert desk.pulls.deadline() == NEVER
 
@@ -430,8 +440,7 @@ def test_a_dead_node_s_objects_are_lost(state: str) -> None:
     desk.fetch(P, "a")
     if state == "resting":
         desk.moved("a", 10, "broken")
-    desk.pulls.on_node_down(FAR)
-    sent = desk.settle()
+    sent = desk.node_down(FAR)
     if state == "moving":
         assert sent == [("mover", "HALT", True, 1)]
         sent = desk.moved("a", 10, "halted")
@@ -467,13 +476,11 @@ def test_a_pull_by_way_of_another_outlives_the_node_that_was_named() -> None:
     for name in "ab":
         desk.fetch(P, name)
         desk.moved(name, 0, "", OTHER_AT)
-    desk.pulls.on_node_down(FAR)
-    assert desk.settle() == []
+    assert desk.node_down(FAR) == []
     found = desk.moved("a")
     assert only(found, "FETCHED")[0][5] == ""
     assert only(found, "COPIED") == [], "its owner died with that node"
-    desk.pulls.on_node_down(OTHER)
-    assert names(desk.settle()) == ["HALT"]
+    assert names(desk.node_down(OTHER)) == ["HALT"]
     assert only(desk.moved("b", 5, "halted"), "FETCHED")[0][5] == LOST
 
 
@@ -540,8 +547,7 @@ def test_while_an_object_is_being_sent_the_next_asks_the_last_who_did() -> None:
     ]  # fmt: skip
     assert desk.serve(4, made, "m", "n1")[0][3] == 0, "it is in the chain, so it is served here"
     assert desk.serve(5, made, "m", "n5", direct=True)[0][3] == 0
-    desk.pulls.on_node_down(b"n5......")
-    assert names(desk.settle()) == ["HALT"]
+    assert names(desk.node_down(b"n5......")) == ["HALT"]
     desk.served(5, done=False)
     assert desk.serve(6, made, "m", "n6")[0][6] == "n1"
     desk.served(4, done=False)
@@ -581,9 +587,9 @@ def test_a_pull_that_only_another_node_needs_goes_on_for_that_one() -> None:
 def test_a_freed_object_keeps_its_memory_while_it_is_sent() -> None:
     desk = Desk()
     made = desk.make("m")
-    owner = desk.machine.peer(OWNER)
     desk.serve(1, made, "m", "x")
-    assert desk.give(owner, m.FREE, [[ref("m"), MAKER]]) == []
+    desk.store.free_for(OWNER, [[ref("m"), MAKER]])
+    assert desk.settle() == []
     assert desk.serve(2, made, "m", "y") == []
     (answer,) = desk.pass_time(EARLY_WAIT)
     assert answer[2:4] == (2, -1)
@@ -594,8 +600,8 @@ def test_a_dead_process_s_extent_stays_while_an_object_in_it_is_sent() -> None:
     desk = Desk()
     made = desk.make("m")
     desk.serve(1, made, "m", "x")
-    desk.give(desk.machine.peer(OWNER), m.FREE, [[ref("m"), MAKER]])
-    desk.store.on_death(MAKER, [])
+    desk.store.free_for(OWNER, [[ref("m"), MAKER]])
+    desk.store.on_death(MAKER)
     assert desk.store.extents.granted == GRAIN
     desk.served(1)
     assert desk.store.extents.granted == 0
@@ -608,7 +614,7 @@ def test_a_request_may_overtake_the_seal() -> None:
     desk.give(maker, m.EXTENT, 1, 2 * GRAIN)
     for number, offset in ((1, 0), (2, GRAIN), (3, GRAIN)):
         assert desk.serve(number, [MAKER, offset, GRAIN, NODE], "m", "x") == []
-    (answer,) = desk.give(maker, m.SEAL, ref("m"), OWNER, 0, GRAIN)
+    (answer,) = desk.give(maker, m.SEAL, ref("m"), OWNER, FAR, 0, GRAIN)
     assert answer == ("mover", "SERVING", 1, 0, GRAIN, GRAIN, "")
     desk.served(3, done=False)
     assert desk.pulls.deadline() == desk.now + EARLY_WAIT
@@ -618,37 +624,58 @@ def test_a_request_may_overtake_the_seal() -> None:
 
 
 # -- the node --------------------------------------------------------------------------------------
+def node_of_two_drivers() -> Node:
+    """A node that knows another, FAR; P and Q live here."""
+    node = Node(NODE, cpus=1.0, arena_bytes=8 * GRAIN, prestart=0)
+    node.neighbours.node_up(FAR, FAR_AT, [])
+    for id in (P, Q):
+        peer = node.peer(id)
+        peer.kind = "driver"
+        node.on_up(peer, 0.0, {})
+    return node
+
+
 def test_the_node_s_own_adopted_objects_are_freed_wherever_there_are_copies() -> None:
-    node = Node(NODE, cpus=1.0, arena_bytes=8 * GRAIN)
-    holder, owner, far = node.peer(P), node.peer(Q), node.peer(FAR)
-    holder.kind = owner.kind = "worker"
+    node = node_of_two_drivers()
+    holder, owner, far = node.peers[P], node.peers[Q], node.peer(FAR)
     node.handlers[m.EXTENT](holder, 0.0, 1, GRAIN)
     node.store.on_reserved(node.store.arena, 0.0, GRAIN, "")
-    node.handlers[m.SEAL](holder, 0.0, ref("a"), owner.id, 0, GRAIN)
-    node.store.on_death(owner.id, [holder])
-    node.handlers[m.HELD](holder, 0.0, owner.id, [[ref("a"), b"ticket"]])
+    node.handlers[m.SEAL](holder, 0.0, ref("a"), owner.id, b"", 0, GRAIN)
+    node.on_down(owner, 0.0)
+    node.handlers[m.HELD](holder, 0.0, owner.id, [[ref("a"), b"ticket", False]], [])
+    assert list(node.estates.adopted) == [ref("a")]
     where = [FAR, 0, GRAIN, FAR]
     node.handlers[m.COPIED](far, 0.0, ref("a"), where)
     node.handlers[m.COPIED](far, 0.0, ref("b"), where)
-    assert far.outbox == [(m.FREE, [[ref("b"), FAR]])]
-    node.handlers[m.COPIED](holder, 0.0, ref("a"), where)
-    node.handlers[m.UNCOPIED](holder, 0.0, ref("a"), where)
+    assert far.outbox == [(m.FREE_FOR, NODE, [[ref("b"), FAR]])]
+    elsewhere = [OTHER, 0, GRAIN, OTHER]
+    node.handlers[m.COPIED](node.peer(OTHER), 0.0, ref("a"), elsewhere)
+    node.handlers[m.UNCOPIED](node.peer(OTHER), 0.0, ref("a"), elsewhere)
     node.handlers[m.RELEASE](holder, 0.0, [[ref("a"), b"ticket"]])
-    assert far.outbox[1:] == [(m.FREE, [[ref("a"), FAR]])]
-    assert not node.store.elsewhere
+    assert far.outbox[1:] == [(m.FREE_FOR, NODE, [[ref("a"), FAR]])]
+    assert node.peers[OTHER].outbox == []
+    assert not node.store.objects
+    assert not node.estates.adopted
 
 
 def test_the_node_pulls_and_says_so() -> None:
-    node = Node(NODE, cpus=1.0, arena_bytes=8 * GRAIN)
-    peer = node.peer(P)
-    peer.kind = "worker"
-    node.handlers[m.FETCH](peer, 1.0, ref("a"), place("a"), FAR_AT, OWNER, OWNER_AT, GET)
+    node = node_of_two_drivers()
+    node.handlers[m.FETCH](node.peers[P], 1.0, ref("a"), place("a"), OWNER, OWNER_AT, GET)
     node.settle(1.0)
     node.store.on_reserved(node.store.arena, 1.0, GRAIN, "")
-    assert [frame[0] for frame in node.pulls.mover.outbox] == [m.MOVE]
+    (move,) = node.pulls.mover.outbox
+    assert move[:3] == (m.MOVE, 1, FAR_AT)
     assert node.snapshot()["pulls"]["moving"] == 1
     node.handlers[m.MOVED](node.pulls.mover, 1.0, 1, 10, "broken", "")
     assert node.deadline() < 2.0
     node.on_timer(2.0)
     assert [frame[0] for frame in node.pulls.mover.outbox] == [m.MOVE] * 2
     node.check()
+
+
+def test_the_node_asks_nobody_whom_it_knows_to_be_dead() -> None:
+    node = node_of_two_drivers()
+    node.neighbours.node_down(FAR, "it is dead", 1.0)
+    node.peers[P].outbox.clear()
+    node.handlers[m.FETCH](node.peers[P], 1.0, ref("a"), place("a"), OWNER, OWNER_AT, GET)
+    assert node.peers[P].outbox == [(m.FETCHED, ref("a"), place("a"), [], LOST)]

@@ -50,6 +50,7 @@ class PullsModel(RuleBasedStateMachine):
         self.machine = Machine(NODE, m.OPCODES)
         self.store = Store(self.machine, 8 * GRAIN)
         self.pulls = Pulls(self.machine, self.store, patience=1.0, moves_max=3, pulls_max=12)
+        self.pulls.address_of = lambda node: "" if node in self.down else address(node)
         self.regions: dict[int, Region] = {}
         self.asks: set[tuple[bytes, bytes, Place]] = set()
         self.pins: dict[bytes, list[tuple[bytes, int]]] = {}  # process -> id, offset
@@ -174,8 +175,7 @@ class PullsModel(RuleBasedStateMachine):
         self.asks.add((process, id, tuple(place)))
         owner = OWNERS[number % 2]
         peer = self.machine.peer(process)
-        fields = (id, place, address(place[3]), owner, address(NODES[0]), kind)
-        self.handle(peer, m.FETCH, *fields)
+        self.handle(peer, m.FETCH, id, place, owner, address(NODES[0]), kind)
 
     @rule(who=WHO, which=st.integers(0, 20))
     def unpin(self, who: int, which: int) -> None:
@@ -198,7 +198,12 @@ class PullsModel(RuleBasedStateMachine):
 
     @rule(number=NAMES)
     def free(self, number: int) -> None:
-        self.handle(self.machine.peer(OWNERS[number % 2]), m.FREE, [[self.object(number)[0], NODE]])
+        self.freed(OWNERS[number % 2], [self.object(number)[0]])
+
+    def freed(self, owner: bytes, ids: list[bytes]) -> None:
+        """An owner on another node needs its copies here no longer."""
+        self.store.free_for(owner, [[id, NODE] for id in ids])
+        self.settle()
 
     @rule(grains=st.integers(1, 4))
     def put(self, grains: int) -> None:
@@ -310,7 +315,7 @@ class PullsModel(RuleBasedStateMachine):
             self.put_back()
         for owner in OWNERS:
             ids = {copy.id for copy in self.pulls.copies.by_key.values() if copy.owner == owner}
-            self.handle(self.machine.peer(owner), m.FREE, [[id, NODE] for id in sorted(ids)])
+            self.freed(owner, sorted(ids))
         self.adds_up()
         while self.store.trimmed or self.pages or self.local:
             self.wait(1.5)

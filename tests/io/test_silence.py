@@ -30,7 +30,7 @@ def allowed() -> bool:
 
 pytestmark = pytest.mark.skipif(not allowed(), reason="no network namespaces here")
 
-CODE = """
+HEAD = """
 import subprocess, sys, time
 from freehold.io import net, tls
 from freehold.proc.probe import SILENT, Probe
@@ -42,6 +42,11 @@ def network(state):
 net.KEEP_IDLE = net.KEEP_INTERVAL = net.SILENCE_MAX = 1
 network("up")
 tls.make_certificate(sys.argv[1])
+"""
+
+PLAIN = (
+    HEAD
+    + """
 near, far, third = Station(), Station(), Station()
 address = far.open(sys.argv[1])
 peers = [station.call(address) for station in (near, third)]
@@ -64,11 +69,40 @@ for station in (near, far, third):
     assert not station._open_ports
     station.close()
 """
+)
+
+LASTING = (
+    HEAD
+    + """
+one, two = Station(), Station()
+for number, station in enumerate((one, two)):
+    station.kind = "worker"
+    station.home = bytes([number] * 8)
+    station.listen_tcp("127.0.0.1", 0, sys.argv[1])
+peers = [one.machine.peer(two.machine.id, two.address), two.machine.peer(one.machine.id, "")]
+one.say(peers[0], "0")
+drive(one, two, until=lambda: two.names)
+network("down")
+one.dial_timeout = two.dial_timeout = 0.5
+for number in range(1, 100):
+    one.say(peers[0], str(number))
+    two.say(peers[1], str(number))
+drive(one, two, until=lambda: one.links and next(iter(one.links)).failures >= 2, within=15)
+network("up")
+drive(one, two, until=lambda: len(two.names) == 100 and len(one.names) == 99)
+assert [int(name) for name in two.names] == [*range(100)]
+assert [int(name) for name in one.names] == [*range(1, 100)]
+assert not [*one.machine.downs, *two.machine.downs]
+for station in (one, two):
+    station.close()
+"""
+)
 
 
-def test_silence_is_noticed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("code", [PLAIN, LASTING], ids=["plain", "lasting"])
+def test_silence_is_noticed(tmp_path: Path, code: str) -> None:
     done = subprocess.run(
-        [*OWN_NETWORK, sys.executable, "-W", "error", "-c", textwrap.dedent(CODE),
+        [*OWN_NETWORK, sys.executable, "-W", "error", "-c", textwrap.dedent(code),
          str(tmp_path / "node.pem")],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent / "src"), str(TESTS)])},
         capture_output=True, text=True, timeout=60, check=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -14,7 +15,7 @@ import pytest
 from freehold.core import messages as m
 from freehold.core.machine import Peer
 from freehold.errors import AuthenticationError, ProtocolError, VersionMismatch
-from freehold.io import net, tls
+from freehold.io import link, net, tls
 from freehold.wire.codec import encode
 from sessions import MIB
 from stations import (
@@ -98,9 +99,9 @@ def test_large_frames_both_ways_at_once(make: Make, pem: str, secure: bool) -> N
           within=30)  # fmt: skip
     assert far.machine.got[1][2] == data[0]
     assert near.machine.got[0][2] == data[1]
-    for link in (peer.port.link, far.machine.ups[0][0].port.link):
-        assert not link.backlog
-        assert link.unsent == 0
+    for end in (peer.port.link, far.machine.ups[0][0].port.link):
+        assert not end.backlog
+        assert end.unsent == 0
 
 
 @both
@@ -445,6 +446,42 @@ def test_one_who_takes_nothing_is_cut_off(make: Make, pem: str, secure: bool) ->
         near.say(peer, "more", bytes(8 * MIB))
     drive(near, until=lambda: near.machine.downs)  # the other one's loop stands still
     assert "has taken none of" in str(near.errors[0])
+
+
+def test_one_who_does_not_answer_is_not_waited_for_with_too_much(
+    make: Make, tmp_path: Path
+) -> None:
+    near = make()
+    near.unsent_max, near.stall_timeout = MIB, 0.2
+    path = str(tmp_path / "mute.sock")
+    with contextlib.closing(net.listen(path)):
+        little = near.call(path, "little", bytes(MIB // 2))
+        much = near.call(path, "much", bytes(2 * MIB))
+        drive(near, until=lambda: near.machine.downs)
+    assert near.machine.downs == [much]
+    assert little.port.kept > MIB // 2
+    assert "has taken none of 2,0" in str(near.errors[0])
+
+
+@both
+def test_a_large_frame_leaves_others_their_turn(make: Make, pem: str, secure: bool) -> None:
+    near, far = make(tls=secure), make(tls=secure)
+    peer = near.call(far.open(pem))
+    drive(near, far, until=lambda: far.names and near.machine.ups)
+    most = 0
+    with running(far):
+        near.say(peer, "large", bytes(64 * MIB))
+
+        def step() -> bool:
+            nonlocal most
+            before = peer.port.link.drained
+            near.poll_once()
+            most = max(most, peer.port.link.drained - before)
+            return len(far.names) == 2
+
+        drive(until=step, within=30)
+    assert 0 < most <= link.TURN + 8 * MIB  # what the kernel takes at once is its own affair
+    assert not peer.port.link.backlog
 
 
 def test_one_who_is_slow_is_not(make: Make, pem: str) -> None:

@@ -46,7 +46,14 @@ class Daemon(Host):
         self.owner = self.node.peer(b"owner...")
         self.process.kind = "worker"
         self.got: list[tuple[Any, ...]] = []
+        for other in daemons.values():
+            self.know(other.node.id, other.address)
+            other.know(id, self.address)
         daemons[self.address] = self
+
+    def know(self, node: bytes, address: str) -> None:
+        """That node is a member of the cluster."""
+        self.node.neighbours.node_up(node, address, [])
 
     def connect(self, address: str) -> socket.socket:
         self.dials += 1
@@ -79,11 +86,11 @@ class Daemon(Host):
         self.frame(self.process, m.EXTENT, 1, len(data))
         (grant,) = [frame for frame in self.got if frame[0] == m.EXTENT_GRANT]
         self.arena.write(grant[2], [(0, data)], False)
-        self.frame(self.process, m.SEAL, REF, self.owner.id, grant[2], len(data))
+        self.frame(self.process, m.SEAL, REF, self.owner.id, b"", grant[2], len(data))
         return [self.process.id, grant[2], len(data), self.node.id]
 
-    def fetch(self, place: list[Any], address: str) -> None:
-        self.frame(self.process, m.FETCH, REF, place, address, self.owner.id, "", GET)
+    def fetch(self, place: list[Any]) -> None:
+        self.frame(self.process, m.FETCH, REF, place, self.owner.id, "", GET)
 
     def answers(self) -> list[tuple[Any, ...]]:
         return [frame for frame in self.got if frame[0] == m.FETCHED]
@@ -124,18 +131,18 @@ def test_an_object_is_copied_once_for_all_who_ask_and_freed_like_the_first(
     a, b = daemons("a"), daemons("b")
     data = os.urandom(SIZE)
     place = a.make(data)
-    b.fetch(place, a.address)
+    b.fetch(place)
     pump([a, b], lambda: bool(b.answers()))
     (answer,) = b.answers()
     here = answer[3]
     assert answer == (m.FETCHED, REF, place, [b.node.id, here[1], SIZE, b.node.id], "")
     assert b.arena.read(here[1], SIZE) == data
     assert (m.COPIED, REF, here) in b.got
-    b.fetch(place, a.address)
+    b.fetch(place)
     assert b.answers()[1][3] == here
     assert b.dials == 1
     b.frame(b.process, m.UNPIN, [REF])
-    b.frame(b.owner, m.FREE, [[REF, b.node.id]])
+    b.frame(b.owner, m.FREE, [[REF, b.node.id, b.node.id]])
     assert b.node.store.extents.granted == 0
     pump([a, b], lambda: not a.node.pulls.servings.active)
 
@@ -145,7 +152,7 @@ def test_a_broadcast_goes_along_a_chain(daemons: Callable[[str], Daemon]) -> Non
     data = os.urandom(SIZE)
     place = a.make(data)
     for other in others:
-        other.fetch(place, a.address)
+        other.fetch(place)
     pump(all_, lambda: all(other.answers() for other in others))
     for other in others:
         (answer,) = other.answers()
@@ -156,10 +163,11 @@ def test_a_broadcast_goes_along_a_chain(daemons: Callable[[str], Daemon]) -> Non
 def test_what_is_gone_and_what_is_dead_is_lost(daemons: Callable[[str], Daemon]) -> None:
     a, b = daemons("a"), daemons("b")
     place = [b"nobody..", 0, SIZE, a.node.id]
-    b.fetch(place, a.address)
+    b.fetch(place)
     pump([a, b], lambda: bool(b.answers()))
     assert b.answers()[0][3:] == ([], "lost")
-    b.fetch([b"nobody..", 0, SIZE, b"dead...."], "dead")
+    b.know(b"dead....", "dead")
+    b.fetch([b"nobody..", 0, SIZE, b"dead...."])
     pump([b], lambda: b.dials >= 3)  # it is tried again and again
     b.node.pulls.on_node_down(b"dead....")
     pump([b], lambda: len(b.answers()) == 2)

@@ -58,7 +58,6 @@ class Actors:
         self.is_ready: Callable[[Task], bool] = bool  # whether a task's arguments are there
         self.start: Callable[[Task, float], None]
         self.lines: dict[bytes, Line] = {}
-        owner.moving = self.moving
         leases.reclaim_actor = self.reclaim
         self.names: dict[bytes, tuple[str, str, bytes]] = {}  # RefId -> what the directory has
         self._doomed: dict[bytes, list[Task]] = {}  # calls to killed processes that may still run
@@ -230,8 +229,14 @@ class Actors:
         line.building = None
         assert task.place is None or task.place.peer is not None
         if state != INLINE:
-            self.leases.end(line)
+            self._end_lease(line)
         return state, data
+
+    def _end_lease(self, line: Line) -> None:
+        """End the lease on the actor's worker, and with it the worker."""
+        lease, line.lease = line.lease, 0
+        if lease and line.node is not None:
+            self.machine.send(line.node, m.LEASE_RETURN, lease, False)
 
     def kill(self, line: Line) -> None:
         """End the actor's process now, or never begin it; what is pending fails."""
@@ -252,7 +257,7 @@ class Actors:
             )
             self.lost(line, why, self.machine.now)
         elif row.state == PENDING and row.task is not None:
-            self.leases.cancel(row.task)
+            self.leases.requests.cancel(row.task)
             self.finish(row.task, FAILED, ["ActorDied", why])
         elif line.peer is not None:
             self.machine.send(node, m.KILL, line.peer.id, node_of(line.peer.address), why, False)
@@ -282,7 +287,7 @@ class Actors:
             self.owner.unpin(line.maker)
         if row.owner is None and line.lease and line.error is None:
             line.error = ["ActorDied", "its last handle is gone"]
-            self.leases.end(line)
+            self._end_lease(line)
 
 
 def _for_call(task: Task, error: list[Any]) -> list[Any]:

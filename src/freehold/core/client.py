@@ -44,6 +44,7 @@ class Client:
         self.actors.is_ready = self.is_ready
         self.actors.start = self.restart
         self.lineage = Lineage(owner, limits.lineage_bytes_max)
+        self.lineage.moving = self.actors.moving
         self.orphans = Orphans(machine, owner, self.lineage)
         self.retried = 0  # tasks run again because a worker died
         self.lost = ""  # why there is no node any more
@@ -169,7 +170,7 @@ class Client:
                     self.finish(task, FAILED, row.data)
                     return
         if task.spec.kind == CONSTRUCTOR:
-            self.leases.request(task, task.spec.shape, actor=True)
+            self.leases.requests.ask(task)
         else:
             self.leases.place(task, now, self._near(task) if self.leases.nodes > 1 else b"")
 
@@ -393,19 +394,19 @@ class Client:
     def on_grant(
         self, peer: Peer, now: float, request: int, lease: int, proc: bytes, address: str
     ) -> None:
-        wanted = self.leases.answered(request)
+        wanted = self.leases.requests.answered(request)
         worker = self.machine.peer(proc, address)
         if wanted is None or worker.down:
-            self.leases.gpus.pop(request, None)
+            self.leases.requests.gpus.pop(request, None)
             self.machine.send(peer, m.LEASE_RETURN, lease, wanted is None)
             if wanted is not None:
                 self._ask_again(wanted, request)
         elif isinstance(wanted, Pool):
-            self.leases.brief(worker, request)
+            self.leases.requests.brief(worker, request)
             made = Lease(lease, worker, wanted, peer, now)
             self.leases.granted(wanted, request, made, now)
         else:
-            self.leases.brief(worker, request)
+            self.leases.requests.brief(worker, request)
             self.actors.construct(wanted, lease, peer, worker, now)
 
     def _ask_again(self, wanted: Pool | Task, request: int) -> None:
@@ -413,10 +414,10 @@ class Client:
             wanted.requests.discard(request)
             self.leases.want(wanted)
         else:
-            self.leases.request(wanted, wanted.spec.shape, actor=True)
+            self.leases.requests.ask(wanted)
 
     def on_denied(self, peer: Peer, now: float, request: int, reason: str) -> None:
-        wanted = self.leases.answered(request)
+        wanted = self.leases.requests.answered(request)
         kind = "GroupRemoved" if reason.startswith(REMOVED) else "Unschedulable"
         if isinstance(wanted, Task):
             self.fail(wanted, kind, f"{wanted.spec.name}: {reason}")

@@ -13,7 +13,7 @@ from typing import Any
 from freehold.core import messages as m
 from freehold.core.executor import Executor, Run
 from freehold.core.machine import Machine, Peer
-from freehold.core.messages import SHARED
+from freehold.core.messages import PENDING, SHARED
 from freehold.core.owner import Owner
 from freehold.core.rows import Row
 
@@ -36,11 +36,12 @@ class Fetches:
 
     def here(self, row: Row, kind: int = GET) -> list[Any] | None:
         """The place where this process can read the value, or None: it is on its way."""
-        place: list[Any] = row.data
         node = self.owner.node
-        if node is None or place[3] == node.id:
-            return place
+        if row.state == SHARED and (node is None or row.data[3] == node.id):
+            return row.data  # type: ignore[no-any-return]
         more = row.extend()
+        if row.state != SHARED or node is None:  # it was lost since it was looked at
+            return more.here  # type: ignore[no-any-return]
         if more.here is None and not more.refused:
             waiting = self.pending.get(row.id)
             if waiting is None:
@@ -67,13 +68,15 @@ class Fetches:
             if place:
                 row.extend().here = place
                 self.users[id] = self.users.get(id, 0) + 1
+                if row.state == PENDING and row.owner is not None:  # its source has died since
+                    self.owner.resolve(row, SHARED, place)
                 self.executor.fetched(row)
             elif row.state == SHARED and row.data != source:
                 self.here(row)  # it lies elsewhere now
             elif reason == "lost":
                 self.executor.lost(row, source)
-                if row.state == SHARED:
-                    self.owner.lost(row, source)
+                if row.state == SHARED and row.needed:  # else the callers have been told
+                    self.owner.lineage.unreadable(row, source)
             else:
                 row.extend().refused = reason
                 self.executor.refused(row, reason)

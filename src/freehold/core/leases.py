@@ -6,7 +6,8 @@ held, no daemon is on a task's path.  The rules:
 * An idle lease takes the next task at once, unless the task is tiny and a busy lease has room
   (``TINY``).  A busy one takes more, up to a depth that follows the measured duration: many short
   tasks in flight, long ones one at a time (``_depth``).
-* While tasks queue, leases are requested, as many as the node could ever grant at a time.
+* While tasks queue, leases are requested (``core.requests``), as many as all nodes together could
+  ever grant at a time.
 * Tasks stuck behind a long one are recalled as soon as another lease could run them
   (``rebalance``).
 * A lease that has been idle for a while, or that the node reclaims, is returned.
@@ -15,11 +16,12 @@ held, no daemon is on a task's path.  The rules:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from freehold.core import messages as m
 from freehold.core.machine import NEVER, Machine, Peer
 from freehold.core.owner import Owner
+from freehold.core.requests import Requests
 from freehold.core.rows import (
     BLOCKED,
     BROKEN,
@@ -27,7 +29,6 @@ from freehold.core.rows import (
     GONE,
     STALLED,
     Lease,
-    Line,
     Pool,
     Shape,
     Spec,
@@ -63,23 +64,17 @@ class Leases:
         self.fail = fail
         self.limits = limits
         self.pools: dict[Shape, Pool] = {}
-        self.requests: dict[int, Pool | Task] = {}  # a Task: an actor's constructor
-        self.asked: dict[int, tuple[Peer, int]] = {}  # request -> the node that has it, its hops
-        self.job: list[Any] = []  # driver, its address, where it finds its modules
+        self.requests = Requests(machine, owner)
         self.cpus = 1.0  # of all nodes
         self.nodes = 1
         self.lost = ""  # why there is no node any more
-        self.gpus: dict[int, list[int]] = {}  # request -> of the lease that is about to be granted
         self.again: Callable[[Task], bool] = bool  # whether a task's arguments are (still) there
         self.reclaim_actor: Callable[[Peer, int], None]  # an actor's lease is wanted back
         self.lone = False  # a task was sent to a worker that had none: do not keep it waiting
-        self._requests = 0
         machine.on(
             {
                 m.UNBLOCKED: self.on_unblocked,
                 m.RECLAIM: self.on_reclaim,
-                m.REDIRECT: self.on_redirect,
-                m.GPUS: self.on_gpus,
             }
         )
 
@@ -112,10 +107,18 @@ class Leases:
     def place(self, task: Task, now: float, near: bytes = b"") -> None:
         """Send a ready task to a worker, on node ``near`` if possible; or queue it."""
         spec = task.spec
-        if near and not spec.where:
-            self._place(task, self.pool_of((spec.cpus, spec.resources, ("node", near, True))), now)
-            return
         pool = spec.pool or self.pool(spec)
+        if near and not spec.where:
+            here = next((lease for lease in pool.idle if lease.node.id == near), None)
+            if here is None:
+                shape = (spec.cpus, spec.resources, ("node", near, True))
+                self._place(task, self.pool_of(shape), now)
+            else:
+                pool.idle.remove(here)
+                here.last = now
+                self.lone = True
+                self.push(task, here, now)
+            return
         if spec.room:
             busy = spec.lease
             assert busy is not None
@@ -267,54 +270,8 @@ class Leases:
         working = sum(1 for lease in pool.leases if not lease.shut)
         asked = len(pool.requests)
         while asked < len(pool.queue) and asked + working < pool.most:
-            pool.requests.add(self.request(pool, pool.shape, False))
+            pool.requests.add(self.requests.ask(pool))
             asked += 1
-
-    def request(self, pool: Pool | Task, shape: Shape, actor: bool) -> int:
-        """Ask the node for one worker."""
-        assert self.owner.node is not None
-        self._requests += 1
-        self.requests[self._requests] = pool
-        self._ask(self._requests, self.owner.node, shape, actor, 0)
-        return self._requests
-
-    def _ask(self, number: int, node: Peer, shape: Shape, actor: bool, hops: int) -> None:
-        """Send the request to that node, after noting where it goes."""
-        self.asked[number] = (node, hops)
-        cpus, resources, where = shape
-        fields = [where[0], dict(where[1])] if where[:1] == ("labels",) else list(where)
-        self.machine.send(
-            node, m.LEASE, number, cpus, actor, dict(resources), fields, hops, self.job[:2]
-        )
-
-    def on_redirect(self, peer: Peer, now: float, request: int, node: bytes, address: str) -> None:
-        wanted = self.requests.get(request)
-        if wanted is None or self.asked[request][0] is not peer:
-            return  # it was cancelled meanwhile
-        target = self.machine.peer(node, address)
-        target.kind = "node"
-        if target.down:  # the news of its death has come first
-            assert self.owner.node is not None
-            target = self.owner.node
-        shape = wanted.shape if isinstance(wanted, Pool) else wanted.spec.shape
-        self._ask(request, target, shape, isinstance(wanted, Task), self.asked[request][1] + 1)
-
-    def answered(self, request: int) -> Pool | Task | None:
-        """The request is granted, denied or cancelled: forget it; what it was for."""
-        self.asked.pop(request, None)
-        return self.requests.pop(request, None)
-
-    def _withdraw(self, request: int) -> None:
-        node = self.asked[request][0]
-        self.answered(request)
-        self.gpus.pop(request, None)
-        self.machine.send(node, m.LEASE_CANCEL, request)
-
-    def cancel(self, task: Task) -> None:
-        """The actor that the task is to construct is not wanted any more."""
-        for number, wanted in list(self.requests.items()):
-            if wanted is task:
-                self._withdraw(number)
 
     def granted(self, pool: Pool, request: int, lease: Lease, now: float) -> None:
         """A node granted a request of ``pool``."""
@@ -328,31 +285,10 @@ class Leases:
         if pool.idle:
             self.rebalance(pool, now)
 
-    def on_gpus(self, peer: Peer, now: float, request: int, gpus: list[int]) -> None:
-        if request in self.requests:
-            self.gpus[request] = gpus
-
-    def brief(self, worker: Peer, request: int) -> None:
-        """Before it gets the first task of a lease: tell the worker which GPUs it may use."""
-        gpus = self.gpus.pop(request, [])
-        if gpus:
-            self.machine.send(worker, m.LEASED, gpus)
-
-    @property
-    def driver(self) -> bytes:
-        """The driver for which this process works; empty in an embedded session."""
-        return self.job[0] if self.job else b""
-
     def give_back(self, lease: Lease, reuse: bool = True) -> None:
         """End a lease that has nothing in flight."""
         self.forget(lease)
         self.machine.send(lease.node, m.LEASE_RETURN, lease.id, reuse)
-
-    def end(self, line: Line) -> None:
-        """End an actor's lease, and with it its worker."""
-        lease, line.lease = line.lease, 0
-        if lease and line.node is not None:
-            self.machine.send(line.node, m.LEASE_RETURN, lease, False)
 
     def forget(self, lease: Lease) -> None:
         """Take the lease out of its pool."""
@@ -373,15 +309,6 @@ class Leases:
                 self.forget(lease)
             pool.requests.clear()
             self.want(pool)
-
-    def other_node_died(self, node: Peer) -> None:
-        """What had been asked there is asked at home."""
-        assert self.owner.node is not None
-        for number, (asked, hops) in list(self.asked.items()):
-            if asked is node:
-                wanted = self.requests[number]
-                shape = wanted.shape if isinstance(wanted, Pool) else wanted.spec.shape
-                self._ask(number, self.owner.node, shape, isinstance(wanted, Task), hops)
 
     # -- what workers and the node say ------------------------------------------------------------
     def returned(self, lease: Lease, tasks: list[bytes], blocked: bool, now: float) -> None:
@@ -438,5 +365,5 @@ class Leases:
                 self.give_back(pool.idle[0])
             if not pool.queue:
                 for request in sorted(pool.requests):
-                    self._withdraw(request)
+                    self.requests.withdraw(request)
                 pool.requests.clear()

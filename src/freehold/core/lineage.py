@@ -15,8 +15,10 @@ result is referred to, or something is that may have to be made from it.  The ru
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from freehold.core import messages as m
 from freehold.core.machine import Peer
 from freehold.core.messages import COLLECTED, FAILED, PENDING, SHARED
 from freehold.core.owner import Owner
@@ -36,7 +38,15 @@ class Lineage:
         self.active = False  # only a cluster can lose shared memory and go on
         self.recipes: dict[bytes, Task] = {}  # by task id, the oldest first
         self.revived = 0  # tasks that have run again because their results were lost
+        self.moving: Callable[[Row, bytes], None]  # an actor's process is said to be dead
         owner.lineage = self
+        owner.machine.on(
+            {
+                m.COPIED: self.on_copied,
+                m.UNCOPIED: self.on_uncopied,
+                m.LOST: self.on_lost,
+            }
+        )
 
     # -- recipes ----------------------------------------------------------------------------------
     def keep(self, task: Task, worker: Peer | None) -> None:
@@ -107,10 +117,36 @@ class Lineage:
         links.held += links.lineage
         links.lineage = []
 
-    # -- losses -----------------------------------------------------------------------------------
-    def copied(self, row: Row, place: Place) -> None:
-        """There is a copy of the value."""
-        row.extend().copies.append(place)
+    # -- copies and losses ------------------------------------------------------------------------
+    def on_copied(self, peer: Peer, now: float, id: bytes, place: Place) -> None:
+        row = self.owner.rows.get(id)
+        if row is None or row.owner is not None or row.state != SHARED:
+            self.owner.freed.append((id, place))
+        else:
+            row.extend().copies.append(place)
+
+    def on_uncopied(self, peer: Peer, now: float, id: bytes, place: Place) -> None:
+        row = self.owner.rows.get(id)
+        if row is not None and row.owner is None:
+            self.lost(row, place)
+
+    def on_lost(self, peer: Peer, now: float, id: bytes, place: Place) -> None:
+        row = self.owner.rows.get(id)
+        if row is None:
+            return
+        if row.more is not None and row.more.actor:
+            self.moving(row, place[0])
+        else:
+            self.unreadable(row, place)
+
+    def unreadable(self, row: Row, place: Place) -> None:
+        """Somebody could not read the value there; if it is borrowed, its owner is told."""
+        if row.owner is None:
+            self.lost(row, place)
+        elif row.state == SHARED and row.data == place:
+            self.owner.forget_value(row)
+            self.owner.machine.send(row.owner, m.LOST, row.id, place)
+            self.owner.want(row)
 
     def lost(self, row: Row, place: Place) -> None:
         """The value of an own row cannot be read at that place any more."""
@@ -144,7 +180,18 @@ class Lineage:
             if row.owner is None:
                 self.lost(row, row.data)
             else:
-                self.owner.forget_value(row)
+                self._displace(row)
+
+    def _displace(self, row: Row) -> None:
+        """The node is dead where a borrowed value lay: read it here, or ask where it is now."""
+        more = row.extend()
+        if more.here is not None:
+            row.data = more.here
+            return
+        asked = more.pulled
+        self.owner.forget_value(row)
+        if asked:  # somebody may wait for it, who has not seen that it had come
+            self.owner.want(row)
 
     def revive(self, row: Row) -> None:
         """Make a collected value again, and first what it is made from."""

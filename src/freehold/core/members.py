@@ -57,6 +57,7 @@ class Members:
         view: the members, this node included once it has joined.
         epoch: of the last change of the membership that is known here.
         dead: nodes that have died since this one started.
+        fallen: those of them that did not mean to leave, as they were, and when they died.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Members:
         self.view: dict[bytes, Member] = {}
         self.epoch = 0
         self.dead: set[bytes] = set()
+        self.fallen: list[tuple[float, Member]] = []
         self.declared: dict[bytes, str] = {}  # dead by this node's own judgement -> why
         self.suspects: dict[bytes, Suspect] = {}
         self.relay = Relay(machine)
@@ -208,7 +210,9 @@ class Members:
 
     def _died(self, id: bytes, reason: str, now: float) -> None:
         self.dead.add(id)
-        self.view.pop(id, None)
+        member = self.view.pop(id, None)
+        if member is not None and not member.retiring:
+            self.fallen.append((now, member))
         self.suspects.pop(id, None)
         for call in self.on_node_down_calls:
             call(id, reason, now)

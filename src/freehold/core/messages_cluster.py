@@ -195,10 +195,11 @@ COPIED = message(
     "place: list",
 )  # fmt: skip
 LOST = message(
-    "LOST", "borrower", "owner",
-    "The object could not be read at that place; send its value again when there is one.",
+    "LOST", "borrower, worker", "owner, caller",
+    "The object could not be read at that place: its value is to be sent again when there is one.  "
+    "A caller who does not own it tells the owner.  Of an actor: its process is said to be dead.",
     "id: bytes",
-    "place: list",
+    "place: list — where it was; of an actor [process]",
 )  # fmt: skip
 UNCOPIED = message(
     "UNCOPIED", "node", "owner",

@@ -203,7 +203,7 @@ HELD = message(
     "contexts: list — of tasks that the dead ran, and that the sender has run again",
 )  # fmt: skip
 KILL = message(
-    "KILL", "process", "node",
+    "KILL", "process, node", "node",
     "End that worker now; or, when it is only suspected because a connection to it broke, unless "
     "its own exit explains that within a moment.",
     "proc: bytes",
@@ -217,16 +217,16 @@ PROC_DOWN = message(
     "proc: bytes",
     "reason: str — pid, signal or exit code, last output",
     "started: bytes — the last task that it had started",
-    "orphans: bool — it owned objects in shared memory: answer with HELD",
+    "orphans: bool — answer with HELD; false once its estate has been collected",
     "adopter: list — [node, address] of who owns in its stead; []: the sender",
 )  # fmt: skip
 STATUS = message(
-    "STATUS", "any", "any",
+    "STATUS", "process, tool, node", "node, process",
     "Describe yourself.  The node asks every process before it answers.",
     "request: int",
 )  # fmt: skip
 STATUS_REPLY = message(
-    "STATUS_REPLY", "any", "any",
+    "STATUS_REPLY", "node, process", "process, tool, node",
     "The sender's tables, for people and for `freehold status`.",
     "request: int",
     "status: map",

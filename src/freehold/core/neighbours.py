@@ -15,6 +15,9 @@ from freehold.core import messages as m
 from freehold.core.address import node_of
 from freehold.core.estates import Estates, adopter_of
 from freehold.core.machine import Machine, Peer
+from freehold.core.member import Member, Resources
+from freehold.core.pulls import Pulls
+from freehold.core.scheduler import Scheduler
 from freehold.core.store import Store
 
 DEATHS_MAX = 10_000  # remembered of each node, for those who come to watch it later
@@ -28,23 +31,26 @@ class Neighbours:
         machine: Machine,
         store: Store,
         estates: Estates,
-        locals: Callable[[], list[Peer]],
-        forget: Callable[[Peer, float], None],
-        gone: Callable[[bytes, float], None],
+        pulls: Pulls,
+        scheduler: Scheduler,
+        processes: Callable[[], list[Peer]],
     ) -> None:
         self.machine = machine
         self.store = store
         self.estates = estates
-        self.locals = locals  # this node's processes
-        self.forget = forget  # a holder of leases died
-        self.gone = gone  # a process died, here or elsewhere
-        self.address = ""  # of this node, for those who are to find it
+        self.pulls = pulls
+        self.scheduler = scheduler
+        self.processes = processes  # of this node
+        self.cluster: tuple[Resources, int] = ({}, 0)  # as the processes were told
         self.watchers: dict[bytes, Peer] = {}  # nodes that are told of deaths here
         self.deaths: list[tuple[Any, ...]] = []  # PROC_DOWN of this node's dead
         self.watching: dict[bytes, list[tuple[Any, ...]]] = {}  # node -> PROC_DOWN of its dead
         self.sought: set[bytes] = set()  # nodes to watch as soon as they are known
         self.nodes: dict[bytes, str] = {}  # living nodes -> where they are dialled
         self.lost: dict[bytes, tuple[Any, ...]] = {}  # dead nodes -> NODE_LOST
+        scheduler.heed = self.heed
+        pulls.address_of = lambda node: self.nodes.get(node, "")
+        estates.watch = self.watch
         machine.on(
             {
                 m.WATCH: self.on_watch,
@@ -110,28 +116,30 @@ class Neighbours:
         frame = (m.PROC_DOWN, proc, reason, started, orphans, heir)
         heard.append((m.PROC_DOWN, proc, reason, started, False, heir))
         del heard[:-DEATHS_MAX]
-        living = self.locals()
+        living = self.processes()
         for process in living:
             self.machine.send(process, *frame)
         gone = self.machine.peers.get(proc)
         self.store.on_death(proc)
         self.estates.on_death(proc)
-        self.gone(proc, now)
+        self.pulls.on_death(proc)
+        self.scheduler.on_death(proc, now)
         if orphans:
             self.estates.begin(proc, {process.id for process in living}, set(), peer)
         else:  # it died before this node watched: the adopter never heard of what is stored here
             self.estates.free_others(proc, [], b"", "")
         if gone is not None:
             gone.down = True
-            self.forget(gone, now)
+            self.scheduler.forget_holder(gone, now)
             self.machine.peers.pop(proc, None)
 
     def died(self, proc: bytes, reason: str, started: bytes, now: float) -> None:
         """A process of this node has died: tell everybody, and collect its estate."""
-        living = self.locals()
+        living = self.processes()
         self.store.on_death(proc)
         self.estates.on_death(proc)
-        self.gone(proc, now)
+        self.pulls.on_death(proc)
+        self.scheduler.on_death(proc, now)
         self.estates.begin(proc, {process.id for process in living}, set(self.watchers))
         for peer in (*living, *self.watchers.values()):
             self.machine.send(peer, m.PROC_DOWN, proc, reason, started, True, [])
@@ -140,6 +148,30 @@ class Neighbours:
             del self.deaths[:-DEATHS_MAX]
 
     # -- nodes ------------------------------------------------------------------------------------
+    def on_change(self, view: dict[bytes, Member], holders: list[Peer], now: float) -> None:
+        """The view of the cluster has changed: who has come, who has gone, what all have."""
+        for id, member in view.items():
+            if id != self.machine.id and id not in self.nodes:
+                self.node_up(id, member.address, holders)
+        for id in [id for id in self.nodes if id not in view]:
+            self.node_down(id, "it has left the cluster", now)
+        total: Resources = {}
+        for member in view.values():
+            for name, amount in member.total.items():
+                if "/" not in name:
+                    total[name] = total.get(name, 0.0) + amount
+        if (total, len(view)) != self.cluster:
+            self.cluster = (total, len(view))
+            for process in self.processes():
+                self.machine.send(process, m.CLUSTER, *self.cluster)
+
+    def welcome(self, process: Peer) -> None:
+        """Tell a process of this node that has just come what the others know."""
+        if self.cluster[1]:
+            self.machine.send(process, m.CLUSTER, *self.cluster)
+        for owner in self.estates.owners():  # it may yet be handed what was theirs
+            self.machine.send(process, m.PROC_DOWN, owner, "it had died before", b"", False, [])
+
     def node_up(self, node: bytes, address: str, holders: Iterable[Peer]) -> None:
         """A node is a member of the cluster; watch it if its processes hold leases here."""
         self.nodes[node] = address
@@ -165,14 +197,16 @@ class Neighbours:
             if peer.id != node:
                 self.store.on_death(peer.id)
                 self.estates.on_death(peer.id)
-                self.forget(peer, now)
+                self.scheduler.forget_holder(peer, now)
         self.estates.on_node_death(node)
-        living = self.locals()
+        living = self.processes()
         for process in living:
             self.machine.send(process, *self.lost[node])
         others = set(self.nodes) - {self.machine.id} if mine else set[bytes]()
         asked = {process.id for process in living}
         self.estates.begin(node, asked, others, None if mine else self.node(heir))
+        self.pulls.on_node_down(node)
+        self.scheduler.on_node_death(node, now)
 
     # -- what processes have to say to other nodes ------------------------------------------------
     def on_free(self, peer: Peer, now: float, objects: list[list[bytes]]) -> None:

@@ -1,40 +1,28 @@
 """The node daemon's machine: the authority on the processes and the arena of one machine.
 
-It grants leases (``core.workers``) and extents (``core.store``), says who has died, and describes
-itself.  It is on the path of no task once a lease is held, and it never sees inside a value.
+This file joins its parts, and says who of its processes has died.  The parts grant leases
+(``core.workers``, ``core.scheduler``) and extents (``core.store``), bring objects from other nodes
+(``core.pulls``), own what the dead have left (``core.estates``), and deal with other nodes
+(``core.neighbours``) and the head (``core.members``).  A node is on the path of no task once a
+lease is held, and it never sees inside a value.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any
 
 from freehold.core import messages as m
-from freehold.core.address import node_of
 from freehold.core.departing import Departing
 from freehold.core.estates import Estates
-from freehold.core.machine import NEVER, Machine, Peer
+from freehold.core.inquiries import Inquiries
+from freehold.core.logs import Logs
+from freehold.core.machine import Machine, Peer
 from freehold.core.members import Members
 from freehold.core.neighbours import Neighbours
 from freehold.core.pulls import Pulls
 from freehold.core.scheduler import Scheduler
 from freehold.core.store import Store
 from freehold.core.workers import ENDING, SUSPECT_GRACE, Worker, Workers
-
-STATUS_WAIT = 0.5  # seconds for the processes to answer
-
-
-class Inquiry:
-    """A status request that waits for the processes' answers."""
-
-    __slots__ = ("asker", "counts", "request", "until", "waiting")
-
-    def __init__(self, asker: Peer, request: int, waiting: set[bytes], until: float) -> None:
-        self.asker = asker
-        self.request = request
-        self.waiting = waiting
-        self.until = until
-        self.counts: dict[bytes, dict[str, Any]] = {}
 
 
 class Node(Machine):
@@ -83,12 +71,7 @@ class Node(Machine):
         self.pulls = Pulls(self, self.store)
         self.estates.copies = self.pulls.copies
         self.neighbours = Neighbours(
-            self,
-            self.store,
-            self.estates,
-            self.processes,
-            self.scheduler.forget_holder,
-            self._on_gone,
+            self, self.store, self.estates, self.pulls, self.scheduler, self.processes
         )
         self.departing = Departing(
             self,
@@ -99,30 +82,15 @@ class Node(Machine):
             self.neighbours,
             self.processes,
         )
-        self.scheduler.heed = self.neighbours.heed
-        self.pulls.address_of = lambda node: self.neighbours.nodes.get(node, "")
-        self.cluster: tuple[dict[str, float], int] = ({}, 0)  # as the processes were told
         self.finished = False  # the driver that it serves has gone
         self.deaths = 0  # workers that died without being told to
-        self._inquiries: list[Inquiry] = []
-        self._draining: deque[tuple[Peer, int]] = deque()
-        workers = self.workers
+        self.inquiries = Inquiries(self, self.processes, self.describe)
+        self.logs = Logs(self, self.scheduler, self.processes)
         self.on(
             {
-                m.BYE: self.on_bye,
-                m.LEASE_RETURN: workers.on_return,
-                m.BLOCKED: workers.on_blocked,
-                m.SPAWNED: workers.on_spawned,
-                m.SPAWN_FAILED: workers.on_spawn_failed,
-                m.STAY: workers.on_stay,
+                m.BYE: self.on_down,
                 m.EXITED: self.on_exited,
                 m.KILL: self.on_kill,
-                m.LABEL: self.on_label,
-                m.LOG: self.on_log,
-                m.DRAIN: self.on_drain,
-                m.DRAINED: self.on_drained,
-                m.STATUS: self.on_status,
-                m.STATUS_REPLY: self.on_status_reply,
             }
         )
 
@@ -157,10 +125,7 @@ class Node(Machine):
         if peer.kind not in ("driver", "worker") or info.get("node", self.id) not in (b"", self.id):
             return
         self.locals[peer.id] = peer
-        if self.cluster[1]:
-            self.send(peer, m.CLUSTER, *self.cluster)
-        for owner in self.estates.owners():  # it may yet be handed what was theirs
-            self.send(peer, m.PROC_DOWN, owner, "it had died before", b"", False, [])
+        self.neighbours.welcome(peer)
         if peer.kind == "worker" and not self.workers.on_worker(
             peer, now, int(info.get("slot", 0))
         ):
@@ -171,37 +136,13 @@ class Node(Machine):
         self.peers.pop(peer.id, None)
         self.locals.pop(peer.id, None)
 
-    def _on_gone(self, proc: bytes, now: float) -> None:
-        """A process is dead, here or elsewhere."""
-        self.pulls.on_death(proc)
-        if self.scheduler.jobs.pop(proc, None) is not None:
-            self.workers.end_job(proc, now)
-
     def _on_node_down(self, node: bytes, reason: str, now: float) -> None:
         self.neighbours.node_down(node, reason, now)
-        self.pulls.on_node_down(node)
-        for driver, address in list(self.scheduler.jobs.items()):
-            if node_of(address) == node:
-                self._on_gone(driver, now)
 
     def _on_change(self, now: float) -> None:
         """The view of the cluster has changed."""
-        view = self.members.view
         holders = [lease.holder for lease in self.workers.leases.values()]
-        for id, member in view.items():
-            if id != self.id and id not in self.neighbours.nodes:
-                self.neighbours.node_up(id, member.address, holders)
-        for id in [id for id in self.neighbours.nodes if id not in view]:
-            self._on_node_down(id, "it has left the cluster", now)
-        total: dict[str, float] = {}
-        for member in view.values():
-            for name, amount in member.total.items():
-                if "/" not in name:
-                    total[name] = total.get(name, 0.0) + amount
-        if (total, len(view)) != self.cluster:
-            self.cluster = (total, len(view))
-            for process in self.processes():
-                self.send(process, m.CLUSTER, *self.cluster)
+        self.neighbours.on_change(self.members.view, holders, now)
         self.scheduler.on_change(now)
 
     def on_down(self, peer: Peer, now: float) -> None:
@@ -225,10 +166,7 @@ class Node(Machine):
                 if worker.exit is not None:
                     self._ended(worker, now)
                 else:
-                    self.workers.suspect(worker, now, "it closed its connection to the node")
-
-    def on_bye(self, peer: Peer, now: float) -> None:
-        self.on_down(peer, now)
+                    worker.suspect(now, "it closed its connection to the node")
 
     def on_exited(
         self, peer: Peer, now: float, slot: int, code: int, tail: str, started: bytes
@@ -260,10 +198,9 @@ class Node(Machine):
         gone.outbox.clear()
         self._forget(gone)
         self.members.relay.forget(gone)
-        for inquiry in self._inquiries:
-            inquiry.waiting.discard(gone.id)
+        self.inquiries.forget(gone.id)
         self.neighbours.died(gone.id, reason, started, now)
-        self.workers.forget_holder(gone, now)
+        self.scheduler.forget_holder(gone, now)
 
     def on_kill(
         self, peer: Peer, now: float, proc: bytes, node: bytes, reason: str, suspected: bool
@@ -274,64 +211,13 @@ class Node(Machine):
             return
         worker = self.workers.by_proc.get(proc)
         if worker is not None and suspected:
-            self.workers.suspect(worker, now, reason)
+            worker.suspect(now, reason)
         elif worker is not None:
             self.workers.kill(worker, reason)
         elif proc not in self.peers and peer.id in self.locals and node in (b"", self.id):
             self.send(peer, m.PROC_DOWN, proc, "it had died before", b"", False, [])
 
-    def on_label(self, peer: Peer, now: float, name: str) -> None:
-        worker = self.workers.by_proc.get(peer.id)
-        if worker is not None:
-            worker.label = name
-
-    def on_log(
-        self, peer: Peer, now: float, pid: int, name: str, stream: str, lines: list[str]
-    ) -> None:
-        """A worker printed something: tell the driver for whom it works."""
-        driver = b""
-        for worker in self.workers.workers.values():
-            if worker.pid == pid:
-                name, driver = name or worker.label, worker.job
-        if driver in self.scheduler.jobs:
-            self.send(
-                self.peer(driver, self.scheduler.jobs[driver]), m.LOG, pid, name, stream, lines
-            )
-            return
-        for other in self.processes():
-            if other.kind == "driver":
-                self.send(other, m.LOG, pid, name, stream, lines)
-
-    def on_drain(self, peer: Peer, now: float, request: int) -> None:
-        self._draining.append((peer, request))
-        self.send(self.spawner, m.DRAIN, request)
-
-    def on_drained(self, peer: Peer, now: float, request: int) -> None:
-        asker, number = self._draining.popleft()  # the spawner answers in order
-        self.send(asker, m.DRAINED, number)
-
     # -- people -----------------------------------------------------------------------------------
-    def on_status(self, peer: Peer, now: float, request: int) -> None:
-        processes = self.processes()
-        waiting = {process.id for process in processes}
-        self._inquiries.append(Inquiry(peer, request, waiting, now + STATUS_WAIT))
-        for process in processes:
-            self.send(process, m.STATUS, 0)
-        self._answer_inquiries(now)
-
-    def on_status_reply(self, peer: Peer, now: float, request: int, status: dict[str, Any]) -> None:
-        for inquiry in self._inquiries:
-            inquiry.counts[peer.id] = status
-            inquiry.waiting.discard(peer.id)
-        self._answer_inquiries(now)
-
-    def _answer_inquiries(self, now: float) -> None:
-        for inquiry in list(self._inquiries):
-            if not inquiry.waiting or now >= inquiry.until:
-                self._inquiries.remove(inquiry)
-                status = self.describe(inquiry.counts)
-                self.send(inquiry.asker, m.STATUS_REPLY, inquiry.request, status)
-
     def describe(self, counts: dict[bytes, dict[str, Any]]) -> dict[str, Any]:
         """The node's tables, with the processes' own counts where they have answered."""
         workers = self.workers.snapshot()
@@ -366,7 +252,7 @@ class Node(Machine):
             "leases": len(self.workers.leases),
             "waiting": len(self.workers.queue),
             "members": self.members.snapshot(),
-            "requests": self.workers.requests(),
+            "requests": self.scheduler.requests(),
             "references": sum(c.get("owned", 0) + c.get("borrowed", 0) for c in counts.values()),
             "queued": sum(c.get("queued", 0) for c in counts.values()),
             "retries": sum(c.get("retried", 0) for c in counts.values()),
@@ -379,7 +265,8 @@ class Node(Machine):
         if self.store.trimmed:
             soonest = min(soonest, self.store.trim_until)
         soonest = min(soonest, self.estates.deadline(), self.members.deadline())
-        return min([soonest, *(inquiry.until for inquiry in self._inquiries)], default=NEVER)
+        soonest = min(soonest, self.scheduler.deadline())
+        return min(soonest, self.inquiries.deadline())
 
     def on_timer(self, now: float) -> None:
         for worker in list(self.workers.workers.values()):
@@ -389,8 +276,9 @@ class Node(Machine):
         self.store.on_timer(now)
         self.estates.on_timer(now)
         self.members.on_timer(now)
+        self.scheduler.on_timer(now)
         self.pulls.on_timer(now)
-        self._answer_inquiries(now)
+        self.inquiries.on_timer(now)
 
     def settle(self, now: float) -> None:
         self.pulls.settle(now)

@@ -36,7 +36,6 @@ class Owner(References):
     def __init__(self, machine: Machine, address: str = "") -> None:
         super().__init__(machine, address)
         self.dead: dict[bytes, Peer] = {}  # processes -> who owns in their stead
-        self.moving: Callable[[Row, bytes], None]  # an actor's process is said to be dead
         self.homes: dict[bytes, bytes] = {}  # of borrowers on other nodes
         self.heed: Callable[[bytes], bool] = lambda node: True  # hear of deaths there; False: dead
         self._handed: dict[bytes, tuple[Row, Task | None]] = {}  # ticket -> what awaits REGISTERED
@@ -48,9 +47,6 @@ class Owner(References):
                 m.RELEASE: self.on_release,
                 m.PULL: self.on_pull,
                 m.VALUE: self.on_value,
-                m.COPIED: self.on_copied,
-                m.UNCOPIED: self.on_uncopied,
-                m.LOST: self.on_lost,
             }
         )
 
@@ -63,7 +59,7 @@ class Owner(References):
 
     def _row(self, id: bytes, owner: bytes, address: str) -> Row:
         row = self.rows.get(id)
-        if row is not None and not self._stale(row, owner):
+        if row is not None and not _is_stale(row, owner, self.dead):
             if row.state == PENDING and self.is_orphan(row):
                 self.attach(row, owner, address)
             return row
@@ -103,11 +99,6 @@ class Owner(References):
         self._register(id, None, ticket, row, None)
         return row
 
-    def _stale(self, row: Row, owner: bytes) -> bool:
-        """Whether the row's owner died and a re-run of its creator has made the id again."""
-        known = row.owner
-        return known is not None and known.id != owner and known.id in self.dead
-
     # -- values -------------------------------------------------------------------------------
 
     def want(self, row: Row) -> None:
@@ -144,41 +135,6 @@ class Owner(References):
         if row.more is not None:
             contains = [self.hand_over(inner, peer) for inner in row.more.contains]
         self.machine.send(peer, m.VALUE, row.id, row.state, row.data, contains)
-
-    def forget_value(self, row: Row) -> None:
-        """A borrowed value cannot be read where it was: it is to be asked for again."""
-        row.state, row.data = PENDING, None
-        row.extend().pulled = False
-
-    def on_copied(self, peer: Peer, now: float, id: bytes, place: list[Any]) -> None:
-        row = self.rows.get(id)
-        if row is None or row.owner is not None or row.state != SHARED:
-            self.freed.append((id, place))
-        else:
-            row.extend().copies.append(place)
-
-    def on_uncopied(self, peer: Peer, now: float, id: bytes, place: list[Any]) -> None:
-        row = self.rows.get(id)
-        if row is not None and row.owner is None:
-            self.lineage.lost(row, place)
-
-    def on_lost(self, peer: Peer, now: float, id: bytes, place: list[Any]) -> None:
-        row = self.rows.get(id)
-        if row is None:
-            return
-        if row.more is not None and row.more.actor:
-            self.moving(row, place[0])
-        else:
-            self.lost(row, place)
-
-    def lost(self, row: Row, place: list[Any]) -> None:
-        """Somebody could not read the value there."""
-        if row.owner is None:
-            self.lineage.lost(row, place)
-        elif row.state == SHARED and row.data == place:
-            self.forget_value(row)
-            self.machine.send(row.owner, m.LOST, row.id, place)
-            self.want(row)
 
     def on_value(
         self, peer: Peer, now: float, id: bytes, state: int, data: Any, contains: list[RefFields]
@@ -362,44 +318,13 @@ class Owner(References):
         if more.pulled:
             self.machine.send(peer, m.PULL, [row.id])
 
-    def ask_heir(self, heir: Peer) -> None:
-        """Ask whoever owns now for what had been asked of the dead."""
-        for row in self.rows.values():
-            more = row.more
-            if row.owner is heir and row.state == PENDING and more is not None and more.pulled:
-                self.machine.send(heir, m.PULL, [row.id])
-
-    def bequest(self) -> list[list[Any]]:
-        """What others hold of this process's own, and what that refers to: as in BEQUEST.
-
-        Values that refer to what others own are left out: nobody would hold that for them.
-        """
-        ahead = [
-            row
-            for row in self.rows.values()
-            if row.owner is None and row.more is not None and row.more.tickets
-        ]
-        found: dict[bytes, list[Any]] = {}
-        while ahead:
-            row = ahead.pop()
-            more = row.extend()
-            if row.id in found or row.state in (PENDING, COLLECTED) or more.actor:
-                continue
-            if any(inner.owner is not None for inner in more.contains):
-                continue
-            inside = [inner.id for inner in more.contains]
-            found[row.id] = [row.id, row.state, row.data, inside]
-            ahead += more.contains
-        return list(found.values())
-
     def on_node_death(self, node: bytes) -> None:
         """Borrowers with whom this process has had nothing else to do are dead, too."""
-        gone = {borrower for borrower, home in self.homes.items() if home == node}
-        for borrower in gone:
-            del self.homes[borrower]
+        dead = {borrower for borrower, home in self.homes.items() if home == node}
+        self.homes = {who: home for who, home in self.homes.items() if home != node}
         for row in [row for row in self.rows.values() if row.more is not None]:
-            more = row.more
-            for borrower in sorted(gone & set(more.tickets.values())) if more is not None else ():
+            assert row.more is not None
+            for borrower in sorted(dead.intersection(row.more.tickets.values())):
                 self._forget_borrower(row, borrower)
 
     def _forget_borrower(self, row: Row, dead: bytes) -> None:
@@ -423,3 +348,9 @@ class Owner(References):
         more.mine.append(ticket)
         more.sure = True
         self._register(row.id, None, ticket, row, None)
+
+
+def _is_stale(row: Row, owner: bytes, dead: dict[bytes, Peer]) -> bool:
+    """Whether the row's owner died and a re-run of its creator has made the id again."""
+    known = row.owner
+    return known is not None and known.id != owner and known.id in dead

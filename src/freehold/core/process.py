@@ -1,7 +1,7 @@
 """A process of the system, driver or worker: owner, client, heap and (in a worker) executor in one.
 
 This file joins the parts and speaks with the node daemon about everything that is not a task: arena
-extents, deaths, status.
+extents, deaths, the counts of its tables.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from freehold.core.arena import Heap
 from freehold.core.client import Client
 from freehold.core.executor import Executor
 from freehold.core.fetches import Fetches
+from freehold.core.heirs import ask_heir, bequest
 from freehold.core.keeping import Keeping
 from freehold.core.leases import Limits
 from freehold.core.machine import Machine, Peer
 from freehold.core.messages import FAILED, PENDING, SHARED, STATES
 from freehold.core.owner import Owner
+from freehold.core.questions import Questions
 from freehold.core.rows import BROKEN, Lease
 
 HEAP_RESERVE = 256 * 1024 * 1024  # bytes of empty extents that a process keeps warm for itself
@@ -41,18 +43,16 @@ class Process(Machine):
         self.client = Client(self, self.owner, limits or Limits())
         self.executor = Executor(self, self.owner)
         self.fetches = Fetches(self, self.owner, self.executor)
+        self.questions = Questions(self, self.owner)
         self.keeping = Keeping(self, self.owner)
         self.heap = Heap(heap_reserve)
         self.node_info: dict[str, Any] = {}
         self.extents: dict[int, str | None] = {}  # request -> None while pending, "" or a refusal
-        self.statuses: dict[int, dict[str, Any] | None] = {}
-        self.logs: list[tuple[int, str, str, list[str]]] = []  # lines to show to the user
         self.home = b""  # the id of its node
         self.exiting = False
         self.watched: set[bytes] = set()  # nodes of whose deaths this process is told
         self.dead_nodes: dict[bytes, Peer] = {}  # -> who owns in their processes' stead
         self._requests = 0
-        self.drained = 0
         self.on(
             {
                 m.EXTENT_GRANT: self.on_extent_grant,
@@ -61,9 +61,6 @@ class Process(Machine):
                 m.PROC_DOWN: self.on_proc_down,
                 m.NODE_LOST: self.on_node_lost,
                 m.STATUS: self.on_status,
-                m.STATUS_REPLY: self.on_status_reply,
-                m.LOG: self.on_log,
-                m.DRAINED: self.on_drained,
                 m.EXIT: self.on_exit,
                 m.CLUSTER: self.on_cluster,
             }
@@ -73,8 +70,8 @@ class Process(Machine):
     def on_up(self, peer: Peer, now: float, info: dict[str, Any]) -> None:
         if peer.id in self.owner.dead or node_of(peer.address) in self.dead_nodes:
             peer.down = True  # its hello has been overtaken by the news of its death
-        elif info.get("job") and not self.client.leases.job:
-            self.client.leases.job = info["job"]  # that of who leases this worker
+        elif info.get("job") and not self.client.leases.requests.job:
+            self.client.leases.requests.job = info["job"]  # that of who leases this worker
         elif peer.kind == "node" and self.owner.node is None:
             self.owner.node = peer
             self.home = self.fetches.home = peer.id
@@ -199,7 +196,7 @@ class Process(Machine):
         else:  # the node had asked before this process came to hold anything of the dead one's
             for id, ticket in held:
                 self.send(heir, m.REGISTER, id, self.id, ticket, self.home)
-        self.owner.ask_heir(heir)
+        ask_heir(self.owner, heir)
         self.executor.on_death(dead)
         self.client.on_death(dead, now, reason, started)
         del self.peers[proc]
@@ -224,12 +221,12 @@ class Process(Machine):
             held = self.owner.on_death(other, heir)
             refs += [[id, ticket, id in again] for id, ticket in held]
         self.send(peer, m.HELD, node, refs, contexts)
-        self.owner.ask_heir(heir)
+        ask_heir(self.owner, heir)
         for other in gone:
             self.executor.on_death(other)
             self.client.on_death(other, now, reason, None)
             if other.id == node:
-                self.client.leases.other_node_died(other)
+                self.client.leases.requests.node_died(other)
             del self.peers[other.id]
 
     def peer(self, id: bytes, address: str = "") -> Peer:
@@ -265,7 +262,7 @@ class Process(Machine):
         """This process ends in good order: leave to the node what others hold of it."""
         node = self.owner.node
         if node is not None and not self.client.lost and not node.down:
-            rows = self.owner.bequest()
+            rows = bequest(self.owner)
             if rows:
                 self.send(node, m.BEQUEST, rows)
 
@@ -276,34 +273,8 @@ class Process(Machine):
             self.exiting = True
 
     # -- people -----------------------------------------------------------------------------------
-    def on_log(
-        self, peer: Peer, now: float, pid: int, name: str, stream: str, lines: list[str]
-    ) -> None:
-        self.logs.append((pid, name, stream, lines))
-
-    def request_logs(self) -> int:
-        """Ask for everything that was printed until now; it has come when ``drained`` says so."""
-        assert self.owner.node is not None
-        self._requests += 1
-        self.send(self.owner.node, m.DRAIN, self._requests)
-        return self._requests
-
-    def on_drained(self, peer: Peer, now: float, request: int) -> None:
-        self.drained = request
-
-    def request_status(self) -> int:
-        """Ask the node for its tables; see ``statuses`` for the answer."""
-        assert self.owner.node is not None
-        self._requests += 1
-        self.statuses[self._requests] = None
-        self.send(self.owner.node, m.STATUS, self._requests)
-        return self._requests
-
     def on_status(self, peer: Peer, now: float, request: int) -> None:
         self.send(peer, m.STATUS_REPLY, request, self.snapshot())
-
-    def on_status_reply(self, peer: Peer, now: float, request: int, status: dict[str, Any]) -> None:
-        self.statuses[request] = status
 
     def snapshot(self) -> dict[str, Any]:
         """Counts of this process's tables."""

@@ -36,8 +36,8 @@ class Recipes(Protocol):
     def revive(self, row: Row) -> None:
         """Make the value again."""
 
-    def lost(self, row: Row, place: list[Any]) -> None:
-        """It cannot be read there."""
+    def unreadable(self, row: Row, place: list[Any]) -> None:
+        """Somebody could not read it there."""
 
 
 class References:
@@ -224,6 +224,11 @@ class References:
     def fail(self, row: Row, kind: str, text: str) -> None:
         """Resolve the row to an error of that class (see ``errors.from_wire``)."""
         self.resolve(row, FAILED, [kind, text])
+
+    def forget_value(self, row: Row) -> None:
+        """A borrowed value cannot be read where it was: it is to be asked for again."""
+        row.state, row.data = PENDING, None
+        row.extend().pulled = False
 
     def answer(self, peer: Peer, row: Row) -> None:
         """Send the row's value to a borrower; the owner says how."""

@@ -7,22 +7,29 @@ Each REDIRECT is a hop; after ``HOPS_MAX`` a request stays where it is, if it ca
 Placement groups are resources: what is set aside for a bundle is taken from what is free, and given
 out under the group's names once the head says that the whole group is placed (``BUNDLE``).  Who
 asks for a group that no node has waits (``parked``) while the head says that there is one.
+
+What no node can ever run is denied at once; but what a node could that has died within the last
+``RETURN_S`` seconds waits as well: it may be back, as another.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 from freehold.core import messages as m
+from freehold.core.address import node_of
 from freehold.core.groups import extras
 from freehold.core.machine import Machine, Peer
 from freehold.core.member import Resources, fits
 from freehold.core.members import Members
-from freehold.core.policy import NEVER, NOW, UNKNOWN, Choice, choose, flaw_of_strategy
+from freehold.core.policy import LATER, NEVER, NOW, UNKNOWN, Choice, choose, flaw_of_strategy
 from freehold.core.workers import Grant, Workers
 
 HOPS_MAX = 8
+REQUESTS_SHOWN = 100
+RETURN_S = 60.0  # seconds
 
 
 class Scheduler:
@@ -81,12 +88,32 @@ class Scheduler:
 
     def _decide(self, grant: Grant, now: float) -> None:
         choice = self._choose(grant)
-        if choice.verdict == NEVER:
+        if choice.verdict == NEVER and self._may_return(grant, now):
+            self.parked.append(grant)
+        elif choice.verdict == NEVER:
             self.machine.send(grant.holder, m.DENIED, grant.request, choice.reason)
         elif choice.verdict == UNKNOWN:
             self._park(grant, choice.reason)
         elif choice.node == self.machine.id or not self._redirect(grant, choice.node):
             self.workers.ask(grant, now)
+
+    def _may_return(self, grant: Grant, now: float) -> bool:
+        """Whether a node that has died lately could have run it."""
+        if grant.where[:1] == ["node"] and not grant.where[2]:
+            return False  # a dead identity never returns
+        fallen = {node.id: node for at, node in self.members.fallen if now < at + RETURN_S}
+        return choose(dict(grant.needs), grant.where, fallen, b"").verdict in (NOW, LATER)
+
+    def deadline(self) -> float:
+        """When the first dead node is not waited for any more."""
+        fallen = self.members.fallen
+        return fallen[0][0] + RETURN_S if fallen else math.inf
+
+    def on_timer(self, now: float) -> None:
+        """Deny what only nodes could run that have been dead for long."""
+        if now >= self.deadline():
+            self.members.fallen = [one for one in self.members.fallen if now < one[0] + RETURN_S]
+            self.on_change(now)
 
     def _park(self, grant: Grant, reason: str) -> None:
         """It is for a placement group that no node has: wait, if there is such a group."""
@@ -153,6 +180,16 @@ class Scheduler:
         self.parked = [grant for grant in self.parked if grant.holder is not peer]
         self.workers.forget_holder(peer, now)
 
+    def on_death(self, proc: bytes, now: float) -> None:
+        """A process is dead, here or elsewhere; if it was a driver, so is its job."""
+        if self.jobs.pop(proc, None) is not None:
+            self.workers.end_job(proc, now)
+
+    def on_node_death(self, node: bytes, now: float) -> None:
+        """A node is dead, with the drivers that lived there."""
+        for driver in [driver for driver, at in self.jobs.items() if node_of(at) == node]:
+            self.on_death(driver, now)
+
     # -- the view ---------------------------------------------------------------------------------
     def on_change(self, now: float) -> None:
         """What is known of other nodes has changed: see who could start elsewhere."""
@@ -160,7 +197,8 @@ class Scheduler:
         for grant in parked:
             self._decide(grant, now)
         for grant in list(self.workers.queue):
-            if not self.members.me.retiring and self.workers.fits(grant):
+            fits_here = grant.fits(self.workers.free, self.workers.devices)
+            if fits_here and not self.members.me.retiring:
                 continue
             choice = self._choose(grant)
             elsewhere = choice.node not in (b"", self.machine.id)
@@ -206,6 +244,18 @@ class Scheduler:
             self._requeue(group, now)
         self.machine.send(peer, m.BUNDLED, group, index, step, done)
         self.workers.match(now)
+
+    def requests(self) -> list[dict[str, Any]]:
+        """Who waits for a lease, and for what: the first of them, for people."""
+        free = self.workers.free
+        return [
+            {
+                "pid": grant.holder.pid,
+                "needs": dict(grant.needs),
+                "lacks": [name for name, amount in grant.needs if amount > free.get(name, 0.0)],
+            }
+            for grant in [*self.workers.queue, *self.parked][:REQUESTS_SHOWN]
+        ]
 
     def _requeue(self, group: bytes, now: float) -> None:
         """A bundle of the group has gone: those in the queue for it may wait in vain here."""

@@ -24,7 +24,6 @@ ACTOR_SPARE = 2  # workers kept ready while actors are being made: the next one 
 SUSPECT_GRACE = 0.1  # seconds for an exit to be reported after a connection broke
 END_GRACE = 1.0  # seconds from EXIT to SIGKILL
 EPSILON = 1e-9
-REQUESTS_SHOWN = 100
 
 
 class Worker:
@@ -51,6 +50,11 @@ class Worker:
         self.suspicion = ""  # why it will be, unless it has died by itself
         self.closed = False  # its connection to the node has ended
         self.exit: tuple[int, str, bytes] | None = None  # code, tail, started: it has exited
+
+    def suspect(self, now: float, why: str) -> None:
+        """A connection to it broke: kill it, unless its exit is reported in a moment."""
+        self.suspicion = why
+        self.kill_at = min(self.kill_at, now + SUSPECT_GRACE)
 
 
 class Grant:
@@ -91,6 +95,18 @@ class Grant:
         """What it occupies."""
         return [("CPU", self.cpus), *self.resources.items()]
 
+    def is_like(self, other: Grant) -> bool:
+        """Whether both are for tasks of one shape."""
+        mine = (self.cpus, self.resources, self.where)
+        return mine == (other.cpus, other.resources, other.where)
+
+    def fits(self, free: dict[str, float], devices: Devices) -> bool:
+        """Whether what it needs is free."""
+        enough = all(
+            amount <= free.get(name, 0.0) + EPSILON for name, amount in self.needs if amount
+        )
+        return enough and (not self.gpu or devices.find(self.gpu) is not None)
+
 
 class Workers:
     """The part of the node that grants leases."""
@@ -123,6 +139,15 @@ class Workers:
         self._spawn_at = 0.0
         self._spare_until = 0.0
         self.respawn = NEVER
+        machine.on(
+            {
+                m.LEASE_RETURN: self.on_return,
+                m.BLOCKED: self.on_blocked,
+                m.SPAWNED: self.on_spawned,
+                m.SPAWN_FAILED: self.on_spawn_failed,
+                m.STAY: self.on_stay,
+            }
+        )
 
     # -- requests ---------------------------------------------------------------------------------
     def ask(self, grant: Grant, now: float) -> None:
@@ -163,33 +188,15 @@ class Workers:
                 self.match(now)  # it may have held up those behind it
                 return
 
-    def requests(self) -> list[dict[str, Any]]:
-        """Who waits for a lease, and for what: the first of the queue, for people."""
-        return [
-            {
-                "pid": grant.holder.pid,
-                "needs": dict(grant.needs),
-                "lacks": [
-                    name for name, amount in grant.needs if amount > self.free.get(name, 0.0)
-                ],
-            }
-            for grant, _ in zip(self.queue, range(REQUESTS_SHOWN), strict=False)
-        ]
-
-    def fits(self, grant: Grant) -> bool:
-        """Whether what it needs is free now."""
-        fits = all(
-            amount <= self.free.get(name, 0.0) + EPSILON for name, amount in grant.needs if amount
-        )
-        return fits and (not grant.gpu or self.devices.find(grant.gpu) is not None)
-
     def match(self, now: float) -> None:
         """Grant what can be granted; see to workers and CPUs for the rest."""
         idle = [worker for worker in self.workers.values() if worker.phase == IDLE]
         others = 0  # that would have to make way
         short = blocked = 0
         for grant in list(self.queue):
-            if (blocked and any(amount for _, amount in grant.needs)) or not self.fits(grant):
+            if (blocked and any(amount for _, amount in grant.needs)) or not grant.fits(
+                self.free, self.devices
+            ):
                 blocked += 1
             elif (worker := _fitting(idle, grant.job)) is not None:
                 idle.remove(worker)
@@ -224,15 +231,14 @@ class Workers:
 
     def _reclaim(self) -> None:
         """Somebody waits for CPUs: ask the holders of other leases, each lease once."""
-        waiting = next(grant for grant in self.queue if not self.fits(grant))
+        waiting = next(grant for grant in self.queue if not grant.fits(self.free, self.devices))
         lacking = waiting.cpus - self.free["CPU"]
         for lease in self.leases.values():
             if lacking <= EPSILON:
                 return
             if lease.actor or lease.worker is None or lease.worker.lent:
                 continue
-            same = lease.cpus == waiting.cpus and lease.resources == waiting.resources
-            if lease.holder is waiting.holder and same:
+            if lease.holder is waiting.holder and lease.is_like(waiting):
                 continue  # it would only ask again
             lacking -= lease.cpus
             if not lease.reclaimed:
@@ -338,11 +344,6 @@ class Workers:
             self.machine.send(worker.peer, m.EXIT, idle)
         if not idle:
             worker.kill_at = now + END_GRACE
-
-    def suspect(self, worker: Worker, now: float, why: str) -> None:
-        """A connection to the worker broke: kill it, unless its exit is reported in a moment."""
-        worker.suspicion = why
-        worker.kill_at = min(worker.kill_at, now + SUSPECT_GRACE)
 
     def kill(self, worker: Worker, why: str) -> None:
         """End the worker at once."""

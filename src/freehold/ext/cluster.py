@@ -78,6 +78,12 @@ from freehold.cli import main
 main(["status", "--json"], prog_name="freehold")
 """
 STATUS_TIMEOUT = 10.0  # seconds
+COMMAND = """\
+import sys
+sys.path.append({root!r})
+from freehold.cli import main
+main(sys.argv[1:], prog_name="freehold")
+"""
 
 
 class ClusterError(Exception):
@@ -356,6 +362,20 @@ class Cluster:
         """The same for the head alone; the node beside it is not touched."""
         if not self.machines[0].signal(number, "freehold-head"):
             raise ClusterError("no head is running")
+
+    def restart_head(self) -> None:
+        """The head comes back alone, beside the node that it had; see :meth:`restart`."""
+        machine = self.machines[0]
+        if machine.pids("freehold-head"):
+            raise ClusterError("the head is running")
+        command = [sys.executable, "-c", COMMAND.format(root=_root()), "start", *self._arguments[0]]
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        with machine.popen(
+            command, {"FREEHOLD_ADDRESS": ""}, stdin=subprocess.DEVNULL, **pipes
+        ) as starter:
+            said, _ = starter.communicate()
+        if starter.returncode:
+            raise ClusterError(f"machine 0: {said.strip()}")
 
     def stop_node(self, index: int) -> Machine:
         """A machine leaves in good order."""

@@ -7,6 +7,7 @@ from collections import deque
 
 Buffer = bytes | bytearray | memoryview
 CHUNK = 1 << 18  # bytes read at a time
+TURN = 1 << 22  # bytes after which a sender that could go on lets others have their turn
 
 
 class Link:
@@ -64,7 +65,10 @@ class Link:
     def drain(self) -> bool:
         """The socket can take more; returns whether nothing waits for it any longer."""
         out = self._out
+        most = self.drained + TURN
         while out:
+            if self.drained >= most:
+                return False
             try:
                 sent = self.sock.send(out[0])
             except BlockingIOError:

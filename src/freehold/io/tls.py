@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from freehold.errors import ProtocolError
 from freehold.io import net
-from freehold.io.link import CHUNK, Buffer, Link
+from freehold.io.link import CHUNK, TURN, Buffer, Link
 
 RECORD_MAX = 1 << 14  # bytes of plain text in a record
 HANDSHAKE, ALERT = 22, 21  # the first byte of records of these kinds
@@ -119,8 +119,11 @@ class TlsLink(Link):
         if not self._ready:
             self._shake()
         wire = self._wire
+        most = self.drained + TURN
         while wire or self._encrypt():
             wire = self._wire
+            if self.drained > most:  # so that something is left on the wire: it is ``blocked``
+                return False
             try:
                 sent = self.sock.send(wire)
             except BlockingIOError:

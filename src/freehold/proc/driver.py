@@ -116,7 +116,7 @@ class Driver(Runtime):
         """Tell the cluster of this program: what is made for it goes with it."""
         from freehold.proc.questions import asking
 
-        self.client.leases.job = [self.job, self.address, nodes.search_path()]
+        self.client.leases.requests.job = [self.job, self.address, nodes.search_path()]
         info = {"pid": self.pid, "program": sys.argv[0] if sys.argv else "", "host": self.address}
         asking(self).ask("job", START_TIMEOUT, job=self.job, info=info, alive=True)
 
@@ -216,9 +216,10 @@ class Driver(Runtime):
         if self.owner.node is None or self.client.lost or not self.config.log_to_driver:
             return
         with self.lock:
-            request = self.process.request_logs()
+            request = self.process.questions.ask_logs()
             self.flush()
-        self.wait_until(lambda: self.process.drained == request or self._lost(), now() + LOGS_WAIT)
+        questions = self.process.questions
+        self.wait_until(lambda: questions.drained == request or self._lost(), now() + LOGS_WAIT)
 
     def clean_up(self) -> None:
         """End the node, if it is this driver's, and remove its files."""

@@ -167,7 +167,7 @@ class Execution(Runtime):
 
     def _find_modules(self) -> None:
         """Look for modules where the program does that this worker works for."""
-        _, _, path = self.client.leases.job or (b"", "", [])
+        _, _, path = self.client.leases.requests.job or (b"", "", [])
         sys.path += [place for place in path if place not in sys.path]
 
     def _tell_label(self, name: str) -> None:

@@ -28,8 +28,8 @@ def make(here: Runtime, bundles: list[dict[str, float]], strategy: str, name: st
     fields: dict[str, Any] = {"group": id, "bundles": bundles, "strategy": strategy, "wait": False}
     if name:
         fields["name"] = name
-    if here.client.leases.driver:
-        fields["job"] = here.client.leases.driver
+    if here.client.leases.requests.driver:
+        fields["job"] = here.client.leases.requests.driver
     asking(here).ask("group", TIMEOUT, **fields)
     return id.hex()
 

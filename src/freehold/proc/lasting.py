@@ -69,6 +69,8 @@ class Lasting:
         "unacked_bytes",
     )  # fmt: skip
 
+    unsent = 0  # as a port's: nothing waits here, and what is kept has its own limit
+
     def __init__(self, peer: Peer, send: Callable[[Lasting, bytearray], None]) -> None:
         self.peer = peer
         self.hold: Callable[[bytearray], None] = lambda frame: send(self, frame)

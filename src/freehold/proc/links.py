@@ -87,7 +87,7 @@ class Links(Mending):
                 return
             self._settle(port)
             self._send(port, self._hello(port.peer.id if port.peer is not None else b""))
-            waiting, port.waiting = port.waiting, []
+            waiting, port.waiting, port.kept = port.waiting, [], 0
             for frame in waiting:
                 self._send(port, frame)
             if rest:
@@ -147,6 +147,8 @@ class Links(Mending):
                 frame = encode(box)
                 if port.hold is not None:
                     port.hold(frame)
+                    if port.unsent > self.unsent_max:
+                        self._crowd(port)
                 else:
                     self._send(port, frame)
 

@@ -161,7 +161,7 @@ def main() -> None:
         cluster = config["cluster"]
         attach.listen(host, cluster["host"], cluster.get("port", 0), config["dir"], cluster["tls"])
         host.node.members.me.address = host.address
-        host.node.neighbours.address = host.node.estates.address = host.address
+        host.node.estates.address = host.address
         host.move_objects()
         host.join(patient=bool(config.get("again")))
         if host.standing:

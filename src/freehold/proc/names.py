@@ -38,7 +38,7 @@ class Named(NamedTuple):
 def space_of(here: Runtime, namespace: str | None) -> str:
     """The directory's namespace: the given one, or the job's own."""
     if namespace is None:
-        namespace = here.client.leases.driver.hex()
+        namespace = here.client.leases.requests.driver.hex()
     return PREFIX + namespace
 
 
@@ -54,7 +54,7 @@ def claim(
     me = here.process.id
     value = msgspec.msgpack.encode([row.id, me, here.owner.address, methods, again])
     here.client.actors.names[row.id] = space, name, value
-    job = here.client.leases.driver
+    job = here.client.leases.requests.driver
     more = {"job": job} if job else {}
     try:
         asking(here).ask("name", TIMEOUT, namespace=space, name=name, value=value, proc=me, **more)

@@ -55,7 +55,9 @@ OnEvent = Callable[[int, float], None]
 class Port:
     """A connection and what the host knows about it."""
 
-    __slots__ = ("alarm", "handshake", "hold", "lasting", "link", "peer", "reader", "waiting")
+    __slots__ = (
+        "alarm", "handshake", "hold", "kept", "lasting", "link", "peer", "reader", "waiting",
+    )  # fmt: skip
 
     def __init__(self, link: Link, handshake: Handshake | None, peer: Peer | None) -> None:
         self.link = link
@@ -63,9 +65,20 @@ class Port:
         self.peer = peer
         self.reader = Reader()
         self.waiting: list[bytearray] = []  # frames written before the handshake was over
-        self.hold = None if handshake is None else self.waiting.append  # takes frames until then
+        self.kept = 0  # bytes of them
+        self.hold = None if handshake is None else self.wait  # takes frames until then
         self.lasting: Lasting | None = None  # the link that outlives it
         self.alarm: Alarm | None = None  # the limit that it has now
+
+    def wait(self, frame: bytearray) -> None:
+        """Keep a frame until the handshake is over."""
+        self.waiting.append(frame)
+        self.kept += len(frame)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait for the peer."""
+        return self.kept + self.link.unsent
 
     def limit(self, alarm: Alarm | None) -> None:
         """This limit instead of the one before."""
@@ -226,19 +239,19 @@ class Ports(ABC):
 
     def _crowd(self, port: Port) -> None:
         """Too much waits for the peer: see whether it takes any of it."""
-        if port.alarm is not None:
+        if port.alarm is not None:  # as there is while it has to answer
             return
         link, before = port.link, port.link.drained
 
         def look(when: float) -> None:
             port.alarm = None
-            if link.unsent <= self.unsent_max:
+            if port.unsent <= self.unsent_max:
                 return
             if link.drained != before:
                 self._crowd(port)
                 return
             what = (
-                f"{port.peer!r} has taken none of {link.unsent:,} bytes in {self.stall_timeout:g} s"
+                f"{port.peer!r} has taken none of {port.unsent:,} bytes in {self.stall_timeout:g} s"
             )
             self._fail(port, ProtocolError(what), when)
 

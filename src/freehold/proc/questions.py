@@ -11,7 +11,6 @@ from freehold.errors import FreeholdError, from_wire
 from freehold.proc.runtime import Runtime
 from freehold.proc.session import now
 
-Answer = tuple[list[str], dict[str, Any]]  # error, fields
 NEVER = float("inf")
 
 
@@ -20,19 +19,18 @@ class Questions:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._answers: dict[int, Answer | None] = {}
         self._calls: dict[int, Callable[[list[str]], None]] = {}
-        self._asked = 0
         runtime.process.on({m.ENTRY: self._on_entry})
 
     def _on_entry(
         self, peer: Peer, now: float, request: int, error: list[str], fields: dict[str, Any]
     ) -> None:
+        questions = self._runtime.process.questions
+        questions.on_entry(peer, now, request, error, fields)
         call = self._calls.pop(request, None)
         if call is not None:
+            del questions.answers[request]
             call(error)
-        elif request in self._answers:  # else nobody waits any more
-            self._answers[request] = error, fields
 
     def ask(self, verb: str, timeout: float, **fields: Any) -> dict[str, Any]:
         """The answer's fields; see ``core.directory`` for the verbs.
@@ -49,18 +47,12 @@ class Questions:
         self, verb: str, call: Callable[[list[str]], None] | None = None, **fields: Any
     ) -> int:
         """Ask; the question's number, for ``answer``, unless ``call`` is to get the error."""
-        runtime, answers = self._runtime, self._answers
+        runtime = self._runtime
         with runtime.lock:
             runtime.check_alive()
-            node = runtime.owner.node
-            assert node is not None
-            self._asked += 1
-            number = self._asked
+            number = runtime.process.questions.ask_directory(verb, fields)
             if call is not None:
                 self._calls[number] = call
-            else:
-                answers[number] = None
-            runtime.machine.send(node, m.DIRECTORY, number, verb, fields)
             runtime.flush()
         return number
 
@@ -70,7 +62,8 @@ class Questions:
         Raises:
             FreeholdError: the error that the answer names.
         """
-        runtime, answers = self._runtime, self._answers
+        runtime = self._runtime
+        answers = runtime.process.questions.answers
 
         def come() -> bool:
             return answers[number] is not None or bool(runtime.client.lost) or runtime.closed

@@ -9,11 +9,11 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from freehold.core.executor import Run
 from freehold.core.ids import CONTEXT_BYTES, Context
 from freehold.core.leases import Limits
 from freehold.core.machine import NEVER
 from freehold.core.messages import COLLECTED, FAILED, INLINE, PENDING, SHARED
+from freehold.core.owner import Owner
 from freehold.core.process import Process
 from freehold.core.rows import Row, Waiter
 from freehold.errors import (
@@ -27,19 +27,16 @@ from freehold.errors import (
 )
 from freehold.io import clock
 from freehold.io.shm import Arena
-from freehold.proc.host import Host
 from freehold.proc.session import BURST, drops, now, task_context
+from freehold.proc.waiting import Waiting
 from freehold.wire import serial
 from freehold.wire.serial import Packed
 
 KNOWN = (INLINE, SHARED, FAILED)  # states of a value that need no waiting
-LEND_AFTER = 1e-3  # seconds in `get` after which a worker lends its CPUs
 
 
-class Runtime(Host):
+class Runtime(Waiting):
     """The host of a driver or a worker."""
-
-    machine: Process
 
     def __init__(
         self,
@@ -52,21 +49,18 @@ class Runtime(Host):
     ) -> None:
         process = Process(clock.random_bytes(8), address, limits=limits)
         super().__init__(process, secret, kind, address)
-        self.process = process
         self.owner = process.owner
         self.client = process.client
         self.inline_max = inline_max
         self.arena: Arena | None = None
         self.questions: Any = None  # to the cluster's directory; see ``proc.questions``
         self.root: Context = Context(clock.random_bytes(CONTEXT_BYTES))
-        self.running: Run | None = None  # of a worker's main thread
         self.loading: dict[int, list[Row]] = {}  # thread -> rows met while arguments are loaded
-        self._sleepers: list[threading.Event] = []
         self.after = self._after
 
     def _hello(self, to: bytes, call: list[int] | None = None) -> bytearray:
-        if self.client.leases.job:  # others work for the same program
-            self.info = {**self.info, "job": self.client.leases.job}
+        if self.client.leases.requests.job:  # others work for the same program
+            self.info = {**self.info, "job": self.client.leases.requests.job}
         return super()._hello(to, call)
 
     # -- submission -------------------------------------------------------------------------------
@@ -291,96 +285,10 @@ class Runtime(Host):
             return True
         return all(map(self._is_here, rows)) or self.bring(rows, until)
 
-    def wait_until(
-        self, done: Callable[[], bool], until: float = NEVER, rows: Sequence[Row] = ()
-    ) -> bool:
-        """Pump, or sleep while another thread pumps, until ``done()``."""
-        if done():
-            return True
-        if not self.pump_lock.acquire(blocking=False):
-            return self._wait_asleep(done, until, rows)
-        try:
-            return self._wait_pumping(done, until)
-        finally:
-            self.leave()
-            self.pump_lock.release()
-            if self._sleepers:
-                with self.lock:
-                    if self._sleepers:
-                        self._sleepers[0].set()
-
-    def _wait_pumping(self, done: Callable[[], bool], until: float) -> bool:
-        self.pumps += 1
-        self.pumping = True
-        with self.lock:
-            if drops or self.machine.dirty:
-                self._finish(now())
-        run = self.running
-        lend_at = NEVER if run is None else now() + LEND_AFTER
-        lent = False
-        try:
-            if self.late:
-                self.run_late()
-            while not done():
-                try:
-                    self.pump(min(until, lend_at))
-                except (OSError, ValueError):
-                    if not self.closed:  # by another thread, meanwhile
-                        raise
-                    return done()
-                if self.interrupted:
-                    self.interrupt()
-                if until != NEVER and now() >= until and not done():
-                    return False
-                if lend_at != NEVER and now() >= lend_at and not done():
-                    lend_at, lent = NEVER, True
-                    with self.lock:
-                        self.process.executor.block(run)
-                        self.flush()
-        finally:
-            if lent:
-                with self.lock:
-                    self.process.executor.unblock()
-                    self.flush()
-        return True
-
-    def _wait_asleep(self, done: Callable[[], bool], until: float, rows: Sequence[Row]) -> bool:
-        """Another thread pumps: sleep until it brings what we wait for, or leaves."""
-        event = threading.Event()
-        with self.lock:
-            pending = [row for row in rows if row.state == PENDING]
-            for row in pending:
-                waiter = Waiter(1, event.set)
-                row.waiters = [*(row.waiters or ()), waiter]
-            self._sleepers.append(event)
-            if self.machine.dirty:
-                self.flush()
-        try:
-            while not done():
-                if self.pump_lock.acquire(blocking=False):
-                    try:
-                        return self._wait_pumping(done, until)
-                    finally:
-                        self.leave()
-                        self.pump_lock.release()
-                left = until - now()
-                if left <= 0:
-                    return False
-                event.wait(min(left, 0.05))
-                event.clear()
-                if self.interrupted:
-                    self.interrupt()
-            return True
-        finally:
-            with self.lock:
-                self._sleepers.remove(event)
-                if self._sleepers:
-                    self._sleepers[0].set()
-
     def watch_rows(self, rows: Sequence[Row], count: int, port: Callable[[], None]) -> bool:
         """Call ``port`` when ``count`` more of the rows are ready; False: they are now."""
         with self.lock:
-            self._revive(rows)
+            _revive(self.owner, rows)
             pending = [row for row in rows if row.state == PENDING]
             left = count - (len(rows) - len(pending))
             if left <= 0:
@@ -402,7 +310,7 @@ class Runtime(Host):
         """Pump until ``count`` of the rows are ready, or the time is over."""
         waiter = Waiter(0)
         with self.lock:
-            self._revive(rows)
+            _revive(self.owner, rows)
             pending = [row for row in rows if row.state == PENDING]
             waiter.left = count - (len(rows) - len(pending))
             if waiter.left > 0:
@@ -419,19 +327,14 @@ class Runtime(Host):
                 if row.waiters is not None and waiter in row.waiters:
                     row.waiters.remove(waiter)
 
-    def _revive(self, rows: Sequence[Row]) -> None:
-        """Have those made again whose values were collected."""
-        for row in rows:
-            if row.state == COLLECTED:
-                self.owner.want(row)
-
     def _after(self) -> None:
         woken = self.owner.woken
         if woken:
             self.owner.woken = []
             self.late.extend(waiter.port for waiter in woken)
-        if self.process.logs:
-            logs, self.process.logs = self.process.logs, []
+        questions = self.process.questions
+        if questions.logs:
+            logs, questions.logs = questions.logs, []
             self.show_logs(logs)
 
     def show_logs(self, logs: list[tuple[int, str, str, list[str]]]) -> None:
@@ -460,9 +363,9 @@ class Runtime(Host):
         """The node's tables."""
         with self.lock:
             self.check_alive()
-            request = self.process.request_status()
+            request = self.process.questions.ask_status()
             self.flush()
-        statuses = self.process.statuses
+        statuses = self.process.questions.statuses
         arrived = self.wait_until(
             lambda: statuses[request] is not None or self._lost(), now() + timeout
         )
@@ -471,3 +374,10 @@ class Runtime(Host):
         if not arrived or status is None:
             raise FreeholdError(f"the node did not answer within {timeout:g} s")
         return status
+
+
+def _revive(owner: Owner, rows: Sequence[Row]) -> None:
+    """Have those made again whose values were collected."""
+    for row in rows:
+        if row.state == COLLECTED:
+            owner.want(row)

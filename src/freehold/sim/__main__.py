@@ -1,14 +1,20 @@
-"""``python -m freehold.sim``: replay one seed, run many, or measure the head at scale."""
+"""``python -m freehold.sim``: one seed, many seeds, the head at scale, or a small world wholly."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import traceback
+from collections.abc import Sequence
 
 from freehold.sim.fleet import Fleet
 from freehold.sim.run import Outcome, Simulation
 from freehold.sim.scale import Scale
+from freehold.sim.smallcases import SCENARIOS
+from freehold.sim.smallworld import Bounds, SmallWorld
+
+USUAL = (Bounds(1, 0), Bounds(0, 1))
+DEEP = (Bounds(2, 0), Bounds(1, 1), Bounds(0, 2), Bounds(0, None, 300_000))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -21,7 +27,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-v", "--verbose", action="store_true", help="print every frame")
     parser.add_argument("--fleet", action="store_true", help="several nodes, and a head")
     parser.add_argument("--scale", type=int, nargs=2, metavar=("NODES", "ACTORS"))
+    parser.add_argument("--small", action="store_true", help="every order, in a small world")
+    parser.add_argument("--deep", action="store_true", help="... with more deaths and delays")
+    parser.add_argument("--scenario", default="", help="only those whose names contain this")
     given = parser.parse_args(arguments)
+    if given.small:
+        return small(given.scenario, DEEP if given.deep else USUAL)
     kind = Fleet if given.fleet else Simulation
     if given.scale is not None:
         print("\n".join(Scale(*given.scale).run()))
@@ -81,6 +92,22 @@ def many(start: int, count: int, keep_going: bool, kind: type[Simulation] = Simu
     if failed:
         print(f"failed: {' '.join(map(str, failed))}")
     return bool(failed)
+
+
+def small(wanted: str, bounds: Sequence[Bounds]) -> int:
+    """Explore the scenarios of the small world; the exit status."""
+    status = 0
+    for scenario in SCENARIOS:
+        for bound in bounds if wanted in scenario.name else ():
+            world = SmallWorld(scenario, bound)
+            delays = "every order" if bound.delays is None else f"{bound.delays} delays"
+            try:
+                print(f"{bound.deaths} deaths, {delays}: {world.explore()}", flush=True)
+            except Exception as error:
+                print("\n".join(world.story()), file=sys.stderr)
+                print(f"{scenario.name}: {type(error).__name__}: {error}", file=sys.stderr)
+                status = 1
+    return status
 
 
 def describe(outcome: Outcome) -> str:

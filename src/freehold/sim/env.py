@@ -1,8 +1,7 @@
 """What user code can do: the public API, in the simulator's terms.
 
 ``Env`` mirrors ``freehold.api``, ``remote``, ``actor`` and ``ref`` above the runtime.  Methods
-that may wait are generators.  Each ``Ref`` is one handle; ``load`` makes them, ``drop`` ends
-them.
+that may wait are generators.
 """
 
 from __future__ import annotations
@@ -15,111 +14,20 @@ from freehold.core.ids import ref_id
 from freehold.core.machine import NEVER
 from freehold.core.messages import COLLECTED, FAILED, INLINE, PENDING, SHARED
 from freehold.core.rows import CONSTRUCTOR, METHOD, Row, Spec, Waiter
+from freehold.sim.handles import Handles, Ref
 from freehold.sim.ledger import Failure
-from freehold.sim.process import Execution, ProcessHost, Wait
-from freehold.sim.values import Value, Violation, brief, dump, load
+from freehold.sim.process import Wait
+from freehold.sim.values import Value, Violation, brief, dump
 
 
-class Ref:
-    """One handle of a reference."""
-
-    __slots__ = ("actor", "risky", "row")
-
-    def __init__(self, row: Row, actor: bool = False, risky: bool = False) -> None:
-        self.row = row
-        self.actor = actor
-        self.risky = risky  # user code that waited for it might wait for itself
-
-
-class View:
-    """A live view into the arena: it pins its row, and its bytes must not change."""
-
-    __slots__ = ("data", "place", "row")
-
-    def __init__(self, row: Row, data: bytes, place: list[Any]) -> None:
-        self.row = row
-        self.data = data
-        self.place = place  # in this node's arena
-
-
-class Env:
+class Env(Handles):
     """The API as one execution sees it."""
-
-    def __init__(self, host: ProcessHost, execution: Execution) -> None:
-        self.host = host
-        self.world = host.world
-        self.ledger = host.ledger
-        self.execution = execution
-        self.refs: list[Ref] = []  # values that the program holds
-        self.actors: list[Ref] = []
-        self.views: list[View] = []
 
     @property
     def now(self) -> float:
         return self.world.now
 
-    # -- references -------------------------------------------------------------------------------
-    def export(self, refs: Sequence[Ref]) -> list[list[Any]]:
-        """What travels of references; raises Failure for one whose value was freed."""
-        fields = []
-        for ref in refs:
-            row = ref.row
-            if self.host.owner.rows.get(row.id) is not row:
-                self._check_detached(row)
-                raise Failure(row.data)
-            owner = row.owner
-            whose = [self.host.machine.id, self.host.address] if owner is None else []
-            if owner is not None:
-                whose = [owner.id, owner.address]
-            fields.append([row.id, *whose, ref.actor, ref.risky])
-        return fields
-
-    def _check_detached(self, row: Row) -> None:
-        """A row leaves the table under a handle only if it failed, or was made again."""
-        if row.state != FAILED and row.id not in self.host.owner.rows:
-            raise Violation(f"{self.host}: {row!r} is freed while it has a handle")
-        if row.state == FAILED:
-            self.ledger.judge(row.data, row.id)
-        else:
-            row.data = ["ObjectFreed", f"object {row.id.hex()} was made again by another"]
-            row.state = FAILED
-
-    def load(self, data: bytes, met: list[Row] | None = None) -> tuple[Value, list[Ref]]:
-        """Deserialize: the value, and a handle for each reference inside."""
-        value = load(data)
-        refs = []
-        for id, owner, address, actor, risky in value.refs:
-            row = self.host.owner.hold(id, owner, address)
-            self.ledger.holds(id, self.host.machine.id)
-            refs.append(Ref(row, actor, risky))
-            if met is not None:
-                met.append(row)
-        return value, refs
-
-    def drop(self, ref: Ref) -> None:
-        """A handle dies; the process notices later."""
-        self.host.drops.append(ref.row)
-
-    def drop_view(self, view: View) -> None:
-        """A view dies; it must still read what it read."""
-        if self.host.site.memory.read(view.place[1], view.place[2]) != view.data:
-            raise Violation(f"{self.host}: a view of {view.row!r} has changed")
-        self.host.drops.append(view.row)
-
     # -- values -----------------------------------------------------------------------------------
-    def _read(self, row: Row) -> bytes:
-        """The bytes of a value in shared memory that can be read here."""
-        place = self.host.process.fetches.here(row)
-        if place is None:
-            raise Violation(f"{self.host}: {row!r} is read before it is here")
-        _, offset, size, _ = place
-        return self.host.site.memory.read(offset, size)
-
-    def _view(self, row: Row, data: bytes) -> View:
-        place = self.host.process.fetches.here(row)
-        assert place is not None
-        return View(row, data, place)
-
     def _is_ready(self, row: Row) -> bool:
         """Whether ``value`` may be called: the value is here, or there is an error."""
         if row.state in (PENDING, COLLECTED):
@@ -370,11 +278,3 @@ class Env:
                 self.host.owner.freed.append((ref_id(task, index), place))
         for row in outputs[0][2] if outputs else rows:
             self.host.drops.append(row)
-
-    def let_go(self) -> None:
-        """The program ends: what it holds is dropped."""
-        for ref in self.refs + self.actors:
-            self.drop(ref)
-        for view in self.views:
-            self.drop_view(view)
-        self.refs, self.actors, self.views = [], [], []

@@ -46,7 +46,7 @@ class Fleet(Simulation):
             node.start()
             node.seek_head()
         driver = self.driver
-        driver.client.leases.job = [driver.machine.id, driver.address, []]
+        driver.client.leases.requests.job = [driver.machine.id, driver.address, []]
         self.world.at(0.05, driver.begin)
 
     # -- faults -----------------------------------------------------------------------------------

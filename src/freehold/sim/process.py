@@ -113,8 +113,8 @@ class ProcessHost(Host):
 
     def hello(self, to: bytes = b"") -> bytearray:
         """With the program that this process works for."""
-        if self.client.leases.job:
-            self.info = {**self.info, "job": self.client.leases.job}
+        if self.client.leases.requests.job:
+            self.info = {**self.info, "job": self.client.leases.requests.job}
         return super().hello(to)
 
     def begin(self) -> None:

@@ -18,7 +18,8 @@ from typing import Any
 
 from freehold.core.executor import Output
 from freehold.core.rows import CONSTRUCTOR, FUNCTION_TASK, METHOD
-from freehold.sim.env import Env, Ref
+from freehold.sim.env import Env
+from freehold.sim.handles import Ref
 from freehold.sim.ledger import Failure
 from freehold.sim.process import Execution, ProcessHost, Program, Wait
 from freehold.sim.values import Value, dump

@@ -32,7 +32,7 @@ def _process_rest(host: ProcessHost) -> list[str]:
         "handed tickets": [row for row, _ in owner._handed.values()],
         "freed": owner.freed,
         "lines": list(client.actors.lines.values()),
-        "lease requests": client.leases.requests,
+        "lease requests": client.leases.requests.open,
         "queue": [task.id.hex() for pool in client.leases.pools.values() for task in pool.queue],
         "in flight": [
             task.id.hex()

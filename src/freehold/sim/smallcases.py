@@ -50,9 +50,15 @@ SAME = Scenario(  # one argument for two tasks, on different nodes; both may hav
     {
         "main": Function(
             (
-                call("1", "one"), call("2", "two", "1"), call("3", "three", "1"), delete("1"),
-                get("2"), get("3"), delete("2"), get("3"),
-            )  # fmt: skip
+                call("1", "one"),
+                call("2", "two", "1"),
+                call("3", "three", "1"),
+                delete("1"),
+                get("2"),
+                get("3"),
+                delete("2"),
+                get("3"),
+            )
         ),
         "one": THERE,
         "two": THERE,
@@ -98,10 +104,15 @@ KEPT = Scenario(  # an actor keeps a reference beyond the call that brought it
     {
         "main": Function(
             (
-                call("a", "Actor"), call("1", "one"),
-                call("2", "keep", nested=("1",), actor="a"), delete("1"), get("2"),
-                call("3", "forget", actor="a"), get("3"), delete("a"),
-            )  # fmt: skip
+                call("a", "Actor"),
+                call("1", "one"),
+                call("2", "keep", nested=("1",), actor="a"),
+                delete("1"),
+                get("2"),
+                call("3", "forget", actor="a"),
+                get("3"),
+                delete("a"),
+            )
         ),
         "one": THERE,
         "Actor": Function((), 0, 0.0, "n1", (("constructor", True), ("max_restarts", 0))),
@@ -116,9 +127,13 @@ RESTART = Scenario(  # an actor that starts again; calls to it may be tried agai
     {
         "main": Function(
             (
-                call("a", "Actor"), call("1", "method", actor="a"), call("2", "method", actor="a"),
-                get("1"), get("2"), delete("a"),
-            )  # fmt: skip
+                call("a", "Actor"),
+                call("1", "method", actor="a"),
+                call("2", "method", actor="a"),
+                get("1"),
+                get("2"),
+                delete("a"),
+            )
         ),
         "Actor": Function((), 3, 0.0, "n1", (("constructor", True), ("max_restarts", 3))),
         "method": Function((returns(),), 3),

@@ -336,7 +336,7 @@ class ProcessSite(Site):
             raise Violation(f"{self.name}: a task got the arguments of {brief(value.token)}")
         execution.name = value.meta[0]
         met = self._take(execution, "arg", value)
-        for position, row, state, data in run.full.deps if run.full is not None else ():
+        for position, row, state, _ in run.full.deps if run.full is not None else ():
             if state == SHARED:
                 met += self._load(execution, f"dep{position}", row, self._read(row))
         if met:

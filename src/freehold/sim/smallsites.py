@@ -17,14 +17,15 @@ import io
 import pickle
 from collections.abc import Callable
 from hashlib import blake2b
-from types import CellType, FunctionType
+from operator import attrgetter
+from types import CellType, FunctionType, MethodType
 from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.address import node_of
 from freehold.core.head import Head
 from freehold.core.ids import PROC_ID_BYTES
-from freehold.core.machine import Machine, Peer
+from freehold.core.machine import Handler, Machine, Peer
 from freehold.core.node import Node
 from freehold.errors import ProtocolError
 from freehold.sim.values import Memory, PoisonExtents
@@ -54,7 +55,7 @@ class Window(Memory):
         self._live: dict[int, tuple[int, bytes]] = {}
 
     @property
-    def live(self) -> dict[int, tuple[int, bytes]]:  # type: ignore[override]
+    def live(self) -> dict[int, tuple[int, bytes]]:
         """What is in memory now."""
         if not self.open:
             raise Untouched
@@ -100,16 +101,50 @@ class _Freezer(pickle.Pickler):
         return _revive, (number, cells)
 
 
+_wirings: dict[type, list[tuple[str, str]]] = {}  # opcode -> the part that takes it, the method
+_spare: list[Handler] = Machine(b"", m.OPCODES)._table  # of opcodes that nobody takes
+
+
+def _wire(machine: Machine) -> list[tuple[str, str]]:
+    """Which part of a machine takes which opcode: the same in all machines of a type."""
+    paths: dict[int, str] = {id(machine): ""}
+    ahead: list[tuple[Any, str]] = [(machine, "")]
+    for whole, path in ahead:
+        for name, part in sorted(getattr(whole, "__dict__", {}).items()):
+            if type(part).__module__.startswith("freehold.core") and id(part) not in paths:
+                paths[id(part)] = path + name + "."
+                ahead.append((part, path + name + "."))
+    return [
+        (paths[id(handler.__self__)], handler.__name__) if isinstance(handler, MethodType) else
+        ("", "") for handler in machine.handlers
+    ]  # fmt: skip
+
+
 def freeze(site: Site) -> bytes:
-    """The host as bytes."""
+    """The host as bytes; the machine's dispatch table, which never changes, is left out."""
+    machine = site.machine
+    if type(machine) not in _wirings:
+        _wirings[type(machine)] = _wire(machine)
+    table = machine.handlers, machine._table
+    machine.handlers, machine._table = (), []
     buffer = io.BytesIO()
     _Freezer(buffer, protocol=5).dump(site)
+    machine.handlers, machine._table = table
     return buffer.getvalue()
 
 
 def thaw(data: bytes) -> Site:
     """The host as it was."""
     site: Site = pickle.loads(data)
+    machine = site.machine
+    parts: dict[str, Any] = {"": machine}
+    table = []
+    for spare, (path, name) in zip(_spare, _wirings[type(machine)], strict=True):
+        part = parts.get(path)
+        if part is None:
+            part = parts[path] = attrgetter(path[:-1])(machine)
+        table.append(getattr(part, name) if name else spare)
+    machine.handlers, machine._table = tuple(table), table
     return site
 
 
@@ -132,6 +167,9 @@ class Site:
         self.out: list[tuple[Any, ...]] = []
         self.now = 0.0
         self.replied = False  # a near thing has answered: settle again
+
+    def __repr__(self) -> str:
+        return self.name
 
     def info(self) -> dict[str, Any]:
         """What this host's HELLO says."""
@@ -185,7 +223,8 @@ class Site:
         peer = self.links.pop(source, None)
         if peer is not None:
             peer.port = None
-            lasting = node_of(source) != self.spot and "" not in (node_of(source), self.spot)
+            spots = {node_of(source), self.spot}
+            lasting = len(spots) == 2 and b"" not in spots
             if not lasting or peer.kind in ("node", "head"):
                 self.machine.on_down(peer, self.now)
         self.finish()

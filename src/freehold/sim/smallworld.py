@@ -73,7 +73,7 @@ class Bounds(NamedTuple):
 class Local:
     """A local state of one host."""
 
-    __slots__ = ("blob", "deadline", "links", "over", "started")
+    __slots__ = ("blob", "busy", "deadline", "links", "over", "started")
 
     def __init__(self, blob: bytes, site: Site) -> None:
         self.blob = blob
@@ -82,6 +82,30 @@ class Local:
         process = isinstance(site, ProcessSite)
         self.started = site.executor.started if process else b""  # type: ignore[attr-defined]
         self.over = site.over if process else False  # type: ignore[attr-defined]
+        self.busy: bool | None = None  # whether anything is left in its tables, once asked
+
+    def is_busy(self) -> bool:
+        """Whether anything is left in the host's tables that does not depend on other hosts."""
+        if self.busy is None:
+            left = left_in([thaw(self.blob)])
+            self.busy = any("extents of nobody" not in text for text in left)
+        return self.busy
+
+
+def left_in(sites: list[Site]) -> list[str]:
+    """What is left in the tables of hosts."""
+    processes = [site for site in sites if isinstance(site, ProcessSite)]
+    hosts = cast("Any", processes)
+    left = [
+        f"{site}: {execution.name} at step {execution.at}"
+        for site in processes
+        for execution in site.executions
+    ]
+    left += rest.processes_at_rest(hosts)
+    for site in sites:
+        if isinstance(site, NodeSite):
+            left += rest.node_at_rest(cast("Any", site), hosts)
+    return left
 
 
 class HostInfo(NamedTuple):
@@ -434,6 +458,8 @@ class SmallWorld:
             return False
         if not state.ended:
             state.ended = state.now
+        if any(self.locals[local].is_busy() for local in state.locals if local >= 0):
+            return False
         if self._left(state):
             return False
         self.ends += 1
@@ -441,19 +467,7 @@ class SmallWorld:
 
     def _left(self, state: State) -> list[str]:
         """What is left in the tables of the living."""
-        sites = [thaw(self.locals[local].blob) for local in state.locals if local >= 0]
-        processes = [site for site in sites if isinstance(site, ProcessSite)]
-        hosts = cast("Any", processes)
-        left = [
-            f"{site.name}: {execution.name} at step {execution.at}"
-            for site in processes
-            for execution in site.executions
-        ]
-        left += rest.processes_at_rest(hosts)
-        for site in sites:
-            if isinstance(site, NodeSite):
-                left += rest.node_at_rest(cast("Any", site), hosts)
-        return left
+        return left_in([thaw(self.locals[local].blob) for local in state.locals if local >= 0])
 
     # -- the search -------------------------------------------------------------------------------
     def initial(self) -> State:

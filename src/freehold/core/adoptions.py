@@ -1,0 +1,236 @@
+"""What a node owns in the stead of the dead: how it came to it is ``core.estates``' affair.
+
+It is an owner like any other as far as values go that are there: REGISTER, RELEASE, PULL, COPIED.
+While an estate is open nothing is freed and no question about something unknown is answered, since
+everything may be part of it; and news of a death may reach others before it comes here, so who asks
+from another node is given a moment in any case (``PATIENCE``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from freehold.core import messages as m
+from freehold.core.address import node_of
+from freehold.core.ids import pack_index
+from freehold.core.machine import NEVER, Machine, Peer
+from freehold.core.messages import FAILED, SHARED
+from freehold.core.revivals import Revivals
+from freehold.core.store import Store
+
+Place = list[Any]
+PATIENCE = 0.5  # seconds: the news of a death may reach the asker before it reaches the adopter
+
+
+class Adopted:
+    """An object that this node owns in the stead of a dead process."""
+
+    __slots__ = ("contains", "copies", "data", "holds", "owner", "place", "state", "tickets")
+
+    def __init__(self, owner: bytes, place: Place, state: int = SHARED, data: Any = None) -> None:
+        self.owner = owner
+        self.place = place  # in shared memory; [] if it was lost there
+        self.state = state
+        self.data = data  # of a value that is not in shared memory
+        self.contains: list[bytes] = []  # what the value refers to
+        self.holds = 0  # adopted values that refer to this one
+        self.copies: list[Place] = []  # on other nodes, made since
+        self.tickets: dict[bytes, bytes] = {}  # ticket -> holder
+
+
+class Adoptions:
+    """What one node has adopted."""
+
+    open: Mapping[bytes, object]  # the estates that are being collected
+
+    def __init__(self, machine: Machine, store: Store) -> None:
+        self.machine = machine
+        self.store = store
+        self.revivals = Revivals(machine, store)
+        self.address = ""  # of this node, for what it owns
+        self.watch: Callable[[bytes], bool] = bool  # hear of deaths on that node
+        self.adopted: dict[bytes, Adopted] = {}
+        self.left: set[bytes] = set()  # who has left a BEQUEST, and is not gone yet
+        self.early: dict[bytes, bytes] = {}  # released before registered: ticket -> id
+        self.registers: dict[bytes, tuple[bytes, bytes]] = {}  # early: ticket -> id, borrower
+        self.pulls: list[tuple[Peer, bytes]] = []  # asked for while an estate is open
+        self.patience = NEVER  # until then, what is asked for may be of an estate yet unheard of
+        self._tickets = 0
+        machine.on(
+            {
+                m.BEQUEST: self.on_bequest,
+                m.REGISTER: self.on_register,
+                m.RELEASE: self.on_release,
+                m.PULL: self.on_pull,
+                m.LOST: self.on_lost,
+                m.COPIED: self.on_copied,
+                m.UNCOPIED: self.on_uncopied,
+            }
+        )
+
+    def on_register(
+        self, peer: Peer, now: float, id: bytes, borrower: bytes, ticket: bytes, home: bytes
+    ) -> None:
+        entry = self.adopted.get(id)
+        if ticket in self.early:
+            del self.early[ticket]
+        elif not {borrower, home} & self.store.gone:
+            if home not in (b"", self.machine.id):
+                self.revivals.homes[borrower] = home
+                self.watch(home)
+            if entry is not None:
+                entry.tickets[ticket] = borrower
+            else:  # it may be of an estate that is open, or not yet
+                self.registers[ticket] = (id, borrower)
+                self.patience = min(self.patience, now + PATIENCE)
+        self.machine.send(peer, m.REGISTERED, ticket)
+
+    def on_release(self, peer: Peer, now: float, tickets: list[list[bytes]]) -> None:
+        for id, ticket in tickets:
+            entry = self.adopted.get(id)
+            if self.registers.pop(ticket, None) is not None:
+                continue
+            if entry is None:
+                if self.open or self._is_elsewhere(peer):
+                    self.early[ticket] = id
+                    self.patience = min(self.patience, now + PATIENCE)
+                continue
+            if entry.tickets.pop(ticket, None) is None:
+                self.early[ticket] = id
+            self._settle(id, entry)
+
+    def _settle(self, id: bytes, entry: Adopted) -> None:
+        if entry.tickets or entry.holds or self.open or self.adopted.get(id) is not entry:
+            return
+        if entry.owner in self.left:
+            return
+        del self.adopted[id]
+        for inner in entry.contains:
+            other = self.adopted.get(inner)
+            if other is not None:
+                other.holds -= 1
+                self._settle(inner, other)
+        for ticket in [ticket for ticket, of in self.early.items() if of == id]:
+            del self.early[ticket]
+        if entry.place:
+            owner = self.machine.id if is_copy(entry.place) else entry.owner
+            self._free(id, owner, entry.place)
+        for place in entry.copies:
+            self._free(id, self.machine.id, place)
+
+    def _free(self, id: bytes, owner: bytes, place: Place) -> None:
+        holder, _, _, node = place
+        if holder == self.machine.id:
+            self.store.free_copy(owner, id)
+        elif node == self.machine.id:
+            self.store.free(id, holder, owner)
+        elif node in self.machine.peers:
+            self.machine.send(self.machine.peers[node], m.FREE_FOR, owner, [[id, holder]])
+
+    def on_copied(self, peer: Peer, now: float, id: bytes, place: Place) -> None:
+        entry = self.adopted.get(id)
+        if entry is None:  # it was freed meanwhile
+            self._free(id, self.machine.id, place)
+        else:
+            entry.copies.append(place)
+
+    def on_uncopied(self, peer: Peer, now: float, id: bytes, place: Place) -> None:
+        entry = self.adopted.get(id)
+        if entry is not None and place in entry.copies:
+            entry.copies.remove(place)
+
+    def on_pull(self, peer: Peer, now: float, ids: list[bytes]) -> None:
+        for id in ids:
+            if id not in self.adopted and (self.open or self._is_elsewhere(peer)):
+                self.pulls.append((peer, id))
+                self.patience = min(self.patience, now + PATIENCE)
+            else:
+                self._answer(peer, id)
+
+    def _is_elsewhere(self, peer: Peer) -> bool:
+        return node_of(peer.address) not in (b"", self.machine.id)
+
+    def _answer(self, peer: Peer, id: bytes) -> None:
+        entry = self.adopted.get(id)
+        if entry is None:
+            self.revivals.find(peer, id)
+        elif entry.state != SHARED:
+            contains = [self._hand_over(inner, peer) for inner in entry.contains]
+            self.machine.send(peer, m.VALUE, id, entry.state, entry.data, contains)
+        elif not entry.place:
+            text = f"object {id.hex()} was lost with its node, after its owner had died"
+            self.machine.send(peer, m.VALUE, id, FAILED, ["ObjectLost", text], [])
+        else:
+            self.machine.send(peer, m.VALUE, id, SHARED, entry.place, [])
+
+    def _hand_over(self, id: bytes, peer: Peer) -> list[Any]:
+        """Hand a reference inside an adopted value to who has asked for that."""
+        self._tickets += 1
+        ticket = self.machine.id + pack_index(self._tickets)
+        entry = self.adopted.get(id)
+        if entry is not None:
+            entry.tickets[ticket] = peer.id
+        return [id, self.machine.id, self.address, ticket]
+
+    def on_bequest(self, peer: Peer, now: float, rows: list[list[Any]]) -> None:
+        """A process of this node ends in good order, and leaves what others hold of it."""
+        made = []
+        self.left.add(peer.id)
+        for id, state, data, inside in rows:
+            place = data if state == SHARED else []
+            entry = self.adopted[id] = Adopted(peer.id, place, state, data)
+            made.append((entry, inside))
+        for entry, inside in made:
+            entry.contains = [id for id in inside if id in self.adopted]
+            for id in entry.contains:
+                self.adopted[id].holds += 1
+
+    def on_lost(self, peer: Peer, now: float, id: bytes, place: Place) -> None:
+        entry = self.adopted.get(id)
+        if entry is not None and entry.place == place:
+            entry.place = next((copy for copy in entry.copies if copy != place), [])
+
+    def _answer_all(self) -> None:
+        """Answer what has waited, unless there are estates open (again)."""
+        if self.open:
+            self.patience = self.machine.now + PATIENCE
+            return
+        self.patience = NEVER
+        self.registers.clear()
+        self.early = {ticket: id for ticket, id in self.early.items() if id in self.adopted}
+        pulls, self.pulls = self.pulls, []
+        for peer, id in pulls:
+            self._answer(peer, id)
+
+    # -- deaths -----------------------------------------------------------------------------------
+    def forget_holder(self, dead: bytes) -> None:
+        """A process died: it holds nothing."""
+        for id, entry in list(self.adopted.items()):
+            for ticket in [ticket for ticket, who in entry.tickets.items() if who == dead]:
+                del entry.tickets[ticket]
+            self._settle(id, entry)
+
+    def forget_places(self, node: bytes) -> None:
+        """A node died: nothing can be read there."""
+        for entry in self.adopted.values():
+            entry.copies = [place for place in entry.copies if place[3] != node]
+            if entry.place and entry.place[3] == node:
+                entry.place = entry.copies[0] if entry.copies else []
+
+    def owners(self) -> list[bytes]:
+        """The dead processes whose objects this node owns now."""
+        return sorted({entry.owner for entry in self.adopted.values()})
+
+    def check(self) -> None:
+        """What is adopted is stored, unless it lies elsewhere or was lost."""
+        for id, entry in self.adopted.items():
+            assert entry.holds >= 0
+            here = entry.place and entry.place[3] == self.machine.id
+            if here and not is_copy(entry.place):
+                assert (id, entry.place[0], entry.owner) in self.store.objects
+
+
+def is_copy(place: Place) -> bool:
+    """Whether a node keeps it there in an extent of its own."""
+    return bool(place[0] == place[3])

@@ -1,0 +1,223 @@
+"""Reading what lies on another node: asked for once, pinned for all who read it, then let go."""
+
+from __future__ import annotations
+
+import pytest
+
+from fleets import Fleet
+from freehold.core import messages as m
+from freehold.core.arena import EXTENT_MIN
+from freehold.core.fetches import ARGUMENT, Fetches
+from freehold.core.machine import Peer
+from freehold.core.messages import FAILED, PENDING, SHARED
+from freehold.core.serving import EARLY_WAIT
+from freehold.sim.bench import function
+
+
+def fleet(arena_bytes: int = 1 << 26) -> Fleet:
+    """Driver ``d`` on n1, which runs nothing; its value ``a`` lies on n2, where w1 works."""
+    made = Fleet("n1", cpus=0.0, arena_bytes=arena_bytes)
+    made.join("n2")
+    made.driver("d", "n1")
+    made.submit("d", ["a"], function("f", retries=3))
+    made.start_workers()
+    assert made.do("w1", "big") == "runs a"
+    return made
+
+
+def fetches(bench: Fleet, where: str = "d") -> Fetches:
+    return bench.desks[where].process.fetches
+
+
+def pins(bench: Fleet, node: str = "n1") -> int:
+    count: int = bench.node_at(node).snapshot()["pulls"]["pins"]
+    return count
+
+
+def vanish(bench: Fleet, name: str) -> None:
+    """The object is at its place no longer, as if a copy there had made room."""
+    holder, _, _, node = bench.row("d", name).data
+    store = bench.node_at(bench.names[node]).store
+    store.free(bench.row("d", name).id, holder, bench.desks["d"].machine.id)
+    bench.settle()
+    bench.deliver()
+
+
+def test_a_value_is_read_on_the_node_where_it_lies_and_copied_elsewhere() -> None:
+    bench = fleet()
+    assert bench.fetch("d", "a") is None
+    assert bench.fetch("d", "a") is None
+    assert bench.sent("d", "n1") == ["FETCH"], "it is asked for once"
+    bench.deliver()
+    place = bench.fetch("d", "a")
+    assert place is not None
+    assert bench.names[place[3]] == "n1"
+    assert bench.row("d", "a").data[3] != place[3], "what others are told is the first place"
+    bench.submit("d", ["b"], function("g"), deps=["a"])
+    bench.start_workers()
+    (run,) = bench.desks["w1"].process.executor.queue
+    assert run.missing == 0
+    assert not bench.seen("FETCH")[1:], "who lives where it lies needs no copy"
+
+
+def test_a_copy_is_pinned_as_long_as_it_is_read() -> None:
+    bench = fleet()
+    bench.fetch("d", "a")
+    bench.deliver()
+    assert pins(bench) == 1
+    bench.drop("d", "a")
+    bench.deliver()
+    assert pins(bench) == 0
+    assert bench.node_at("n1").store.extents.granted == 0
+    assert not fetches(bench).users
+    bench.check()
+
+
+def test_a_copy_that_comes_too_late_is_let_go_at_once() -> None:
+    bench = fleet()
+    bench.fetch("d", "a")
+    bench.drop("d", "a")
+    bench.deliver()
+    bench.tick(1.0)
+    bench.deliver()
+    assert len(bench.seen("FETCHED")) == 1
+    assert pins(bench) == 0
+    assert bench.node_at("n1").store.extents.granted == 0
+    bench.check()
+
+
+def test_a_task_waits_for_its_arguments_copies() -> None:
+    bench = fleet()
+    bench.join("n3")
+    bench.driver("e", "n1")
+    here = ("node", bench.desks["n3"].machine.id, False)
+    spec = function("g", retries=3)
+    spec.where = here
+    bench.submit("d", ["b"], spec, deps=["a"])
+    bench.start_workers()
+    fetch = next(line for line in bench.lines if "w2 -> n3: FETCH " in line)
+    assert fetch.endswith(f"kind={ARGUMENT}")
+    assert bench.run("w2") == "runs b"
+    assert pins(bench, "n3") == 1
+    bench.finish("w2", "1")
+    bench.deliver()
+    assert pins(bench, "n3") == 0
+
+
+def test_a_task_behind_one_that_waits_waits_too() -> None:
+    bench = fleet()
+    bench.join("n3")
+    spec = function("g", retries=3)
+    spec.where = ("node", bench.desks["n3"].machine.id, False)
+    bench.submit("d", ["b"], spec, deps=["a"])
+    bench.deliver()
+    bench.worker("w2")
+    while not bench.desks["w2"].process.executor.queue:
+        bench.step(*bench.busy()[0])
+    assert bench.run("w2") == "nothing to run", "the copy is still on its way"
+    bench.deliver()
+    assert bench.run("w2") == "runs b"
+
+
+def test_without_room_for_a_copy_it_is_refused_and_may_be_asked_for_again() -> None:
+    bench = fleet(arena_bytes=EXTENT_MIN)
+    bench.put("d", "x", "big")  # takes the only extent that n1 has room for
+    bench.fetch("d", "a")
+    while not bench.seen("FETCHED"):
+        bench.deliver()
+        bench.tick(max(0.0, bench.node_at("n1").deadline() - bench.now))
+    row = bench.row("d", "a")
+    assert row.more is not None
+    assert "no room for 1,000 bytes" in row.more.refused
+    assert row.state == SHARED, "others may have room for it"
+    assert fetches(bench).is_settled(row)
+    assert bench.fetch("d", "a") is None
+    assert bench.sent("d", "n1") == []
+    fetches(bench).forgive(row)
+    bench.fetch("d", "a")
+    assert bench.sent("d", "n1") == ["FETCH"]
+
+
+def test_a_task_for_whose_argument_there_is_no_room_fails() -> None:
+    bench = fleet()
+    bench.join("n3")
+    spec = function("g")
+    spec.where = ("node", bench.desks["n3"].machine.id, False)
+    bench.submit("d", ["b"], spec, deps=["a"])
+    bench.deliver()
+    bench.worker("w2")
+    while not bench.desks["w2"].process.fetches.pending:
+        bench.step(*bench.busy()[0])
+    node = Peer(b"n" * 8)
+    worker, row = bench.desks["w2"].process, bench.row("d", "a")
+    worker.fetches.on_fetched(node, 0.0, row.id, row.data, [], "no room")
+    bench.settle()
+    bench.deliver("w2", "d")
+    assert bench.row("d", "b").data == ["ObjectStoreFull", "no room"]
+
+
+def test_a_value_that_is_lost_on_the_way_is_made_again_by_its_owner() -> None:
+    bench = fleet()
+    vanish(bench, "a")
+    bench.fetch("d", "a")
+    bench.deliver()
+    bench.tick(EARLY_WAIT)  # a SEAL might yet have come
+    bench.deliver()
+    assert bench.row("d", "a").state == PENDING
+    assert bench.do("w1", "big") == "runs a"
+    assert bench.row("d", "a").state == SHARED
+    bench.fetch("d", "a")
+    bench.deliver()
+    assert bench.fetch("d", "a") is not None
+
+
+def test_a_call_whose_argument_is_lost_goes_back_to_its_caller_and_comes_again() -> None:
+    bench = fleet()
+    bench.join("n3")
+    spec = function("g", retries=3)
+    spec.where = ("node", bench.desks["n3"].machine.id, False)
+    vanish(bench, "a")
+    bench.submit("d", ["b"], spec, deps=["a"])
+    bench.start_workers()
+    bench.tick(EARLY_WAIT)
+    bench.deliver()
+    said = [line.split()[3] for line in bench.lines if line.startswith("w2 -> d")]
+    assert said == ["LOST", "RETURNED"]
+    assert bench.do("w1", "big") == "runs a"
+    assert bench.do("w2") == "runs b"
+    assert bench.get("d", "b") == "inline 1"
+    bench.check()
+
+
+@pytest.mark.parametrize("reason", ["lost", "no room"])
+def test_an_answer_about_another_place_is_not_about_this_one(reason: str) -> None:
+    """While it was on its way, the value was lost there, and is somewhere else now."""
+    bench = fleet()
+    bench.fetch("d", "a")
+    row = bench.row("d", "a")
+    before = row.data
+    row.data = [*before[:1], before[1] + 64, *before[2:]]
+    node = bench.desks["d"].process.owner.node
+    assert node is not None
+    fetches(bench).on_fetched(node, 0.0, row.id, before, [], reason)
+    assert row.state == SHARED
+    assert row.more is None or not row.more.refused
+    bench.settle()
+    assert bench.sent("d", "n1") == ["FETCH", "FETCH"]
+
+
+def test_what_nobody_waits_for_is_settled() -> None:
+    bench = fleet()
+    row = bench.row("d", "a")
+    assert not fetches(bench).is_settled(row)
+    row.state, row.data = FAILED, ["ObjectLost", ""]
+    assert fetches(bench).is_settled(row)
+
+
+def test_fetched_for_nobody_is_let_go() -> None:
+    bench = fleet()
+    row = bench.row("d", "a")
+    node = bench.desks["d"].process.owner.node
+    assert node is not None
+    fetches(bench).on_fetched(node, 0.0, row.id, row.data, [node.id, 0, 1000, node.id], "")
+    assert (m.UNPIN, [row.id]) in node.outbox
