@@ -209,7 +209,7 @@ class Actors:
         """The node leaves: if the actor may start again, let it end there."""
         for line in self.lines.values():
             if line.node is node and line.lease == lease and line.restarts and line.maker:
-                self.leases.end(line)
+                self._end_lease(line)
 
     def construct(self, task: Task, lease: int, node: Peer, worker: Peer, now: float) -> None:
         """A worker was granted for the actor: run its constructor there."""
