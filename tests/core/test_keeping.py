@@ -131,3 +131,13 @@ def test_what_was_freed_meanwhile_is_nobody_s(bench: Bench) -> None:
     assert bench.asked() == [(m.FREE, [[ID, B, B]])]
     bench.says(m.DEPART, ME, ID, [WORKER, 0, 100, HOME])
     assert bench.asked() == []
+
+
+def test_a_copy_too_many_is_freed(bench: Bench) -> None:
+    bench.process.keeping.want(bench.row, 2)
+    bench.says(m.CLUSTER, {"CPU": 1.0}, 4)  # asks again: whoever was asked may be dead
+    bench.asked()
+    bench.kept(B)
+    bench.kept(C)
+    assert places(bench.row) == [HOME, B]
+    assert bench.asked() == [(m.FREE, [[ID, C, C]])]
