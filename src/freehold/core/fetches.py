@@ -62,6 +62,8 @@ class Fetches:
     ) -> None:
         self.answers += 1
         rows = [row for row in self.pending.pop(id, ()) if row.needed]
+        if place:
+            rows = [row for row in rows if self._may_take(row, source)]
         if not rows and place and not self.users.get(id):
             self.machine.send(peer, m.UNPIN, [id])
         for row in rows:
@@ -80,6 +82,14 @@ class Fetches:
             else:
                 row.extend().refused = reason
                 self.executor.refused(row, reason)
+
+    def _may_take(self, row: Row, source: list[Any]) -> bool:
+        """Whether a copy is the row's value: its source may have been lost after it was read."""
+        if row.state == PENDING and row.owner is not None:
+            self.owner.resolve(row, SHARED, source)
+        elif row.state != SHARED:  # it is made again; the copy was freed with what it was of
+            self.executor.lost(row, source)
+        return row.state == SHARED
 
     def is_settled(self, row: Row) -> bool:
         """Whether nothing is to be waited for: the value is here, has failed, or was refused."""

@@ -179,6 +179,8 @@ class Lineage:
         for row in lost:
             if row.owner is None:
                 self.lost(row, row.data)
+            elif row.more is not None and row.more.here is not None:
+                row.data = row.more.here  # what is read here stays
             else:
                 self._displace(row)
 

@@ -83,8 +83,9 @@ class Neighbours:
 
     def heed(self, holder: Peer) -> bool:
         """A process asks for a lease: hear of its death; False if it is dead already."""
-        self.watch(node_of(holder.address))
-        return holder.id not in self.store.gone
+        node = node_of(holder.address)
+        self.watch(node)
+        return not {holder.id, node} & self.store.gone
 
     def watch(self, node: bytes) -> bool:
         """Watch that node; False if this is so already, or it is not known (yet)."""

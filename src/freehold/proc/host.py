@@ -94,6 +94,7 @@ class Host(Links):
     def _on_timer(self, when: float) -> None:
         self.alarms.run(when)
         if when >= self.machine.deadline():
+            self.machine.now = when
             self.machine.on_timer(when)
 
     def call_at(self, when: float, call: Callable[[float], None]) -> Alarm:

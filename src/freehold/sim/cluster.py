@@ -89,7 +89,7 @@ class Prober(Near):
         target = self.world.listeners.get(address)
         if target is None or not target.alive or target.machine.id != node:
             self.answer(m.PROBED, node, "refused")
-        elif self.world.parted(self.host, target):
+        elif self.world.parted(self.host, target) or target.spot in self.world.paused:
             self.answer(m.PROBED, node, "silent")
         else:
             self.answer(m.PROBED, node, "alive")

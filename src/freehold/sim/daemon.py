@@ -45,6 +45,7 @@ class NodeHost(Host):
             idle_seconds=setup.worker_idle,
             workers_max=setup.workers_max,
             address=self.address_of(name),
+            labels={"zone": str(number % 2)},
             standing=setup.nodes > 1,
         )
         node.store.extents = PoisonExtents(self.memory, setup.arena_bytes)
@@ -53,6 +54,7 @@ class NodeHost(Host):
         self.info = node.info
         self.home = id
         self.spot = self.where and f"m{number}"
+        world.node_ids[self.spot] = id
         self.dialled: End | None = None  # the link to the head
         self.spawner = Spawner(self, node.spawner, make_worker)
         self.arena = ArenaPeer(self, node.store.arena)

@@ -13,7 +13,7 @@ from freehold.core.executor import Output
 from freehold.core.ids import ref_id
 from freehold.core.machine import NEVER
 from freehold.core.messages import COLLECTED, FAILED, INLINE, PENDING, SHARED
-from freehold.core.rows import CONSTRUCTOR, METHOD, Row, Spec, Waiter
+from freehold.core.rows import CONSTRUCTOR, METHOD, Line, Row, Spec, Waiter, Where
 from freehold.sim.handles import Handles, Ref
 from freehold.sim.ledger import Failure
 from freehold.sim.process import Wait
@@ -137,16 +137,18 @@ class Env(Handles):
         row.handles += 1
         return Ref(row)
 
-    def spec(self, kind: int, outputs: int, cpus: float, retries: int, wire: Any) -> Spec:
+    def spec(
+        self, kind: int, outputs: int, cpus: float, retries: int, wire: Any, where: Where = ()
+    ) -> Spec:
         """The function with these options."""
-        key = (kind, outputs, cpus, retries, repr(wire))
+        key = (kind, outputs, cpus, retries, repr(wire), where)
         spec = self.host.specs.get(key)
         if spec is None:
             name = f"f{kind}o{outputs}c{cpus:g}r{retries}"
             digest = b"method" if kind == METHOD else (name + repr(wire)).encode()
             spec = self.host.specs[key] = Spec(
                 digest, name, b"code", kind=kind, cpus=cpus, outputs=outputs, retries=retries,
-                options=wire,
+                options=wire, where=where,
             )  # fmt: skip
         return spec
 
@@ -162,10 +164,11 @@ class Env(Handles):
         """Submit a task or a call; its results."""
         host = self.host
         host.check_alive()
-        line = None if actor is None else host.client.actors.line(actor.row)
+        line = None if actor is None else self.line(actor)
         refs = self.export(nested)
         self.export(deps)
-        submission = self.ledger.submission(spec.retries)
+        restarts = int(spec.options.get("max_restarts", 0))
+        submission = self.ledger.submission(spec.retries + restarts)
         id = self.execution.context.next_id()
         data = dump(Value(id, [submission, spec.retries, *meta], refs, padding))
         self.ledger.owns(id, host.machine.id)
@@ -178,18 +181,25 @@ class Env(Handles):
             if line is None:
                 row = host.client.submit(spec, id, data, self.now)
             else:
+                self.ledger.called(id)
                 row = host.client.call(line, spec, id, data, self.now)
             return [Ref(row)]
         args_row = None
         if not small:
             args_row = yield from self._place_arguments(data)
             data = b""
+        self.ledger.called(id)
         rows = host.client.submit_full(
             spec, id, data, self.now, args_row=args_row,
             deps=[(position, ref.row) for position, ref in enumerate(deps)],
             nested=[ref.row for ref in nested], line=line,
         )  # fmt: skip
-        return [Ref(row, spec.kind == CONSTRUCTOR) for row in rows] if spec.outputs else []
+        actor_too = restarts + 1 if spec.kind == CONSTRUCTOR else 0
+        return [Ref(row, actor_too) for row in rows] if spec.outputs else []
+
+    def line(self, actor: Ref) -> Line:
+        """The way to an actor."""
+        return self.host.client.actors.line(actor.row, actor.actor - 1)
 
     def _place_arguments(self, data: bytes) -> Generator[Wait, None, Row]:
         host = self.host
@@ -200,7 +210,7 @@ class Env(Handles):
 
     def kill(self, actor: Ref) -> Generator[Wait, None, None]:
         """End an actor now."""
-        line = self.host.client.actors.line(actor.row)
+        line = self.line(actor)
         row = actor.row
         if row.state == PENDING:
             if row.owner is not None:

@@ -14,7 +14,7 @@ from freehold.sim.daemon import NodeHost
 from freehold.sim.process import ProcessHost
 from freehold.sim.run import Simulation
 from freehold.sim.setup import Setup, draw_cluster
-from freehold.sim.world import World
+from freehold.sim.world import BOTH, IN, OUT, World
 
 RETURN = 0.3  # seconds until a node that has crashed starts again
 HEAL = 0.2  # seconds before the end of the faults: by then everything is connected again
@@ -38,16 +38,22 @@ class Fleet(Simulation):
             for number in range(self.world.setup.nodes)
         ]
         self.node = self.nodes[0]
-        self.driver = ProcessHost(self.world, self.ledger, "driver", 0, programs.driver, self.node)
+        self.drivers = [
+            ProcessHost(
+                self.world, self.ledger, "driver", number, programs.driver, self.nodes[number]
+            )
+            for number in range(min(self.world.setup.drivers, self.world.setup.nodes))
+        ]
+        self.driver = self.drivers[0]
 
     def _start(self) -> None:
         self.head.start()
         for node in self.nodes:
             node.start()
             node.seek_head()
-        driver = self.driver
-        driver.client.leases.requests.job = [driver.machine.id, driver.address, []]
-        self.world.at(0.05, driver.begin)
+        for driver in self.drivers:
+            driver.client.leases.requests.job = [driver.machine.id, driver.address, []]
+            self.world.at(0.05, driver.begin)
 
     # -- faults -----------------------------------------------------------------------------------
     def _plan_faults(self) -> None:
@@ -56,6 +62,9 @@ class Fleet(Simulation):
         for count, fault in (
             (setup.node_crashes, self._crash_node),
             (setup.partitions, self._part),
+            (setup.pauses, self._pause),
+            (setup.slow_links, self._slow),
+            (setup.driver_crashes, self._crash_driver),
             (setup.head_crashes, self._crash_head),
         ):
             for _ in range(count):
@@ -74,6 +83,9 @@ class Fleet(Simulation):
     def _end_node(self, node: NodeHost) -> None:
         """The node goes down, and starts again under a new incarnation."""
         self.ledger.node_deaths += 1
+        for driver in self.drivers[1:]:
+            if driver.site is node:
+                driver.crash(-9)
         node.crash(-9)
         self.world.listeners.pop(node.address, None)
         self.world.after(RETURN * self.world.rng.random(), self._return, node)
@@ -89,9 +101,10 @@ class Fleet(Simulation):
         if not others or self.world.healed:
             return
         node = self.world.rng.choice(others)
-        self.world.fault("partition")
+        way = self.world.rng.choice([BOTH, BOTH, IN, OUT])
+        self.world.fault("partition" if way == BOTH else "one-way partition")
         self.ledger.node_deaths += 1
-        self.world.islands.add(node.spot)
+        self.world.islands[node.spot] = way
         self._cut_from(node.spot)
         self.world.after(self.world.rng.choice([0.1, 1.0, 3.0]), self._join, node.spot)
 
@@ -113,11 +126,42 @@ class Fleet(Simulation):
         return [self.head, *self.nodes, *self.living]
 
     def _join(self, spot: str) -> None:
-        self.world.islands.discard(spot)
+        self.world.islands.pop(spot, None)
         for host in self._hosts():
             for end in list(host.ends):
                 if spot in (host.spot, end.other.host.spot):
                     end.resume()
+
+    def _pause(self) -> None:
+        """A machine stands still (SIGSTOP of all its processes), and goes on."""
+        others = [node for node in self._others() if node.spot not in self.world.paused]
+        if not others or self.world.healed:
+            return
+        world, spot = self.world, self.world.rng.choice(others).spot
+        world.fault("pause of a node")
+        self.ledger.node_deaths += 1  # who pauses for long is taken for dead
+        world.paused[spot] = world.now + world.rng.choice([0.05, 0.5, 1.5, 3.0])
+        world.at(world.paused[spot], self._forget, world.paused, spot)
+
+    def _slow(self) -> None:
+        """The links of a machine are slow for a while."""
+        others = self._others()
+        if not others or self.world.healed:
+            return
+        world, spot = self.world, self.world.rng.choice(others).spot
+        world.fault("slow link")
+        world.slow[spot] = world.rng.choice([0.005, 0.05, 0.3])
+        world.after(world.rng.choice([0.1, 1.0]), self._forget, world.slow, spot)
+
+    def _forget(self, table: dict[str, float], spot: str) -> None:
+        table.pop(spot, None)
+
+    def _crash_driver(self) -> None:
+        """A driver dies, but for the first: what was its own goes, and nothing else."""
+        victims = [driver for driver in self.drivers[1:] if driver.alive]
+        if victims and not self.world.healed:
+            self.world.fault("crash of a driver")
+            self.world.rng.choice(victims).crash(-9)
 
     def _crash_head(self) -> None:
         if self.world.healed or not self.head.alive:

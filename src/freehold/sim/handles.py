@@ -20,9 +20,9 @@ class Ref:
 
     __slots__ = ("actor", "risky", "row")
 
-    def __init__(self, row: Row, actor: bool = False, risky: bool = False) -> None:
+    def __init__(self, row: Row, actor: int = 0, risky: bool = False) -> None:
         self.row = row
-        self.actor = actor
+        self.actor = actor  # of an actor: how often it may be made, else 0
         self.risky = risky  # user code that waited for it might wait for itself
 
 

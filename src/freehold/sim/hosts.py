@@ -61,6 +61,8 @@ class Host:
         if not self.alive or not end.open:
             return
         world = self.world
+        if world.defer(self.spot, self.on_frame, end, data):
+            return
         world.frame(end.other.host.name, self.name, data)
         if end.greeting:
             end.greet()
@@ -86,7 +88,7 @@ class Host:
 
     def on_near(self, peer: Peer, data: bytes | bytearray) -> None:
         """A near thing has answered."""
-        if not self.alive:
+        if not self.alive or self.world.defer(self.spot, self.on_near, peer, data):
             return
         self.world.frame(peer.kind, self.name, data)
         self.machine.now = self.world.now
@@ -97,6 +99,8 @@ class Host:
     def on_end(self, end: End) -> None:
         """The other side is gone."""
         if not self.alive or end not in self.ends:
+            return
+        if self.world.defer(self.spot, self.on_end, end):
             return
         self.world.note(f"{self.name}: the link to {end.other.host.name} ends")
         self.ends.remove(end)
@@ -160,6 +164,7 @@ class Host:
         if not self.alive:
             return
         machine, now = self.machine, self.world.now
+        machine.now = now
         if now >= self.next_timer:
             machine.on_timer(now)
         self.drain()
@@ -185,7 +190,7 @@ class Host:
             self.world.at(self._planned, self._tick, self._planned)
 
     def _tick(self, planned: float) -> None:
-        if planned == self._planned:
+        if planned == self._planned and not self.world.defer(self.spot, self._tick, planned):
             self._planned = NEVER
             if self.alive:
                 self.finish()
@@ -227,7 +232,11 @@ class Near:
         self.world.frame(self.host.name, self.peer.kind, data)
         for op, *fields in Reader().feed(memoryview(data)):
             self._asked = max(self._asked + 1e-9, self.world.now + self.world.latency())
-            self.world.at(self._asked, self.on_message, op, fields)
+            self.world.at(self._asked, self._on_message, op, fields)
+
+    def _on_message(self, op: int, fields: list[Any]) -> None:
+        if not self.world.defer(self.host.spot, self._on_message, op, fields):
+            self.on_message(op, fields)
 
     def on_message(self, op: int, fields: list[Any]) -> None:
         """One message."""

@@ -52,6 +52,9 @@ class Ledger:
         self.node_dead = False
         self.node_deaths = 0  # nodes that crashed, or were parted from the others
         self.tries: list[list[int]] = []  # submission -> runs started, runs allowed
+        self.turns: dict[bytes, int] = {}  # calls to actors, in the order of submission
+        self._turns = 0
+        self.latest: dict[tuple[Proc, Proc], int] = {}  # (incarnation, caller) -> the last turn
         self.errors: dict[str, int] = {}
         self.values = 0  # that were read and found right
 
@@ -99,6 +102,18 @@ class Ledger:
                 f"task {brief(task)} starts for the {entry[0]}th time, of {entry[1]} allowed"
             )
         return entry[0]
+
+    def called(self, task: bytes) -> None:
+        """A call to an actor is handed to its caller's machine."""
+        self._turns += 1
+        self.turns[task] = self._turns
+
+    def takes_turn(self, actor: Proc, caller: Proc, task: bytes) -> None:
+        """The call starts in the actor.  Raises Violation if a later one of its caller has."""
+        last = self.latest.get((actor, caller), -1)
+        if self.turns[task] < last:
+            raise Violation(f"call {brief(task)} starts after a later one of the same caller")
+        self.latest[actor, caller] = self.turns[task]
 
     def judge(self, data: Any, id: bytes) -> None:
         """User code meets an error at reference ``id``.  Raises Violation if nothing excuses it."""

@@ -104,7 +104,8 @@ class End:
         world = self.host.world
         other = self.other
         late = 0.05 if other.host.kind == "node" else 1.0  # see core.workers.SUSPECT_GRACE
-        other.arrival = max(other.arrival + 1e-9, world.now + world.latency(late))
+        took = world.latency(late) + world.slowness(self.host, other.host)
+        other.arrival = max(other.arrival + 1e-9, world.now + took)
         if self.lasting:
             world.at(other.arrival, self._cross, call, args)
         else:
@@ -113,7 +114,7 @@ class End:
     def _cross(self, call: Callable[..., None], args: tuple[Any, ...]) -> None:
         """Arrive, or wait until the network is whole again."""
         world = self.host.world
-        if self.held or world.parted(self.host, self.other.host):
+        if self.held or world.holds(self.host, self.other.host):
             if self.host.alive:  # the dead send nothing again
                 self.held.append((call, args))
         else:

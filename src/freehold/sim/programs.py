@@ -51,6 +51,8 @@ class Author:
     def choices(self) -> list[tuple[Callable[[], Step], int]]:
         """What can be done now, with its weight."""
         found: list[tuple[Callable[[], Step], int]] = [(self.put, 4), (self.compute, 3)]
+        if self.depth > 0 and self.env.refs and self.env.world.setup.storm:
+            found.append((self.storm, 2))
         if self.depth > 0:
             found += [(self.submit, 12), (self.burst, 2), (self.make_actor, 2)]
         if self.env.refs:
@@ -82,13 +84,41 @@ class Author:
             cpus = 99.0
             self.env.ledger.greedy += 1
         wire: dict[str, Any] = {"retry": True} if rng.random() < 0.1 else {}
-        spec = self.env.spec(FUNCTION_TASK, outputs, cpus, rng.choice([0, 1, 3]), wire)
+        retries = rng.choice([0, 1, 3])
+        spec = self.env.spec(FUNCTION_TASK, outputs, cpus, retries, wire, self.strategy())
         plain = [ref for ref in self.env.refs if not ref.risky]
         deps = rng.sample(plain, min(rng.choice([0, 0, 1, 2]), len(plain)))
         nested = self.some(2) if rng.random() < 0.5 else []
         meta = [self.depth - 1]
         refs = yield from self.env.submit(spec, meta, rng.choice(PADDINGS), deps, nested)
         self.env.refs += refs
+
+    def strategy(self) -> tuple[Any, ...]:
+        """Where a task may run."""
+        nodes = self.env.world.setup.nodes
+        kind = self.rng.random()
+        if nodes == 1 or kind < 0.7:
+            return ()
+        if kind < 0.8:
+            return ("spread",)
+        spot = self.rng.randrange(nodes)
+        node = self.env.world.node_ids.get(f"m{spot}", b"")
+        if kind < 0.9 and node:
+            return ("node", node, True)
+        self.env.ledger.greedy += 1  # that node may die
+        return ("node", node, False) if node else ("labels", (("zone", str(spot % 2)),))
+
+    def storm(self) -> Step:
+        """One reference goes to many processes at once: as it is, inside, and inside of that."""
+        inner = self.rng.choice(self.env.refs)
+        outer = yield from self.env.put(0, [inner])
+        self.env.refs.append(outer)
+        outermost = yield from self.env.put(2000, [outer])
+        self.env.refs.append(outermost)
+        spec = self.env.spec(FUNCTION_TASK, 1, 0.5, self.rng.choice([0, 3]), {}, ("spread",))
+        for _ in range(self.rng.choice([3, 8])):
+            nested = [self.rng.choice([inner, outer, outermost]), outermost]
+            self.env.refs += yield from self.env.submit(spec, [0], 0, (), nested)
 
     def burst(self) -> Step:
         spec = self.env.spec(FUNCTION_TASK, 1, 1.0, self.rng.choice([0, 3]), {})
@@ -100,6 +130,8 @@ class Author:
         wire: dict[str, Any] = {"constructor": True}
         if rng.random() < 0.3:
             wire["max_concurrency"] = 3
+        if self.env.world.setup.nodes > 1:
+            wire["max_restarts"] = rng.choice([0, 0, 1, 3])
         spec = self.env.spec(CONSTRUCTOR, 1, 0.0, 0, wire)
         self.env.actors += yield from self.env.submit(
             spec, [0], rng.choice(PADDINGS), (), self.some(1)
@@ -108,8 +140,9 @@ class Author:
     def call(self) -> Step:
         rng = self.rng
         outputs = rng.choice([0, 1, 1, 1, 2])
-        spec = self.env.spec(METHOD, outputs, 0.0, 0, {})
         actor = rng.choice(self.env.actors)
+        retries = rng.choice([0, 0, 2]) if actor.actor > 1 else 0
+        spec = self.env.spec(METHOD, outputs, 0.0, retries, {})
         plain = [ref for ref in self.env.refs if not ref.risky]
         deps = rng.sample(plain, min(rng.choice([0, 0, 0, 1]), len(plain)))
         nested = self.some(2) if rng.random() < 0.4 else []
@@ -182,7 +215,9 @@ def driver(host: ProcessHost, execution: Execution) -> Program:
     """The driver's program, and what a user does at the end of it: wait for everything, let go."""
     env = Env(host, execution)
     yield Wait(lambda: host.owner.node is not None)
-    author = Author(env, random.Random(f"{host.world.seed} driver"), host.world.setup.depth + 1)
+    author = Author(
+        env, random.Random(f"{host.world.seed} {host.name}"), host.world.setup.depth + 1
+    )
     yield from author.run(host.world.setup.steps)
     yield from env.wait(env.actors, len(env.actors), 1e9)
     yield from author.get_list()
@@ -197,6 +232,8 @@ def task(host: ProcessHost, execution: Execution) -> Program:
     value, refs = env.arguments()
     submission, retries, depth = value.meta
     tries = env.ledger.started(submission, run.id)
+    if host.is_actor and run.kind != CONSTRUCTOR:
+        env.ledger.takes_turn(host.machine.id, run.peer.id, run.id)
     rng = random.Random(f"{host.world.seed} {run.id.hex()}")
     author = Author(env, rng, depth)
     author.take(refs)

@@ -40,6 +40,7 @@ class Simulation:
         self.world = self._draw(seed, setup, show)
         self.ledger = Ledger(self.world.faults)
         self.workers: list[ProcessHost] = []
+        self.drivers: list[ProcessHost] = []
         self._build()
 
     def _draw(self, seed: int, setup: Setup | None, show: bool) -> World:
@@ -48,6 +49,7 @@ class Simulation:
     def _build(self) -> None:
         self.node = NodeHost(self.world, self._make_worker)
         self.driver = ProcessHost(self.world, self.ledger, "driver", 0, programs.driver, self.node)
+        self.drivers = [self.driver]
 
     def _start(self) -> None:
         self.node.start()
@@ -63,7 +65,7 @@ class Simulation:
     def living(self) -> list[ProcessHost]:
         """The processes that run."""
         self.workers = [worker for worker in self.workers if worker.alive]
-        return [host for host in (self.driver, *self.workers) if host.alive]
+        return [host for host in (*self.drivers, *self.workers) if host.alive]
 
     def run(self) -> Outcome:
         """Run to the end.  Raises Violation, or whatever a machine raises."""
@@ -143,7 +145,7 @@ class Simulation:
         self.world.healed = True
 
     def _crash_one(self) -> None:
-        victims = [worker for worker in self.living if worker is not self.driver]
+        victims = [host for host in self.living if host.kind == "worker"]
         if not victims:
             return
         busy = [worker for worker in victims if worker.executions]
@@ -167,5 +169,5 @@ class Simulation:
 
     def _may_cut(self, one: ProcessHost, other: object, peer: Peer | None) -> bool:
         if getattr(other, "kind", "") == "node":
-            return one is not self.driver and getattr(other, "spot", "") == one.spot
+            return one.kind == "worker" and getattr(other, "spot", "") == one.spot
         return peer is not None

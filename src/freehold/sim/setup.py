@@ -42,6 +42,11 @@ class Setup(NamedTuple):
     nodes: int
     node_crashes: int
     partitions: int
+    pauses: int  # a machine stands still for a while, and goes on
+    slow_links: int  # of machines, for a while
+    drivers: int  # on different nodes; all but the first may die
+    driver_crashes: int
+    storm: float  # chance that a step of a program hands one reference to many
     head_crashes: int
     transfer_breaks: float
 
@@ -61,6 +66,11 @@ def draw_cluster(rng: random.Random) -> Setup:
         cuts=rng.choice([0, 0, 2]) if faulty else 0,
         node_crashes=rng.choice([0, 0, 1, 1, 2]) if faulty else 0,
         partitions=rng.choice([0, 0, 0, 1, 2]) if faulty else 0,
+        pauses=rng.choice([0, 0, 0, 1, 2]) if faulty else 0,
+        slow_links=rng.choice([0, 0, 0, 1, 2]) if faulty else 0,
+        drivers=rng.choice([1, 1, 2]),
+        driver_crashes=rng.choice([0, 1]) if faulty else 0,
+        storm=rng.choice([0.0, 0.0, 1.0]),
         head_crashes=rng.choice([0, 0, 0, 1, 2]) if faulty else 0,
         transfer_breaks=rng.choice([0.0, 0.0, 0.1, 0.3]) if faulty else 0.0,
         check_every=rng.choice([10, 50]),
@@ -108,6 +118,11 @@ def draw(rng: random.Random) -> Setup:
         nodes=1,
         node_crashes=0,
         partitions=0,
+        pauses=0,
+        slow_links=0,
+        drivers=1,
+        driver_crashes=0,
+        storm=0.0,
         head_crashes=0,
         transfer_breaks=0.0,
     )

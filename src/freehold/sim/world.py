@@ -13,6 +13,7 @@ from freehold.sim.setup import Setup, draw
 from freehold.sim.values import Violation, brief
 from freehold.wire.codec import Reader
 
+IN, OUT, BOTH = "in", "out", "both"  # directions in which a place is cut off
 STUCK = 20_000  # events at one moment: time has stopped
 
 
@@ -36,8 +37,11 @@ class World:
         self.healed = False
         self.show = show
         self.listeners: dict[str, Any] = {}  # address -> host
-        self.islands: set[str] = set()  # places that are cut off from all others
+        self.islands: dict[str, str] = {}  # places that are cut off: IN, OUT or BOTH
+        self.paused: dict[str, float] = {}  # places that stand still, and until when
+        self.slow: dict[str, float] = {}  # places with slow links -> seconds that a frame takes
         self.dead_nodes = 0
+        self.node_ids: dict[str, bytes] = {}  # place -> the node that has been there last
         self._queue: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._number = 0
         self._hash = blake2b(digest_size=16)
@@ -80,10 +84,29 @@ class World:
         return not self.healed and probability > 0 and self.rng.random() < probability
 
     def parted(self, one: Any, other: Any) -> bool:
-        """Whether the network between two hosts is broken."""
+        """Whether the network between two hosts is broken, in either direction."""
         if one.spot == other.spot:
             return False
         return one.spot in self.islands or other.spot in self.islands
+
+    def holds(self, one: Any, other: Any) -> bool:
+        """Whether frames from one host to another are held up."""
+        if one.spot == other.spot:
+            return False
+        return self.islands.get(one.spot, IN) != IN or self.islands.get(other.spot, OUT) != OUT
+
+    def slowness(self, one: Any, other: Any) -> float:
+        """How much longer a frame between two hosts takes."""
+        if not self.slow or one.spot == other.spot:
+            return 0.0
+        return self.slow.get(one.spot, 0.0) + self.slow.get(other.spot, 0.0)
+
+    def defer(self, spot: str, call: Callable[..., None], *args: Any) -> bool:
+        """Whether that place stands still; then the call comes when it goes on."""
+        until = self.paused.get(spot, 0.0)
+        if until > self.now:
+            self.at(until, call, *args)
+        return until > self.now
 
     def latency(self, most: float = 1.0) -> float:
         """How long a frame takes, at most that long if it is late."""
