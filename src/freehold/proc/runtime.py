@@ -22,7 +22,6 @@ from freehold.errors import (
     NotInitialized,
     ObjectStoreFull,
     TaskError,
-    Unschedulable,
     from_wire,
 )
 from freehold.io import clock
@@ -92,26 +91,6 @@ class Runtime(Waiting):
         state, data = self.place(id, self.process.id, packed)
         with self.lock:
             return self.owner.put(id, state, data, contains)
-
-    def keep_copies(self, row: Row, copies: int) -> None:
-        """Have copies of an own value on that many nodes.
-
-        Raises:
-            Unschedulable: there are not so many nodes with room for it.
-        """
-        keeping = self.process.keeping
-        with self.lock:
-            entry = keeping.want(row, copies)
-            self.flush()
-
-        def over() -> bool:
-            lost = row.state != SHARED or self._lost()
-            return lost or keeping.is_met(entry) or bool(entry.why and not entry.tried)
-
-        self.wait_until(over)
-        self.check_alive()
-        if not keeping.is_met(entry) and row.state == SHARED:
-            raise Unschedulable(f"{copies} copies on different nodes cannot be made: {entry.why}")
 
     def place(self, id: bytes, owner: bytes, packed: bytes | Packed) -> tuple[int, Any]:
         """Where a serialized value lives: inline if it is small, else in the arena."""
