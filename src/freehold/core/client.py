@@ -103,7 +103,7 @@ class Client:
     ) -> tuple[Row, ...]:
         """Submit any task; the rows of its results, each with one handle.
 
-        With ``gate`` it does not start before ``open_gate``.
+        With ``gate`` it does not start before ``calls.open_gate``.
         """
         task = Task(spec, args)
         rows: tuple[Row, ...]
@@ -135,14 +135,6 @@ class Client:
         elif not links.missing:
             self.start(task, now)
         return rows
-
-    def open_gate(self, row: Row, now: float) -> None:
-        """Let the task of that result start as soon as its arguments are there."""
-        task = row.task
-        if task is not None and task.links is not None:
-            task.links.missing -= 1
-            if not task.links.missing:
-                self.restart(task, now)
 
     def call(self, line: Line, spec: Spec, id: bytes, args: bytes, now: float) -> Row:
         """Call an actor's method of one result, with arguments that hold no references."""
