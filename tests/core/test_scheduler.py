@@ -83,6 +83,7 @@ def test_a_request_that_waits_is_sent_on_when_another_node_has_room() -> None:
     bench.start_workers()
     queues = [bench.node_at(name).workers.queue for name in ("n1", "n2")]
     assert sum(map(len, queues)) == 1
+    assert len(bench.seen("REDIRECT")) == 2, "two full nodes do not send it to and fro"
     bench.join("n3", 1.0)
     (worker,) = bench.start_workers()
     assert bench.home(worker) == "n3"

@@ -165,6 +165,7 @@ class Scheduler:
         for name, amount in grant.needs:  # until it reports again
             if name in member.free:
                 member.free[name] -= amount
+        member.waiting += 1
         self.redirected += 1
         self.machine.send(grant.holder, m.REDIRECT, grant.request, node, member.address)
         return True
