@@ -5,7 +5,8 @@
 #   make test [ARGS=...]    every test
 #   make check              what a change must pass: lint, types, core tests, 200 seeds (< 1 minute)
 #   make bench [ARGS=...]   freehold beside its peers, one table
-#   make sim SEED=n         replay one simulated run;   make sim-long   2,000 of them
+#   make sim SEED=n [FLEET=1]   replay one simulated run, of one node or of several
+#   make sim-long           2,000 runs of each, and the small world with more deaths (20 minutes)
 #   make fmt                format and apply safe fixes; make docs       generate docs/protocol.md
 #   make clean              remove the environment and every cache
 
@@ -18,6 +19,7 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 SEED ?= 1
+FLEET ?=
 TREE ?=
 ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -76,15 +78,18 @@ check: $(VENV)/.dev
 	$(VENV)/bin/mypy
 	$(PY) -m pytest -q $(CHECKED)
 	$(PY) -m freehold.sim --seeds 200
+	$(PY) -m freehold.sim --fleet --start 50 --seeds 50
 
 bench: $(VENV)/.dev
 	$(VENV)/bin/freehold bench $(ARGS)
 
 sim: $(VENV)/.dev
-	$(PY) -m freehold.sim --seed $(SEED)
+	$(PY) -m freehold.sim --seed $(SEED) $(if $(FLEET),--fleet)
 
 sim-long: $(VENV)/.dev
 	$(PY) -m freehold.sim --seeds 2000
+	$(PY) -m freehold.sim --fleet --seeds 2000
+	$(PY) -m freehold.sim --small --deep
 
 fmt: $(VENV)/.dev
 	$(VENV)/bin/ruff check --fix .

@@ -143,7 +143,7 @@ def table_of(experiment: str, samples: plot.Samples) -> str:
     for metric, some in samples.items():
         medians = {name: statistics.median(values) for name, values in some.items()}
         cells = [f"{medians[name]:.3g}" if name in medians else "" for name in systems]
-        ours, theirs = medians.get("freehold", 0.0), medians.get("ray", 0.0)
+        ours, theirs = medians.get("freehold"), medians.get("ray")
         lower = not metric.endswith("tasks/s") and experiment != "borrowing"
         better = (theirs / ours if lower else ours / theirs) if ours and theirs else 0.0
         cells += [f"{better:.3g}x" if better else "", verdict(experiment, metric, ours, better)]
@@ -151,12 +151,12 @@ def table_of(experiment: str, samples: plot.Samples) -> str:
     return "\n".join(lines) + "\n"
 
 
-def verdict(experiment: str, metric: str, ours: float, better: float) -> str:
+def verdict(experiment: str, metric: str, ours: float | None, better: float) -> str:
     """The goal, and whether it is met; empty where there is none, or nothing to compare with."""
     kind, number = GOALS[experiment](metric)
     if kind == "times Ray":
         return f">= {number:g}x: {_met(better >= number)}" if better else ""
-    return f"<= {number:g}: {_met(ours <= number)}" if kind else ""
+    return f"<= {number:g}: {_met(ours <= number)}" if kind and ours is not None else ""
 
 
 def _met(met: bool) -> str:

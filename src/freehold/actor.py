@@ -95,9 +95,7 @@ class ActorClass(Generic[T]):
                 here.machine.settle(now())
                 here.flush()
             raise
-        with here.lock:
-            here.client.open_gate(row, now())
-            here.submitted()
+        session.calls.open_gate(here, row)
 
     def _found_or_made(self, here: Runtime, args: Any, kwargs: Any) -> ActorHandle:
         """The actor that has the name; a new one if there is none."""

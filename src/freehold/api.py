@@ -240,9 +240,9 @@ def _put_copies(here: Runtime, value: Any, copies: int) -> Any:
         raise Unschedulable(f"{copies} copies need as many nodes, and there {_is_are(nodes)}")
     ref = _put_large(here, serial.dumps(value))
     if ref._row.state == 2:  # in shared memory
-        from freehold.proc import copies as kept  # here: few programs keep any
+        from freehold.proc import copies as kept  # here, so that `import freehold` is fast
 
-        kept.keep(here, ref._row, copies)
+        kept.keep_copies(here, ref._row, copies)
     return ref
 
 

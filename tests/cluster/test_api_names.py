@@ -176,6 +176,7 @@ class TestAnywhere:
             {"name": "x", "namespace": ""},
             {"namespace": "a"},
             {"get_if_exists": True},
+            {"name": "x", "lifetime": "detached"},  # there are none yet
         ):
             with pytest.raises(ValueError):
                 Counter.options(**options)

@@ -101,7 +101,8 @@ def test_retried_calls_keep_each_caller_s_order(field: Ground, seed: int, whole:
 
 def test_constructor_arguments_are_made_again_for_a_restart(field: Ground) -> None:
     value = cast.make.options(**field.on(1)).remote(LARGE, 3)
-    actor = cast.Bearer.options(max_restarts=1, **field.on(1)).remote(value)
+    retried = {"max_restarts": 1, "max_task_retries": -1}  # the call may be sent to the dead
+    actor = cast.Bearer.options(**retried, **field.on(1)).remote(value)
     assert outcome(actor.read.remote()) == ("value", (3, LARGE))
     del value
     field.cluster.kill_node(1)
@@ -110,16 +111,25 @@ def test_constructor_arguments_are_made_again_for_a_restart(field: Ground) -> No
     assert seconds < BOUND_S
 
 
-def test_an_actor_whose_owner_is_dead_ends_unless_others_hold_it(field: Ground) -> None:
-    """The maker was an actor, which has given us the handle: it works, but does not restart."""
+@pytest.mark.parametrize("whole", [False, True], ids=["process", "node"])
+def test_an_actor_ends_with_its_owner(field: Ground, whole: bool) -> None:
+    """Who holds a handle may see it answer a last time, or be away, and then hears of its end."""
     log = field.path("log")
     owner = field.keeper(2)
     actor = fh.get(owner.hire.remote(field.node(1), log), timeout=20)
     pid = fh.get(actor.whoami.remote(), timeout=20)[1]
-    field.kill_process(fh.get(owner.whoami.remote())[1])
-    found, seconds = timed(lambda: outcome(actor.add.remote()))
-    print(found)
-    assert found[0] in ("value", "ActorDied")
-    assert seconds < BOUND_S
-    del actor
+    if whole:
+        field.cluster.kill_node(2)
+    else:
+        field.kill_process(fh.get(owner.whoami.remote())[1])
+    seen = set()
+
+    def ended() -> bool:
+        kind, _ = outcome(actor.add.remote(), BOUND_S)
+        seen.add(kind)
+        return kind == "ActorDied"
+
+    eventually(ended, BOUND_S, "the holder knows")
+    assert seen <= {"value", "ActorUnavailable", "ActorDied"}
     eventually(lambda: pid not in field.workers(1), BOUND_S, "the actor has ended")
+    assert births(log) == 1

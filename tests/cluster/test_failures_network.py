@@ -12,8 +12,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,24 +83,35 @@ class Place:
         return ground.node_of(machine) not in ("", machine.node)
 
 
+@pytest.fixture(scope="module")
+def machines(module_home: str, allowed: None) -> Iterator[tuple[Network, Cluster]]:
+    with (
+        Network(3) as hosts,
+        Cluster(
+            nodes=3,
+            env={"PYTHONPATH": os.pathsep.join([SOURCE, ground.TESTS])},
+            namespaces=[hosts.namespace(host) for host in hosts.hosts],
+            hosts=[hosts.address(host) for host in hosts.hosts],
+        ) as cluster,
+    ):
+        yield hosts, cluster
+
+
 @pytest.fixture
-def place(
-    home: str, network: Callable[..., Network], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Place]:
-    hosts = network(3)
-    environment = {"PYTHONPATH": os.pathsep.join([SOURCE, ground.TESTS])}
-    files = tmp_path_factory.mktemp("place")
-    with Cluster(
-        nodes=3,
-        env=environment,
-        namespaces=[hosts.namespace(host) for host in hosts.hosts],
-        hosts=[hosts.address(host) for host in hosts.hosts],
-    ) as cluster:
-        made = Place(hosts, cluster, str(files))
+def place(machines: tuple[Network, Cluster]) -> Iterator[Place]:
+    """All is connected and runs before the test."""
+    network, cluster = machines
+    victim = cluster.machines[2]
+    network.heal()
+    network.limit(2, None)
+    cluster.kill_node(2, signal.SIGCONT)
+    victim.node = eventually(lambda: ground.node_of(victim), 15.0, "machine 2 has a node")
+    with tempfile.TemporaryDirectory() as files:
+        made = Place(network, cluster, files)
         yield made
-        assert made.driver.poll() is None
+        Path(made.log + "-gate").touch()
         with contextlib.suppress(BrokenPipeError):
-            made.driver.communicate("\n")
+            made.driver.communicate("\n\n")
 
 
 def assert_replaced(place: Place, found: list[str], seconds: float) -> None:
@@ -157,3 +170,20 @@ def test_a_slow_link_is_no_death(place: Place) -> None:
     assert seconds > 1.0
     assert cast.lines(place.log).count("made") == 1
     assert place.births() == 1
+
+
+@pytest.mark.parametrize("hosts", [[(0, 2), (1, 2)], [(1, 2)]], ids=["from all", "from the driver"])
+def test_a_short_cut_changes_nothing(place: Place, hosts: list[tuple[int, int]]) -> None:
+    for one, other in hosts:
+        place.network.cut(one, other)
+        place.network.cut(other, one)
+    assert place.driver.stdin is not None
+    place.driver.stdin.write("\n")
+    place.driver.stdin.flush()
+    mend = time.monotonic() + UNREACHABLE_S / 4
+    eventually(lambda: time.monotonic() > mend)
+    place.network.heal()
+    *found, seconds = line_of(place.driver).split()
+    assert found == ["2", "5", "True", "2"]
+    assert float(seconds) < UNREACHABLE_S
+    assert cast.lines(place.log).count("made") == 1

@@ -429,3 +429,28 @@ def test_the_spec_of_a_recipe_counts_towards_its_size() -> None:
     bench.submit("d", ["a"], spec)
     assert rerun(bench) == ["a"]
     assert lineage(bench).bytes == ROW_BYTES + 100
+
+
+def test_the_recipes_of_a_long_chain_go_with_its_last_value() -> None:
+    length = 400  # a few frames for each would be too deep
+    wires = Wires(1.0)
+    client = wires.desks["driver"].process.client
+    client.lineage.active = True
+    spec = function("f", retries=3)
+    for number in range(length):
+        deps = [f"v{number - 1}"] if number else []
+        wires.submit("driver", [f"v{number}"], spec, deps=deps)
+        if number:
+            wires.drop("driver", f"v{number - 1}")
+        if not number:
+            wires.spawn("w1")
+        wires.deliver()
+        wires.run("w1")
+        wires.finish("w1", "big")
+        wires.deliver()
+    assert len(client.lineage.recipes) == length
+    wires.drop("driver", f"v{length - 1}")
+    wires.deliver()
+    assert not client.lineage.recipes
+    assert not client.owner.rows
+    assert client.lineage.bytes == 0

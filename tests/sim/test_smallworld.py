@@ -12,8 +12,8 @@ from freehold.core.process import Process
 from freehold.core.store import Store
 from freehold.sim import __main__ as command
 from freehold.sim.smallcases import BORROW, CHAIN, DEEP, KEPT, NESTED, RESTART, SAME, SCENARIOS
-from freehold.sim.smallstates import Bounds, Scenario
-from freehold.sim.smallworld import Report, SmallWorld
+from freehold.sim.smallstate import Bounds, Report, Scenario
+from freehold.sim.smallworld import SmallWorld
 from freehold.sim.values import Violation
 
 

@@ -146,7 +146,9 @@ class Actors:
         row, maker = line.row, line.maker
         if line.restarts != 0 and line.error is None and (maker is not None or row.owner):
             self._unsend(line, text)
-            if maker is not None:
+            if self.owner.rows.get(row.id) is not row:  # what had failed was all that needed it
+                line.error = ["ActorDied", text]
+            elif maker is not None:
                 line.restarts -= 1
                 line.lease = 0
                 maker.place = None
@@ -299,4 +301,10 @@ def _as_death(data: Any) -> list[Any]:
     """What a call to an actor gets whose reference failed with ``data``."""
     if isinstance(data, bytes):  # the constructor's exception, which only user processes can read
         return ["ActorDied", "its constructor raised", data]
-    return [str(data[0]), str(data[1])] if data[0] != "WorkerDied" else ["ActorDied", data[1]]
+    kind, text = str(data[0]), str(data[1])
+    if kind == "OwnerDied":
+        text = (
+            "the process that had made it died, and an actor ends with its owner.  Let a "
+            "longer-lived process (the driver) make it."
+        )
+    return ["ActorDied" if kind in ("WorkerDied", "OwnerDied") else kind, text]

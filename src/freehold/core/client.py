@@ -103,7 +103,7 @@ class Client:
     ) -> tuple[Row, ...]:
         """Submit any task; the rows of its results, each with one handle.
 
-        With ``gate`` it does not start before ``open_gate``.
+        With ``gate`` it does not start before ``calls.open_gate``.
         """
         task = Task(spec, args)
         rows: tuple[Row, ...]
@@ -136,14 +136,6 @@ class Client:
             self.start(task, now)
         return rows
 
-    def open_gate(self, row: Row, now: float) -> None:
-        """Let the task of that result start as soon as its arguments are there."""
-        task = row.task
-        if task is not None and task.links is not None:
-            task.links.missing -= 1
-            if not task.links.missing:
-                self.restart(task, now)
-
     def call(self, line: Line, spec: Spec, id: bytes, args: bytes, now: float) -> Row:
         """Call an actor's method of one result, with arguments that hold no references."""
         task = Task(spec, args)
@@ -165,6 +157,10 @@ class Client:
     def start(self, task: Task, now: float) -> None:
         """Every dependency has come: run the task, unless one of them is an error."""
         if task.links is not None:
+            args_row = task.links.args_row
+            if args_row is not None and args_row.state == FAILED:
+                self.finish(task, FAILED, args_row.data)
+                return
             for _, row in task.links.deps:
                 if row.state == FAILED:
                     self.finish(task, FAILED, row.data)
@@ -244,6 +240,9 @@ class Client:
                     deps.append([position, row.id, self.machine.id, me.address, state, row.data])
                 else:
                     deps.append([position, row.id, owner.id, owner.address, state, row.data])
+            if links.args_row is not None and links.args_row.state == FAILED:
+                self.finish(task, FAILED, links.args_row.data)
+                return
             if links.args_row is not None:
                 args, args_id = links.args_row.data, links.args_row.id
         if not peer.down:

@@ -60,6 +60,8 @@ class Estates(Adoptions):
         super().__init__(machine, store)
         self.copies: Copies  # of this node; set by it
         self.open: dict[bytes, Estate] = {}
+        self.heirs: dict[bytes, bytes] = {}  # dead, of whom something is stored here -> the adopter
+        self.settled_with: dict[bytes, list[bytes]] = {}  # an open estate -> whose it settles too
         self.ahead: dict[bytes, list[Told]] = {}  # before ``begin``
         machine.on(
             {
@@ -129,20 +131,34 @@ class Estates(Adoptions):
         """Go on when everyone who is asked here has answered."""
         if estate.asked or self.open.get(estate.key) is not estate:
             return
-        mine = [
-            [stored.id, stored.owner, stored.place] for stored in self.store.owned_by(estate.key)
-        ] + [
-            [copy.id, copy.owner, self.copies.place(copy)]
-            for copy in self.copies.kept_of(estate.key)
-        ]
         if estate.adopter is not None:
-            self.machine.send(
-                estate.adopter, m.ESTATE_HELD, estate.key, estate.held, estate.contexts, mine
-            )
+            told = (estate.held, estate.contexts, self._mine(estate))
+            self.machine.send(estate.adopter, m.ESTATE_HELD, estate.key, *told)
             self._close(estate)
         elif not estate.nodes:
-            estate.stored += mine
+            estate.stored += self._mine(estate)
             self._adopt(estate)
+
+    def _stored(self, estate: Estate) -> list[list[Any]]:
+        """What is stored here of the dead one, and of those whose adopter it was."""
+        heirs = self.heirs
+        keys = [estate.key, *(dead for dead, heir in heirs.items() if heir == estate.key)]
+        self.settled_with[estate.key] = keys
+        found = []
+        for key in keys:
+            objects = self.store.owned_by(key)
+            heirs.pop(key, None)
+            if objects and estate.adopter is not None:
+                heirs[key] = estate.adopter.id
+            found += [[stored.id, stored.owner, stored.place] for stored in objects]
+        return found
+
+    def _mine(self, estate: Estate) -> list[list[Any]]:
+        """The same, with the copies that are kept here."""
+        found = self._stored(estate)
+        for copy in self.copies.kept_of(estate.key):
+            found.append([copy.id, copy.owner, self.copies.place(copy)])
+        return found
 
     def _close(self, estate: Estate) -> None:
         """Everything has been said; after the last one, do what had to wait for that."""
@@ -197,8 +213,9 @@ class Estates(Adoptions):
 
     def free_others(self, dead: bytes, kept: list[bytes], heir: bytes, address: str) -> None:
         """Free what is here of the dead, but for what the heir has adopted."""
-        self.store.free_others(dead, set(kept))
-        self.copies.inherit(dead, set(kept), heir, address)
+        for key in self.settled_with.pop(dead, [dead]):
+            self.store.free_others(key, set(kept))
+            self.copies.inherit(key, set(kept), heir, address)
 
     def on_timer(self, now: float) -> None:
         """Answer what has waited long enough for an estate to be opened, or to be closed."""
@@ -217,6 +234,7 @@ class Estates(Adoptions):
     def on_estate(self, peer: Peer, now: float, dead: bytes, kept: list[bytes]) -> None:
         """The adopter has decided: free the rest of what is stored here of the dead."""
         self.free_others(dead, kept, peer.id, peer.address)
+
 
     # -- further deaths ---------------------------------------------------------------------------
     def on_death(self, dead: bytes) -> None:

@@ -84,12 +84,11 @@ class Fetches:
                 self.executor.refused(row, reason)
 
     def _may_take(self, row: Row, source: list[Any]) -> bool:
-        """Whether a copy is the row's value: its source may have been lost after it was read."""
-        if row.state == PENDING and row.owner is not None:
-            self.owner.resolve(row, SHARED, source)
-        elif row.state != SHARED:  # it is made again; the copy was freed with what it was of
-            self.executor.lost(row, source)
-        return row.state == SHARED
+        """Whether a copy that has come is (still) the row's value."""
+        if row.state == SHARED or (row.state == PENDING and row.owner is not None):
+            return True
+        self.executor.lost(row, source)  # it is made again; the copy was freed with its source
+        return False
 
     def is_settled(self, row: Row) -> bool:
         """Whether nothing is to be waited for: the value is here, has failed, or was refused."""
@@ -122,4 +121,6 @@ class Fetches:
     def missing(self, run: Run) -> int:
         """How many of the shared values that the run reads are still on their way."""
         assert run.full is not None
+        for row in run.full.guards:
+            self.forgive(row)  # what had no room for an earlier reader may have it now
         return sum(self.here(row, ARGUMENT) is None for row in run.full.guards)

@@ -72,8 +72,16 @@ class Keeping:
             return  # it was freed, and the copy with it
         entry.asked = False
         if place and entry.row.state == SHARED:
+            copies = entry.row.extend().copies
+            if place in entry.kept:
+                return
+            if self.is_met(entry) and place != entry.row.data:  # it was asked for twice
+                if place in copies:
+                    copies.remove(place)
+                self.owner.freed.append((id, place))
+                return
             if place not in self._places(entry.row):
-                entry.row.extend().copies.append(place)
+                copies.append(place)
             entry.kept.append(place)
             entry.tried, entry.why = [], ""
         elif node:

@@ -39,6 +39,7 @@ class Lineage:
         self.recipes: dict[bytes, Task] = {}  # by task id, the oldest first
         self.revived = 0  # tasks that have run again because their results were lost
         self.moving: Callable[[Row, bytes], None]  # an actor's process is said to be dead
+        self._ending: list[Task] = []  # tasks that are being forgotten
         owner.lineage = self
         owner.machine.on(
             {
@@ -90,7 +91,11 @@ class Lineage:
         self.bytes -= _size(task)
         if task.rows[0].task is task or any(row.task is task for row in task.rows):
             return  # it runs: its end lets the arguments go
-        self.owner.let_go(task)
+        self._ending.append(task)
+        if len(self._ending) == 1:  # else one more link of a chain, however long
+            for ending in self._ending:
+                self.owner.let_go(ending)
+            self._ending = []
 
     def is_kept(self, task: Task) -> bool:
         """Whether the task is anybody's recipe."""
@@ -136,7 +141,8 @@ class Lineage:
             return
         if row.more is not None and row.more.actor:
             self.moving(row, place[0])
-        else:
+        elif row.owner is not None or self.owner.node is None or place[3] != self.owner.node.id:
+            # else it is on this very node: whoever could not read it is cut off
             self.unreadable(row, place)
 
     def unreadable(self, row: Row, place: Place) -> None:

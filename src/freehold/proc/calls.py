@@ -90,6 +90,17 @@ def submit(
     return rows
 
 
+def open_gate(here: Runtime, row: Row) -> None:
+    """Let the task of that result, which was held at its gate, start when its arguments come."""
+    with here.lock:
+        task = row.task
+        if task is not None and task.links is not None:
+            task.links.missing -= 1
+            if not task.links.missing:
+                here.client.start(task, now())
+        here.submitted()
+
+
 @functools.cache
 def _nothing(count: int) -> bytes:
     """The serialized arguments of a call whose positional arguments are all references."""

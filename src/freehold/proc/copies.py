@@ -1,4 +1,4 @@
-"""Copies of a value that are kept on several nodes: ``put(value, copies=2)``."""
+"""Copies of a value on several nodes, from the public face to the owner (``core.keeping``)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from freehold.errors import Unschedulable
 from freehold.proc.runtime import Runtime
 
 
-def keep(here: Runtime, row: Row, copies: int) -> None:
+def keep_copies(here: Runtime, row: Row, copies: int) -> None:
     """Have copies of an own value on that many nodes.
 
     Raises:
-        NodeDied: this process's node is gone.
         Unschedulable: there are not so many nodes with room for it.
     """
     keeping = here.process.keeping

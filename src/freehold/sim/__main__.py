@@ -11,7 +11,7 @@ from freehold.sim.fleet import Fleet
 from freehold.sim.run import Outcome, Simulation
 from freehold.sim.scale import Scale
 from freehold.sim.smallcases import SCENARIOS
-from freehold.sim.smallstates import Bounds
+from freehold.sim.smallstate import Bounds
 from freehold.sim.smallworld import SmallWorld
 
 USUAL = (Bounds(1, 0), Bounds(0, 1))

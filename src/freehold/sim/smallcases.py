@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from freehold.sim.smallprocess import Function, Step
-from freehold.sim.smallstates import Scenario
+from freehold.sim.smallstate import Scenario
 
 
 def call(name: str, target: str, *deps: str, nested: tuple[str, ...] = (), actor: str = "") -> Step:

@@ -21,63 +21,227 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.machine import NEVER
 from freehold.sim.smallprocess import ProcessSite
 from freehold.sim.smallsites import (
+    EVENTS,
+    WINDOW,
     HeadSite,
     NodeSite,
+    Site,
+    Untouched,
+    freeze,
     thaw,
 )
-from freehold.sim.smallstates import (
+from freehold.sim.smallstate import (
     Bounds,
+    Event,
+    HostInfo,
+    Live,
+    Local,
+    Report,
     Scenario,
     State,
-    Transitions,
     left_in,
 )
 from freehold.sim.values import Violation, brief
-from freehold.wire.codec import Reader
+from freehold.wire.codec import Reader, encode
 
 # A reference that was handed on in a frame which its sender's machine took with it into death stays
 # registered until the process dies that should have got it (rule 2 of ``core.owner``).
 LEAK = re.compile(r": (objects|adopted|extents of nobody|bytes|copies|rows|recipes): ")
 RESTED = 10.0  # virtual seconds after which only such leaks can be left
 PATIENCE = 30.0  # virtual seconds after everything else in which all must have come to rest
-
-
-class Report(NamedTuple):
-    """What an exploration has seen."""
-
-    scenario: str
-    states: int
-    transitions: int
-    local_states: int
-    ends: int
-    errors: dict[str, int]
-    complete: bool  # within the bounds
-
-    def __str__(self) -> str:
-        met = ", ".join(f"{n:,} {kind}" for kind, n in sorted(self.errors.items())) or "none"
-        return (
-            f"{self.scenario}: {self.states:,} states, {self.transitions:,} transitions, "
-            f"{self.local_states:,} local states, {self.ends:,} ends; errors met: {met}"
-            + ("" if self.complete else "; not complete")
-        )
-
-
 Trail = tuple[Any, ...]  # (what happened last, the trail before), or ()
 
 
-class SmallWorld(Transitions):
+class SmallWorld:
     """All that can happen in one scenario."""
 
     def __init__(self, scenario: Scenario, bounds: Bounds) -> None:
-        super().__init__(scenario, bounds)
+        self.scenario = scenario
+        self.bounds = bounds
+        self.ordered = bounds.delays is not None
+        self.locals: list[Local] = []
+        self.numbers: dict[bytes, int] = {}
+        self.lives: list[Live] = []
+        self.live_numbers: dict[Live, int] = {}
+        self.known: dict[Any, Any] = {}  # (local, now, event[, memory]) -> what it does
+        self.transitions = 0
         self.ends = 0
+        self.errors: dict[str, int] = {}
         self.trail: Trail = ()
+
+    # -- local states -----------------------------------------------------------------------------
+    def intern(self, site: Site) -> int:
+        """The number of a host's state."""
+        blob = freeze(site)
+        number = self.numbers.get(blob)
+        if number is None:
+            number = self.numbers[blob] = len(self.locals)
+            self.locals.append(Local(blob, site))
+        return number
+
+    def memory_of(self, live: dict[int, tuple[int, bytes]]) -> int:
+        """The number of a memory's content."""
+        found = tuple(sorted(live.items()))
+        number = self.live_numbers.get(found)
+        if number is None:
+            number = self.live_numbers[found] = len(self.lives)
+            self.lives.append(found)
+        return number
+
+    def react(self, local: int, now: float, event: Event, memory: int) -> tuple[int, Any, int]:
+        """What an event does to a host: its next state, what comes out, the node's memory."""
+        key = (local, now, event)
+        known = self.known.get(key)
+        if known is None:
+            known = self._react(local, now, event, -1)
+            self.known[key] = known or "memory"
+        if known == "memory" or not known:
+            key = (local, now, event, memory)  # type: ignore[assignment]
+            known = self.known.get(key)
+            if known is None:
+                known = self.known[key] = self._react(local, now, event, memory)
+        after, out, new = known
+        return after, out, memory if new < 0 else new
+
+    def _react(self, local: int, now: float, event: Event, memory: int) -> Any:
+        site = thaw(self.locals[local].blob)
+        site.now = site.machine.now = now
+        WINDOW.open = memory >= 0
+        if memory >= 0:
+            WINDOW.live = dict(self.lives[memory])
+        try:
+            if event[0] == "begin":
+                site.begin()
+            else:
+                EVENTS[event[0]](site, *event[1:])
+            site.check()
+        except Untouched:
+            return None
+        out, site.out = site.out, []
+        after = self.intern(site)
+        return after, out, self.memory_of(WINDOW.live) if memory >= 0 else -1
+
+    # -- global transitions -----------------------------------------------------------------------
+    def happen(self, state: State, host: int, event: Event) -> None:
+        """Let an event happen to a host, and send what comes out."""
+        self.transitions += 1
+        node = state.hosts[host].node
+        memory = state.memory[node] if node >= 0 else 0
+        after, out, memory = self.react(state.locals[host], state.now, event, memory)
+        state.locals[host] = after
+        if node >= 0:
+            state.memory[node] = memory
+        for verb, *what in out:
+            self._route(state, host, verb, what)
+
+    def _route(self, state: State, host: int, verb: str, what: list[Any]) -> None:
+        me = state.hosts[host].address
+        if verb in ("send", "knock"):
+            event = ("knock", me) if verb == "knock" else ("frame", me, what[1])
+            self._post(state, host, what[0], event, ("end", what[0]), "")
+        elif verb == "hear":
+            self._post(state, host, what[0], ("hear", me, what[1]), ("silence", what[0]), "~")
+        elif verb == "probe":
+            node, address = what
+            answer = "alive" if state.at(address) >= 0 else "refused"
+            self._near(state, host, "prober", (m.PROBED, node, answer))
+        elif verb == "spawn":
+            self._spawn(state, host, what[0])
+        elif verb == "signal":
+            for number, info in enumerate(state.hosts):
+                if (info.node, info.slot) == (host, what[0]) and state.locals[number] >= 0:
+                    self._end(state, number, -9)
+        elif verb == "exit":
+            self._end(state, host, what[0])
+        elif verb == "run":
+            task, retries = what
+            runs = state.runs[task] = state.runs.get(task, 0) + 1
+            if runs > retries + 1:
+                raise Violation(f"task {brief(task)} starts {runs} times, {retries + 1} allowed")
+        else:
+            where, name, kind, text = what
+            self.errors[kind] = self.errors.get(kind, 0) + 1
+            if kind not in self.scenario.allowed:
+                raise Violation(f"{where} meets {kind} at {name}: {text}")
+
+    def _post(
+        self, state: State, host: int, to: str, event: Event, bounce: Event, lane: str
+    ) -> None:
+        target = state.at(to)
+        if target < 0:
+            state.append((lane + to, host), bounce)
+        else:
+            state.append((lane + state.hosts[host].address, target), event)
+
+    def _near(self, state: State, host: int, kind: str, frame: tuple[Any, ...]) -> None:
+        state.append((kind, host), ("near", kind, bytes(encode([frame]))))
+
+    def _add(self, state: State, site: Site, node: int, slot: int) -> int:
+        number = len(state.hosts)
+        state.hosts = (*state.hosts, HostInfo(site.name, site.address, node, slot))
+        state.locals.append(self.intern(site))
+        if isinstance(site, NodeSite):
+            state.memory[number] = self.memory_of({})
+        state.append(("start", number), ("begin",))
+        return number
+
+    def _spawn(self, state: State, node: int, slot: int) -> None:
+        name = state.hosts[node].name
+        count = sum(info.node == node and info.slot > 0 for info in state.hosts)
+        worker = ProcessSite("worker", f"{name}.w{count}", name, slot, self.scenario.library)
+        self._near(state, node, "spawner", (m.SPAWNED, slot, count + 100))
+        self._add(state, worker, node, slot)
+
+    # -- deaths -----------------------------------------------------------------------------------
+    def _end(self, state: State, host: int, code: int) -> None:
+        """A process ends: what it has sent arrives, and then the end of each connection."""
+        info = state.hosts[host]
+        local = self.locals[state.locals[host]]
+        self._fall_silent(state, host)
+        if info.slot > 0 and state.locals[info.node] >= 0:
+            frame = (m.EXITED, info.slot, code, "", local.started)
+            self._near(state, info.node, "spawner", frame)
+
+    def _fall_silent(self, state: State, host: int) -> None:
+        address = state.hosts[host].address
+        links = self.locals[state.locals[host]].links
+        state.locals[host] = -1
+        for channel in [channel for channel in state.channels if channel[1] == host]:
+            state.drop(channel)
+        for link in links:
+            target = state.at(link)
+            if target >= 0:
+                state.append((address, target), ("end", address))
+
+    def kill(self, state: State, host: int) -> None:
+        """A worker is killed, or a node with all that runs there."""
+        if state.hosts[host].node != host:
+            self._end(state, host, -9)
+            return
+        own = [i for i, info in enumerate(state.hosts) if info.node == host]
+        own = [i for i in own if state.locals[i] >= 0]
+        for number in own:
+            self._fall_silent(state, number)
+        for number, info in enumerate(state.hosts):
+            if info.node == number and state.locals[number] >= 0:
+                address = state.hosts[host].address
+                state.append(("~" + address, number), ("silence", address))
+
+    def lose(self, state: State, host: int) -> None:
+        """What a dead node had sent is lost too: its machine has lost power."""
+        state.lossy = True
+        gone = {info.address for info in state.hosts if info.node == host}
+        for channel, events in list(state.channels.items()):
+            if channel[0].removeprefix("~") in gone:
+                state.channels[channel] = events[-1:]  # the end of the connection
+                if events[-1][0] not in ("end", "silence"):
+                    state.drop(channel)
 
     # -- what can happen next ---------------------------------------------------------------------
     def choices(self, state: State) -> Iterator[tuple[str, Any]]:
