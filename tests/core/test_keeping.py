@@ -44,7 +44,7 @@ class Bench:
         return place
 
     def lost(self, node: bytes) -> None:
-        self.says(m.NODE_LOST, node, "it died", [])
+        self.says(m.NODE_LOST, node, "it died", True, [])
 
 
 @pytest.fixture

@@ -111,9 +111,10 @@ PROBED = message(
 # -- processes and the nodes of others
 NODE_LOST = message(
     "NODE_LOST", "node", "process",
-    "A node is dead, with all its processes and objects: answer with HELD.",
+    "A node is dead, with all its processes and objects.",
     "node: bytes",
     "reason: str",
+    "orphans: bool — answer with HELD; false once its estate has been collected",
     "adopter: list — [node, address] of who owns in their stead; []: the sender",
 )  # fmt: skip
 ESTATE_HELD = message(

@@ -47,7 +47,7 @@ class Neighbours:
         self.watching: dict[bytes, list[tuple[Any, ...]]] = {}  # node -> PROC_DOWN of its dead
         self.sought: set[bytes] = set()  # nodes to watch as soon as they are known
         self.nodes: dict[bytes, str] = {}  # living nodes -> where they are dialled
-        self.lost: dict[bytes, tuple[Any, ...]] = {}  # dead nodes -> NODE_LOST
+        self.lost: dict[bytes, tuple[str, list[Any]]] = {}  # dead nodes -> why, and who adopts
         scheduler.heed = self.heed
         pulls.address_of = lambda node: self.nodes.get(node, "")
         estates.watch = self.watch
@@ -76,7 +76,8 @@ class Neighbours:
             for frame in self.deaths:
                 self.machine.send(peer, *frame)
         elif node in self.lost:
-            self.machine.send(peer, *self.lost[node])
+            reason, adopter = self.lost[node]
+            self.machine.send(peer, m.NODE_LOST, node, reason, False, adopter)
         elif not self.watch(node):
             for frame in self.watching.get(node, ()):
                 self.machine.send(peer, *frame)
@@ -189,7 +190,7 @@ class Neighbours:
         heir = adopter_of(node, [*self.nodes, self.machine.id])
         mine = heir == self.machine.id
         adopter = [] if mine else [heir, self.nodes[heir]]
-        self.lost[node] = (m.NODE_LOST, node, reason, adopter)
+        self.lost[node] = (reason, adopter)
         gone = [peer for peer in self.machine.peers.values() if node_of(peer.address) == node]
         self.store.gone.add(node)
         for peer in gone:
@@ -202,7 +203,7 @@ class Neighbours:
         self.estates.on_node_death(node)
         living = self.processes()
         for process in living:
-            self.machine.send(process, *self.lost[node])
+            self.machine.send(process, m.NODE_LOST, node, reason, True, adopter)
         others = set(self.nodes) - {self.machine.id} if mine else set[bytes]()
         asked = {process.id for process in living}
         self.estates.begin(node, asked, others, None if mine else self.node(heir))

@@ -202,7 +202,7 @@ class Process(Machine):
         del self.peers[proc]
 
     def on_node_lost(
-        self, peer: Peer, now: float, node: bytes, reason: str, adopter: list[Any]
+        self, peer: Peer, now: float, node: bytes, reason: str, orphans: bool, adopter: list[Any]
     ) -> None:
         """Another node is dead, with all its processes and what lay there."""
         heir = self.peer(*adopter) if adopter else peer
@@ -220,7 +220,11 @@ class Process(Machine):
             contexts += self.client.orphans.contexts(other)
             held = self.owner.on_death(other, heir)
             refs += [[id, ticket, id in again] for id, ticket in held]
-        self.send(peer, m.HELD, node, refs, contexts)
+        if orphans:
+            self.send(peer, m.HELD, node, refs, contexts)
+        else:  # the estate was collected before this process came to hold anything of it
+            for id, ticket, _ in refs:
+                self.send(heir, m.REGISTER, id, self.id, ticket, self.home)
         ask_heir(self.owner, heir)
         for other in gone:
             self.executor.on_death(other)

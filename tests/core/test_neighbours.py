@@ -1,0 +1,225 @@
+"""What a node knows of others: who watches whom, who hears of which death, what is passed on."""
+
+from __future__ import annotations
+
+import pytest
+
+from fleets import Fleet
+from freehold.core import messages as m
+from freehold.core.neighbours import DEATHS_MAX, Neighbours
+from freehold.sim.bench import function
+
+
+def fleet() -> Fleet:
+    """Driver ``d`` on n1, which runs nothing; ``a`` was made by w1 on n2."""
+    made = Fleet("n1", cpus=0.0)
+    made.join("n2")
+    made.driver("d", "n1")
+    made.submit("d", ["a"], function("f", retries=3))
+    made.start_workers()
+    assert made.do("w1", "big") == "runs a"
+    return made
+
+
+def neighbours(bench: Fleet, name: str) -> Neighbours:
+    return bench.node_at(name).neighbours
+
+
+def told(bench: Fleet, where: str, *names: str) -> list[str]:
+    """The messages of these names that came there, with who sent them."""
+    return [line for line in bench.seen(*names) if f" -> {where}: " in line]
+
+
+# -- watching --------------------------------------------------------------------------------------
+def test_a_process_watches_a_node_once_by_way_of_its_own() -> None:
+    bench = fleet()
+    assert [line.split(": ")[0] for line in told(bench, "n1", "WATCH")] == ["d -> n1", "n2 -> n1"]
+    assert [line.split(": ")[0] for line in told(bench, "n2", "WATCH")] == ["n1 -> n2", "w1 -> n2"]
+    bench.submit("d", ["b"], function("g"))
+    bench.start_workers()
+    assert len(told(bench, "n2", "WATCH")) == 2
+
+
+def test_a_death_is_told_to_all_who_watch_and_to_their_processes() -> None:
+    bench = fleet()
+    bench.driver("e", "n1")
+    bench.join("n3")
+    bench.deliver()
+    bench.kill("w1")
+    bench.deliver()
+    heard = [line.split(": ")[0] for line in bench.seen("PROC_DOWN") if "orphans=True" in line]
+    assert heard == ["n2 -> n1", "n1 -> d", "n1 -> e"]
+    assert "adopter=[]" in told(bench, "n1", "PROC_DOWN")[0]
+    assert "adopter=[n2 'n2||n2:1']" in told(bench, "d", "PROC_DOWN")[0]
+
+
+def test_who_watches_later_is_told_of_what_was_before() -> None:
+    bench = fleet()
+    bench.kill("w1")
+    bench.deliver()
+    bench.join("n3", 0.0)
+    bench.deliver()
+    third = bench.driver("e", "n3").process
+    third.peer(bench.desks["w1"].machine.id, bench.address("w1"))
+    bench.settle()
+    bench.deliver()
+    (line,) = told(bench, "e", "PROC_DOWN")
+    assert "orphans=False adopter=[n2 " in line
+    assert bench.desks["w1"].machine.id in third.owner.dead
+    bench.driver("f", "n3").process.peer(bench.desks["w1"].machine.id, bench.address("w1"))
+    bench.settle()
+    bench.deliver()
+    assert len(told(bench, "f", "PROC_DOWN")) == 1
+    assert len(told(bench, "n2", "WATCH")) == 3, "n3 knows it already"
+
+
+def test_a_node_that_is_not_known_yet_is_watched_when_it_is() -> None:
+    bench = fleet()
+    bench.join("n3", 0.0)
+    stranger = bench.desks["n3"].machine.id
+    bench.desks["d"].process.heed(stranger)
+    bench.settle()
+    bench.deliver("d", "n1")
+    assert stranger in neighbours(bench, "n1").sought
+    assert not told(bench, "n3", "WATCH")
+    bench.deliver()
+    assert told(bench, "n3", "WATCH") == [f"n1 -> n3: WATCH node={bench.names[stranger]}"]
+
+
+def test_the_word_of_a_node_that_is_not_watched_is_not_taken() -> None:
+    bench = fleet()
+    bench.join("n3")
+    bench.deliver()
+    node = bench.node_at("n1")
+    stranger = node.peer(bench.desks["n3"].machine.id, bench.address("n3"))
+    dead = bench.desks["w1"].machine.id
+    neighbours(bench, "n1").on_proc_down(stranger, 0.0, dead, "", b"", True, [])
+    assert dead not in node.store.gone
+
+
+def test_deaths_are_remembered_for_so_long() -> None:
+    bench = fleet()
+    mine = neighbours(bench, "n2")
+    for number in range(DEATHS_MAX + 5):
+        mine.deaths.append((m.PROC_DOWN, b"%08d" % number, "", b"", False, []))
+    mine.died(b"99999999", "", b"", 0.0)
+    assert len(mine.deaths) == DEATHS_MAX
+    assert mine.deaths[-1][1] == b"99999999"
+
+
+# -- nodes -----------------------------------------------------------------------------------------
+def test_the_death_of_a_node_is_the_death_of_all_who_lived_there() -> None:
+    bench = fleet()
+    bench.join("n3", 0.0)
+    bench.driver("e", "n3")
+    bench.deliver()
+    bench.lose("n2")
+    for where in ("d", "e"):
+        (line,) = told(bench, where, "NODE_LOST")
+        assert "orphans=True" in line
+    driver = bench.desks["d"].process
+    assert bench.desks["w1"].machine.id in driver.owner.dead
+    assert not driver.client.leases.pools or not any(
+        pool.leases for pool in driver.client.leases.pools.values()
+    )
+    assert bench.desks["n2"].machine.id not in neighbours(bench, "n1").nodes
+    bench.check()
+
+
+def test_who_comes_later_is_told_of_a_node_s_death_when_it_asks() -> None:
+    bench = fleet()
+    bench.lose("n2")
+    late = bench.driver("e", "n1").process
+    late.peer(bench.desks["w1"].machine.id, bench.address("w1"))
+    bench.settle()
+    bench.deliver()
+    (line,) = told(bench, "e", "NODE_LOST")
+    assert "orphans=False" in line
+    assert not [line for line in bench.seen("HELD") if line.startswith("e ")]
+    assert bench.desks["w1"].machine.id in late.owner.dead
+    again = late.peer(b"another.", bench.address("w1"))
+    assert again.down, "it is known now that nobody is there"
+
+
+def test_everybody_chooses_the_same_adopter() -> None:
+    bench = fleet()
+    for name in ("n3", "n4", "n5"):
+        bench.join(name, 0.0)
+    bench.deliver()
+    bench.lose("n2")
+    chosen = set()
+    for name in bench.nodes():
+        _, adopter = neighbours(bench, name).lost[bench.desks["n2"].machine.id]
+        chosen.add(adopter[0] if adopter else bench.desks[name].machine.id)
+    assert len(chosen) == 1
+
+
+def test_processes_are_told_what_all_nodes_have_together() -> None:
+    bench = fleet()
+    leases = bench.desks["d"].process.client.leases
+    assert (leases.cpus, leases.nodes) == (1.0, 2)
+    bench.join("n3", 4.0)
+    bench.deliver()
+    assert (leases.cpus, leases.nodes) == (5.0, 3)
+    late = bench.driver("e", "n3").process.client.leases
+    bench.deliver()
+    assert (late.cpus, late.nodes) == (5.0, 3)
+    bench.lose("n2")
+    assert (leases.cpus, leases.nodes) == (4.0, 2)
+
+
+def test_leases_of_a_holder_on_another_node_end_with_it() -> None:
+    bench = fleet()
+    bench.submit("d", ["b"], function("g"))
+    bench.deliver()
+    bench.run("w1")
+    assert bench.node_at("n2").workers.leases
+    bench.kill("d")
+    bench.deliver()
+    assert not bench.node_at("n2").workers.leases
+    assert not bench.desks["w1"].alive, "it may still have run something for the dead"
+
+
+# -- what is passed on -----------------------------------------------------------------------------
+def test_objects_are_freed_where_they_lie() -> None:
+    bench = fleet()
+    bench.fetch("d", "a")
+    bench.put("d", "x", "big")
+    bench.deliver()
+    for name in ("a", "x"):
+        bench.drop("d", name)
+    bench.deliver()
+    (line,) = bench.seen("FREE_FOR")
+    assert line == "n1 -> n2: FREE_FOR owner=d objects=[[a w1]]"
+    for name in bench.nodes():
+        node = bench.node_at(name)
+        assert not node.store.objects
+        assert not node.pulls.copies.by_offset
+
+
+def test_what_is_to_be_freed_on_a_dead_node_is_nobody_s_affair() -> None:
+    bench = fleet()
+    bench.lose("n2")
+    node = bench.node_at("n1")
+    driver = node.peers[bench.desks["d"].machine.id]
+    node.handlers[m.FREE](driver, 0.0, [[b"x" * 16, b"w" * 8, bench.desks["n2"].machine.id]])
+    bench.settle()
+    assert not bench.busy()
+
+
+@pytest.mark.parametrize("suspected", [False, True])
+def test_a_kill_goes_to_the_node_of_the_process(suspected: bool) -> None:
+    bench = fleet()
+    node = bench.node_at("n1")
+    driver = node.peers[bench.desks["d"].machine.id]
+    where = bench.desks["n2"].machine.id
+    worker = bench.desks["w1"].machine.id
+    node.handlers[m.KILL](driver, 0.0, worker, where, "a reason", suspected)
+    bench.settle()
+    bench.deliver("n1", "n2")
+    assert [line.split(": ")[0] for line in bench.seen("KILL")] == ["n1 -> n2"]
+    assert bench.desks["w1"].alive == suspected
+    if suspected:
+        bench.tick(1.0)
+        bench.deliver()
+    assert not bench.desks["w1"].alive
