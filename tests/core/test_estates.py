@@ -1,0 +1,364 @@
+"""What the dead owned on several nodes: who owns it now, who knows, and when it is freed."""
+
+from __future__ import annotations
+
+import pytest
+
+from fleets import Fleet
+from freehold.core import messages as m
+from freehold.core.estates import ANSWER_MAX, adopter_of
+from freehold.core.ids import CONTEXT_BYTES
+from freehold.core.messages import FAILED, PENDING, SHARED
+from freehold.core.rows import Spec
+from freehold.sim.bench import function
+
+
+def on(bench: Fleet, node: str, name: str = "f", retries: int = 0) -> Spec:
+    """A function that runs on that node."""
+    spec = function(name, retries=retries)
+    spec.where = ("node", bench.desks[node].machine.id, False)
+    return spec
+
+
+def identity(name: str) -> bytes:
+    return name.encode().ljust(8, b".")
+
+
+def named(wanted: str, others: list[str]) -> str:
+    """A name for a node so that, when n2 dies, that one of all these adopts; "new": this one."""
+    for number in range(1000):
+        name = f"m{number}"
+        living = {identity(each): each for each in (*others, name)}
+        chosen = living[adopter_of(identity("n2"), list(living))]
+        if chosen == wanted or (wanted == "new" and chosen == name):
+            return name
+    raise AssertionError("there is no such name")
+
+
+def fleet(store: str, *more: str) -> Fleet:
+    """Worker w1 on n2 owns ``x``, which was made on node ``store``; driver d on n1 holds it."""
+    made = Fleet("n1", cpus=0.0)
+    made.join("n2")
+    made.join(store) if store != "n2" else None
+    for name in more:
+        made.join(name, 0.0)
+    made.driver("d", "n1")
+    made.deliver()
+    made.submit("d", ["box"], on(made, "n2"))
+    made.start_workers()
+    assert made.run("w1") == "runs box"
+    if store == "n2":
+        made.put("w1", "x", "big")
+    else:
+        made.submit("w1", ["x"], on(made, store, "g"))
+        made.start_workers()
+        assert made.do("w2", "big") == "runs x"
+    made.finish("w1", "box", inside=["x"], keep=["x"])
+    made.deliver()
+    made.open("d", "box")
+    made.drop("d", "box")
+    made.deliver()
+    return made
+
+
+def adopters(bench: Fleet, name: str = "x") -> list[str]:
+    """The nodes that own it now."""
+    return [
+        node
+        for node in bench.nodes()
+        for id in bench.node_at(node).estates.adopted
+        if bench.names[id] == name
+    ]
+
+
+def assert_freed(bench: Fleet, *where: str) -> None:
+    """Those who hold ``x`` drop it; then it is nowhere any more."""
+    for name in where or ("d",):
+        bench.drop(name, "x")
+    bench.deliver()
+    bench.tick(1.0)  # some things wait for news
+    bench.deliver()
+    for name in bench.nodes():
+        node = bench.node_at(name)
+        assert not node.estates.adopted, name
+        assert not [own for own in node.store.objects.values() if bench.names[own.id] == "x"]
+        assert not node.pulls.copies.by_offset
+        assert not node.estates.open
+    bench.check()
+
+
+# -- processes -------------------------------------------------------------------------------------
+def test_a_process_s_own_node_adopts_what_a_process_of_another_node_holds() -> None:
+    bench = fleet("n2")
+    bench.kill("w1")
+    bench.deliver()
+    assert adopters(bench) == ["n2"]
+    assert bench.names[bench.row("d", "x").owner.id] == "n2"  # type: ignore[union-attr]
+    bench.get("d", "x")
+    bench.deliver()
+    assert bench.get("d", "x") == "shared [w1 0 1000 n2]"
+    assert bench.fetch("d", "x") is None
+    bench.deliver()
+    assert bench.fetch("d", "x") is not None
+    assert_freed(bench)
+
+
+def test_an_object_that_lies_on_a_third_node_is_adopted_too() -> None:
+    bench = fleet("n3")
+    bench.kill("w1")
+    bench.deliver()
+    assert adopters(bench) == ["n2"]
+    bench.get("d", "x")
+    bench.deliver()
+    assert bench.get("d", "x") == "shared [w2 0 1000 n3]"
+    assert_freed(bench)
+
+
+def test_what_nobody_holds_any_more_is_freed_wherever_it_lies() -> None:
+    bench = fleet("n3")
+    bench.drop("d", "x")
+    bench.deliver()
+    assert bench.node_at("n3").store.objects, "its owner holds it, too"
+    bench.kill("w1")
+    bench.deliver()
+    assert not bench.node_at("n3").store.objects
+    assert adopters(bench) == []
+
+
+def test_a_holder_that_dies_holds_nothing() -> None:
+    bench = fleet("n2")
+    bench.kill("w1")
+    bench.deliver()
+    bench.kill("d")
+    bench.deliver()
+    bench.tick(1.0)
+    bench.deliver()
+    assert adopters(bench) == []
+    assert not bench.node_at("n2").store.objects
+
+
+def test_a_value_that_was_with_its_owner_is_lost_with_it() -> None:
+    bench = fleet("n2")
+    bench.driver("e", "n2")
+    bench.put("e", "y", "small")
+    giver, taker = bench.desks["e"].process, bench.desks["d"].process
+    fields = giver.owner.hand_over(bench.row("e", "y"), giver.peer(taker.id, bench.address("d")))
+    (row,) = taker.owner.receive([fields])
+    row.handles += 1
+    bench.desks["d"].refs["y"] = row
+    bench.settle()
+    bench.deliver()
+    bench.kill("e")
+    bench.deliver()
+    bench.get("d", "y")
+    bench.deliver()
+    bench.tick(1.0)
+    bench.deliver()
+    assert row.state == FAILED
+    assert row.data[0] == "OwnerDied"
+
+
+# -- nodes -----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("adopter", ["n1", "new"])
+def test_when_the_node_dies_too_one_of_the_living_adopts(adopter: str) -> None:
+    store = named(adopter, ["n1"])
+    bench = fleet(store)
+    bench.lose("n2")
+    assert adopters(bench) == [store if adopter == "new" else "n1"]
+    bench.get("d", "x")
+    bench.deliver()
+    assert bench.get("d", "x") == f"shared [w2 0 1000 {store}]"
+    assert_freed(bench)
+
+
+def test_what_lay_on_the_dead_node_and_was_owned_there_is_lost() -> None:
+    bench = fleet("n2")
+    bench.lose("n2")
+    bench.get("d", "x")
+    bench.deliver()
+    bench.tick(1.0)
+    bench.deliver()
+    assert bench.row("d", "x").data[0] in ("OwnerDied", "ObjectLost")
+    assert adopters(bench) == []
+
+
+def test_a_copy_of_what_lay_there_is_read_by_who_has_it() -> None:
+    """Nobody owns it any more: it goes with its last reader."""
+    bench = fleet("n2")
+    bench.get("d", "x")
+    bench.deliver()
+    bench.fetch("d", "x")
+    bench.deliver()
+    bench.lose("n2")
+    assert bench.fetch("d", "x") is not None
+    assert_freed(bench)
+
+
+@pytest.mark.parametrize("when", ["afterwards", "before it answers"])
+def test_when_the_adopter_dies_as_well_another_one_adopts(when: str) -> None:
+    adopter = named("new", ["n1", "n3"])
+    bench = fleet("n3", adopter)
+    if when == "afterwards":
+        bench.lose("n2")
+        assert adopters(bench) == [adopter]
+        bench.lose(adopter)
+    else:
+        bench.crash(adopter)
+        bench.lose("n2")
+        assert adopters(bench) == []
+        bench.bury(adopter)
+        bench.deliver()
+    bench.tick(1.0)
+    bench.deliver()
+    assert len(adopters(bench)) == 1
+    bench.get("d", "x")
+    bench.deliver()
+    assert bench.get("d", "x") == "shared [w2 0 1000 n3]"
+    assert_freed(bench)
+
+
+def test_who_asks_before_the_adopter_has_heard_of_the_death_is_answered_when_it_has() -> None:
+    adopter = named("new", ["n1", "n3"])
+    bench = fleet("n3", adopter)
+    bench.crash("n2")
+    bench.bury("n2")
+    news = bench.wires.pop(("head", adopter))
+    bench.deliver()
+    bench.get("d", "x")
+    bench.deliver()
+    assert bench.row("d", "x").state == PENDING
+    assert bench.node_at(adopter).estates.ahead
+    bench.wires["head", adopter] = news
+    bench.deliver()
+    assert bench.get("d", "x") == "shared [w2 0 1000 n3]"
+    assert_freed(bench)
+
+
+def test_who_is_silent_for_too_long_is_given_up_and_told_what_to_free() -> None:
+    adopter = named("new", ["n1", "n3"])
+    bench = fleet("n3", adopter)
+    bench.crash("n2")
+    bench.bury("n2")
+    for name in bench.nodes():
+        bench.deliver("head", name)
+    for source in ("d", "n1"):
+        bench.deliver(source, "n1" if source == "d" else adopter)
+    for ends in [ends for ends in bench.busy() if ends != ("n3", adopter)]:
+        bench.deliver(*ends)
+    late = bench.wires[("n3", adopter)].copy()
+    bench.wires[("n3", adopter)].clear()
+    assert late
+    assert bench.node_at(adopter).estates.open
+    bench.tick(ANSWER_MAX)
+    bench.deliver()
+    assert not bench.node_at(adopter).estates.open
+    assert adopters(bench) == [], "nobody has said that it is stored anywhere"
+    assert bench.node_at("n3").store.objects
+    bench.wires[("n3", adopter)].extend(late)
+    bench.deliver()
+    assert not bench.node_at("n3").store.objects
+    bench.get("d", "x")
+    bench.deliver()
+    bench.tick(1.0)
+    bench.deliver()
+    assert bench.row("d", "x").state == FAILED
+
+
+def test_who_hears_of_a_node_s_death_late_registers_with_the_adopter_itself() -> None:
+    bench = fleet("n3")
+    row = bench.row("d", "x")
+    owner, address = bench.desks["w1"].machine.id, bench.address("w1")
+    bench.lose("n2")
+    (adopter,) = adopters(bench)
+    late = bench.driver("e", "n3").process
+    mine = late.owner.hold(row.id, owner, address)
+    bench.desks["e"].refs["x"] = mine
+    bench.settle()
+    bench.deliver()
+    entry = bench.node_at(adopter).estates.adopted[row.id]
+    assert sorted(bench.names[who] for who in entry.tickets.values()) == ["d", "e"]
+    bench.drop("d", "x")
+    bench.deliver()
+    assert adopters(bench) == [adopter]
+    bench.get("e", "x")
+    bench.deliver()
+    assert mine.state == SHARED
+    assert_freed(bench, "e")
+
+
+# -- as an owner -----------------------------------------------------------------------------------
+def test_releases_may_come_before_what_they_release_is_adopted() -> None:
+    bench = fleet("n2")
+    bench.kill("w1")
+    bench.deliver("spawner@n2", "n2")
+    bench.deliver("w1", "n2")
+    for ends in [("n2", "n1"), ("n1", "d"), ("d", "n1")]:
+        bench.deliver(*ends)
+    bench.drop("d", "x")
+    bench.deliver("d", "n2")
+    assert bench.node_at("n2").estates.early
+    bench.deliver()
+    bench.tick(1.0)
+    bench.deliver()
+    assert adopters(bench) == []
+    assert not bench.node_at("n2").estates.early
+    assert not bench.node_at("n2").store.objects
+
+
+def test_the_adopter_hands_on_what_it_owns_to_others() -> None:
+    bench = fleet("n2")
+    bench.kill("w1")
+    bench.deliver()
+    bench.get("d", "x")
+    bench.deliver()
+    bench.join("n4")
+    bench.deliver()
+    bench.submit("d", ["use"], on(bench, "n4", "h"), nested=["x"])
+    bench.start_workers()
+    (worker,) = [name for name in bench.homes if bench.homes[name] == "n4"]
+    assert bench.run(worker) == "runs use"
+    bench.finish(worker, "kept it", keep=["x"])
+    bench.deliver()
+    bench.drop("d", "x")
+    bench.deliver()
+    (entry,) = bench.node_at("n2").estates.adopted.values()
+    assert {bench.names[who] for who in entry.tickets.values()} == {worker}
+    bench.get(worker, "x")
+    bench.deliver()
+    assert bench.get(worker, "x") == "shared [w1 0 1000 n2]"
+    assert_freed(bench, worker)
+
+
+# -- what can be made again ------------------------------------------------------------------------
+def test_who_was_to_make_an_orphan_again_and_dies_has_answered() -> None:
+    """Else those who wait for it would wait for ever."""
+    bench = fleet("n2")
+    node, heir = bench.node_at("n2"), bench.node_at("n1")
+    adopter = node.peer(heir.id, bench.address("n1"))
+    maker = bench.desks["w1"].machine.id
+    orphan = b"c" * CONTEXT_BYTES + b"\0" * 4
+    node.handlers[m.REVIVE](adopter, bench.now, orphan, maker)
+    bench.kill("w1")
+    adopter.outbox.clear()
+    bench.deliver("w1", "n2")
+    bench.deliver("spawner@n2", "n2")
+    assert "REBORN" in bench.sent("n2", "n1")
+    assert not node.estates.revivals.asked
+
+
+def test_nobody_is_asked_to_make_what_a_dead_process_could_have_made() -> None:
+    bench = fleet("n2")
+    node = bench.node_at("n1")
+    asker = node.peers[bench.desks["d"].machine.id]
+    orphan = b"c" * CONTEXT_BYTES + b"\0" * 4
+    revivals = node.estates.revivals
+    revivals.revivers[orphan[:CONTEXT_BYTES]] = b"someone."
+    revivals.homes[b"someone."] = bench.desks["n2"].machine.id
+    revivals.find(asker, orphan)
+    bench.settle()
+    assert "REVIVE" in bench.sent("n1", "n2")
+    node.estates.on_death(b"someone.")
+    bench.settle()
+    assert bench.sent("n1", "d")[-1] == "VALUE"
+    assert not revivals.reviving
+    assert not revivals.revivers
