@@ -132,8 +132,8 @@ class Estates(Adoptions):
         if estate.asked or self.open.get(estate.key) is not estate:
             return
         if estate.adopter is not None:
-            told = (estate.held, estate.contexts, self._mine(estate))
-            self.machine.send(estate.adopter, m.ESTATE_HELD, estate.key, *told)
+            words = (estate.held, estate.contexts, self._mine(estate))
+            self.machine.send(estate.adopter, m.ESTATE_HELD, estate.key, *words)
             self._close(estate)
         elif not estate.nodes:
             estate.stored += self._mine(estate)

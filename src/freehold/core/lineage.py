@@ -224,6 +224,7 @@ class Lineage:
     def _again(self, task: Task) -> list[Row]:
         """Have the task run again; the arguments that must be made before."""
         task.tries -= 1
+        task.place = None
         self.revived += 1
         first = task.rows[0]  # by which the answer is known
         if self.owner.rows.get(first.id) is not first:

@@ -128,7 +128,10 @@ class Ledger:
         excused = {
             "WorkerDied": self.deaths + self.node_deaths > 0,
             "OwnerDied": any(proc in self.dead for proc in self._named(text, self.owners)),
-            "ObjectFreed": any(proc in self.dead for proc in self._named(text, self.holders)),
+            "ObjectFreed": any(
+                proc in self.dead
+                for proc in self._named(text, self.holders) + self._named(text, self.owners)
+            ),
             "ActorDied": self._may_be_dead(id),
             "ObjectStoreFull": True,
             "Unschedulable": self.greedy > 0 or "failed spawn" in self.faults,
