@@ -7,6 +7,7 @@ import pytest
 from fleets import Fleet
 from freehold.core import messages as m
 from freehold.core.neighbours import DEATHS_MAX, Neighbours
+from freehold.core.strangers import WAIT
 from freehold.sim.bench import function
 
 
@@ -223,3 +224,38 @@ def test_a_kill_goes_to_the_node_of_the_process(suspected: bool) -> None:
         bench.tick(1.0)
         bench.deliver()
     assert not bench.desks["w1"].alive
+
+
+def test_what_lies_on_a_node_that_is_not_known_yet_is_fetched_when_it_is() -> None:
+    """Else the owner would be told that it is lost, and would have it made again."""
+    bench = fleet()
+    bench.join("n3", 0.0)
+    bench.deliver()
+    bench.driver("e", "n3")
+    neighbours(bench, "n3").nodes.pop(bench.desks["n2"].machine.id)
+    row = bench.row("d", "a")
+    node = bench.node_at("n3")
+    reader = node.peers[bench.desks["e"].machine.id]
+    fetch = (row.id, row.data, bench.desks["d"].machine.id, bench.address("d"), 0)
+    node.handlers[m.FETCH](reader, bench.now, *fetch)
+    bench.settle()
+    bench.deliver()
+    assert not bench.seen("FETCHED")
+    bench.join("n4", 0.0)
+    bench.deliver()
+    (line,) = bench.seen("FETCHED")
+    assert line.endswith("reason=''")
+
+
+def test_what_lies_on_a_node_that_nobody_ever_hears_of_is_lost() -> None:
+    bench = fleet()
+    node = bench.node_at("n1")
+    reader = node.peers[bench.desks["d"].machine.id]
+    place = [b"maker...", 0, 1000, b"nowhere."]
+    fetch = (b"x" * 16, place, reader.id, bench.address("d"), 0)
+    node.handlers[m.FETCH](reader, bench.now, *fetch)
+    assert neighbours(bench, "n1").strangers.deadline() == bench.now + WAIT
+    bench.tick(WAIT)
+    bench.deliver()
+    (line,) = bench.seen("FETCHED")
+    assert line.endswith("reason='lost'")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from freehold.core.arena import EXTENT_MIN
 from freehold.core.store import Store
 from freehold.sim.bench import function
@@ -233,10 +231,32 @@ def test_a_refusal_says_who_holds_what() -> None:
     assert wires.desks["w1"].machine.id.hex()[:8] in refusal
 
 
-def test_an_object_is_sealed_once() -> None:
-    wires = made("y")
-    process = wires.desks["w1"].process
-    process.seal(wires.row("driver", "y").id, process.id, 64, 64)
+def test_what_is_made_again_on_the_same_worker_is_another_object_until_one_is_freed() -> None:
+    """A task may run again for what its result refers to, while the result is in use."""
+    wires = Wires()
+    wires.submit("driver", ["a"], function("make", retries=1))
+    wires.spawn("w1")
+    wires.deliver()
+    wires.run("w1")
+    wires.finish("w1", "big")
+    wires.deliver()
+    worker = wires.desks["w1"].process
+    row = wires.row("driver", "a")
+    first = row.data
+    offset = worker.heap.place(1000)
+    assert offset is not None
+    second = worker.seal(row.id, wires.desks["driver"].machine.id, offset, 1000)
     wires.settle()
-    with pytest.raises(AssertionError, match="sealed twice"):
-        wires.deliver()
+    wires.deliver()
+    assert sorted(store(wires).by_offset) == sorted([first[1], second[1]])
+    assert store(wires).bytes == 2000
+    wires.desks["driver"].process.owner.freed.append((row.id, second))
+    wires.settle()
+    wires.deliver()
+    assert list(store(wires).by_offset) == [first[1]], "the one that was refused"
+    store(wires).check()
+    wires.drop("driver", "a")
+    wires.deliver()
+    assert not store(wires).objects
+    assert worker.heap.used == 0
+    store(wires).check()

@@ -235,7 +235,6 @@ class Estates(Adoptions):
         """The adopter has decided: free the rest of what is stored here of the dead."""
         self.free_others(dead, kept, peer.id, peer.address)
 
-
     # -- further deaths ---------------------------------------------------------------------------
     def on_death(self, dead: bytes) -> None:
         """A process died: it holds nothing, and answers nothing."""

@@ -19,6 +19,7 @@ from freehold.core.member import Member, Resources
 from freehold.core.pulls import Pulls
 from freehold.core.scheduler import Scheduler
 from freehold.core.store import Store
+from freehold.core.strangers import Strangers
 
 DEATHS_MAX = 10_000  # remembered of each node, for those who come to watch it later
 
@@ -50,6 +51,7 @@ class Neighbours:
         self.lost: dict[bytes, tuple[str, list[Any]]] = {}  # dead nodes -> why, and who adopts
         scheduler.heed = self.heed
         pulls.address_of = lambda node: self.nodes.get(node, "")
+        self.strangers = Strangers(machine, pulls, self.is_unknown)
         estates.watch = self.watch
         machine.on(
             {
@@ -68,6 +70,10 @@ class Neighbours:
         peer = self.machine.peer(id, address)
         peer.kind = "node"
         return peer
+
+    def is_unknown(self, node: bytes) -> bool:
+        """Whether the head has yet to tell of that node."""
+        return node != self.machine.id and node not in self.nodes and node not in self.lost
 
     # -- watching ---------------------------------------------------------------------------------
     def on_watch(self, peer: Peer, now: float, node: bytes) -> None:
@@ -157,6 +163,7 @@ class Neighbours:
                 self.node_up(id, member.address, holders)
         for id in [id for id in self.nodes if id not in view]:
             self.node_down(id, "it has left the cluster", now)
+        self.strangers.retry(now)
         total: Resources = {}
         for member in view.values():
             for name, amount in member.total.items():

@@ -260,7 +260,7 @@ class Node(Machine):
             soonest = min(soonest, self.store.trim_until)
         soonest = min(soonest, self.estates.deadline(), self.members.deadline())
         soonest = min(soonest, self.scheduler.deadline())
-        return min(soonest, self.inquiries.deadline())
+        return min(soonest, self.inquiries.deadline(), self.neighbours.strangers.deadline())
 
     def on_timer(self, now: float) -> None:
         for worker in list(self.workers.workers.values()):
@@ -273,6 +273,7 @@ class Node(Machine):
         self.scheduler.on_timer(now)
         self.pulls.on_timer(now)
         self.inquiries.on_timer(now)
+        self.neighbours.strangers.retry(now)
 
     def settle(self, now: float) -> None:
         self.pulls.settle(now)

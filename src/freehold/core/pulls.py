@@ -137,7 +137,7 @@ class Pulls:
         self, peer: Peer, now: float, id: bytes, place: list[Any], owner: bytes,
         owner_address: str, kind: int,
     ) -> None:  # fmt: skip
-        _check(place, kind)
+        check_place(place, kind)
         address = self.address_of(place[3])
         key = (id, place[0], place[1], place[3])
         if self._is_here(peer, key, place):
@@ -456,7 +456,7 @@ class Pulls:
         assert self.allocating + len(self.moving) <= self.moves_max
 
 
-def _check(place: list[Any], kind: int) -> None:
+def check_place(place: list[Any], kind: int) -> None:
     """Raises ProtocolError when that is no place of an object."""
     types = [bytes, int, int, bytes]
     if [type(part) for part in place] != types or not (place[1] >= 0 and place[2] > 0):

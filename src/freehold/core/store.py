@@ -7,6 +7,9 @@ Owners free their objects; the process in whose extent an object lies gets its m
 * The *owner* dies: see ``core.estates``.
 
 What another node is reading keeps its memory until that is over (``lent``).
+
+A task that runs again on the same worker makes the same ids again, while its first results may
+still be in use.  Then there are *twins*; FREE names the one that was made last.
 """
 
 from __future__ import annotations
@@ -18,12 +21,13 @@ from freehold.core.machine import Machine, Peer
 from freehold.core.room import Room
 
 Key = tuple[bytes, bytes, bytes]  # RefId, holder, owner: re-runs may make the same id again
+Index = dict[bytes, dict[int, "Stored"]]  # process -> offset -> object
 
 
 class Stored:
     """One object in the arena."""
 
-    __slots__ = ("holder", "home", "id", "offset", "owner", "place", "readers", "size")
+    __slots__ = ("holder", "home", "id", "offset", "owner", "place", "readers", "size", "twin")
 
     def __init__(
         self, id: bytes, owner: bytes, home: bytes, place: tuple[bytes, int, int, bytes]
@@ -34,6 +38,7 @@ class Stored:
         self.place = list(place)
         self.holder, self.offset, self.size, _ = place
         self.readers = 0  # nodes that it is being sent to
+        self.twin: Stored | None = None  # made before by the same holder, under the same id
 
 
 class Store(Room):
@@ -41,9 +46,9 @@ class Store(Room):
 
     def __init__(self, machine: Machine, arena_bytes: int) -> None:
         super().__init__(machine, arena_bytes)
-        self.objects: dict[Key, Stored] = {}
-        self.by_holder: dict[bytes, dict[Key, Stored]] = {}
-        self.by_owner: dict[bytes, dict[Key, Stored]] = {}
+        self.objects: dict[Key, Stored] = {}  # of twins, the one that was made last
+        self.by_holder: Index = {}
+        self.by_owner: Index = {}
         self.by_offset: dict[int, Stored] = {}
         self.lent: dict[int, Stored] = {}  # freed, but still being read; by offset
         self.free_copy: Callable[[bytes, bytes], None] = lambda owner, id: None
@@ -74,10 +79,10 @@ class Store(Room):
         me = self.machine.id
         stored = Stored(id, owner, home or me, (peer.id, offset, size, me))
         key = (id, peer.id, owner)
-        assert key not in self.objects, f"{id.hex()} is sealed twice by {peer!r}"
+        stored.twin = self.objects.get(key)
         self.objects[key] = stored
-        self.by_holder.setdefault(peer.id, {})[key] = stored
-        self.by_owner.setdefault(owner, {})[key] = stored
+        self.by_holder.setdefault(peer.id, {})[offset] = stored
+        self.by_owner.setdefault(owner, {})[offset] = stored
         self.by_offset[offset] = stored
         self.bytes += size
         self.peak = max(self.peak, self.bytes)
@@ -117,10 +122,7 @@ class Store(Room):
         return list(self.by_holder.get(holder, {}).values())
 
     def _free(self, stored: Stored, by: Peer | None = None) -> None:
-        key = (stored.id, stored.holder, stored.owner)
-        del self.objects[key]
-        _discard(self.by_holder, stored.holder, key)
-        _discard(self.by_owner, stored.owner, key)
+        self._unlist(stored)
         if self.by_offset.get(stored.offset) is stored:
             del self.by_offset[stored.offset]
         self.bytes -= stored.size
@@ -130,6 +132,22 @@ class Store(Room):
             self.lent[stored.offset] = stored
         else:
             self._give_back(stored)
+
+    def _unlist(self, stored: Stored) -> None:
+        """Take it out of the tables by name and process."""
+        key = (stored.id, stored.holder, stored.owner)
+        last = self.objects[key]
+        if last is stored:
+            del self.objects[key]
+            if stored.twin is not None:
+                self.objects[key] = stored.twin
+        else:
+            while last.twin is not stored:
+                assert last.twin is not None
+                last = last.twin
+            last.twin = stored.twin
+        _discard(self.by_holder, stored.holder, stored.offset)
+        _discard(self.by_owner, stored.owner, stored.offset)
 
     def _give_back(self, stored: Stored) -> None:
         """The memory of a freed object is its holder's again."""
@@ -182,16 +200,16 @@ class Store(Room):
                 self._free(stored)
 
     def free(self, id: bytes, holder: bytes, owner: bytes) -> None:
-        """Free one object, if it is (still) here."""
-        stored = self.objects.get((id, holder, owner))
-        if stored is not None:
+        """Free one object, and its twins, if it is (still) here."""
+        while (stored := self.objects.get((id, holder, owner))) is not None:
             self._free(stored)
 
     def check(self) -> None:
         """Every object lies in an extent of its holder, and counts agree."""
         self.extents.check()
-        assert self.bytes == sum(stored.size for stored in self.objects.values())
-        for stored in self.objects.values():
+        assert self.bytes == sum(stored.size for stored in self.by_offset.values())
+        assert all(self.by_offset[stored.offset] is stored for stored in self.objects.values())
+        for stored in self.by_offset.values():
             inside = any(
                 start <= stored.offset < start + self.extents.sizes[start]
                 for start in self.extents.of(stored.holder)
@@ -199,12 +217,12 @@ class Store(Room):
             assert inside, f"object {stored.id.hex()} lies outside its holder's extents"
 
 
-def _bytes_of(objects: dict[Key, Stored]) -> int:
+def _bytes_of(objects: dict[int, Stored]) -> int:
     return sum(stored.size for stored in objects.values())
 
 
-def _discard(index: dict[bytes, dict[Key, Stored]], name: bytes, key: Key) -> None:
-    entries = index[name]
-    del entries[key]
+def _discard(index: Index, process: bytes, offset: int) -> None:
+    entries = index[process]
+    del entries[offset]
     if not entries:
-        del index[name]
+        del index[process]
