@@ -346,7 +346,8 @@ class Client:
             for ref in inner:
                 self.owner.settle(ref)
         self.lineage.keep(task, worker)
-        self.orphans.done(task, worker)
+        failed = all(output[0] in (FAILED, RETRY) for output in outputs)
+        self.orphans.done(task, None if failed else worker)
         for row in rows:
             if row.state == PENDING:
                 self.owner.resolve(row, INLINE, b"")

@@ -103,7 +103,7 @@ class Fleet(Simulation):
         node = self.world.rng.choice(others)
         way = self.world.rng.choice([BOTH, BOTH, IN, OUT])
         self.world.fault("partition" if way == BOTH else "one-way partition")
-        self.ledger.node_deaths += 1
+        self.ledger.away(self._living_at(node.spot))
         self.world.islands[node.spot] = way
         self._cut_from(node.spot)
         self.world.after(self.world.rng.choice([0.1, 1.0, 3.0]), self._join, node.spot)
@@ -125,6 +125,9 @@ class Fleet(Simulation):
     def _hosts(self) -> list[Any]:
         return [self.head, *self.nodes, *self.living]
 
+    def _living_at(self, spot: str) -> list[bytes]:
+        return [host.machine.id for host in self.living if host.spot == spot]
+
     def _join(self, spot: str) -> None:
         self.world.islands.pop(spot, None)
         for host in self._hosts():
@@ -139,7 +142,7 @@ class Fleet(Simulation):
             return
         world, spot = self.world, self.world.rng.choice(others).spot
         world.fault("pause of a node")
-        self.ledger.node_deaths += 1  # who pauses for long is taken for dead
+        self.ledger.away(self._living_at(spot))
         world.paused[spot] = world.now + world.rng.choice([0.05, 0.5, 1.5, 3.0])
         world.at(world.paused[spot], self._forget, world.paused, spot)
 

@@ -18,6 +18,7 @@ The machines promise what they can keep when processes die.  An error is excused
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from freehold.sim.values import Violation, brief
@@ -43,6 +44,7 @@ class Ledger:
         self.holders: dict[bytes, list[Proc]] = {}
         self.contents: dict[bytes, list[bytes]] = {}  # value -> values that it has referred to
         self.dead: dict[Proc, int] = {}  # exit codes
+        self.absent: set[Proc] = set()  # who lives where nobody could reach them for a while
         self.actor_of: dict[bytes, bytes] = {}  # a call's first result -> the actor's reference
         self.homes: dict[bytes, list[Proc]] = {}  # actor -> processes that have begun to make it
         self.failed_actors: set[bytes] = set()  # killed, or their constructor raised
@@ -73,6 +75,14 @@ class Ledger:
         """The process has ended."""
         self.dead[proc] = code
         self.deaths += code != 0
+
+    def away(self, procs: Iterable[Proc]) -> None:
+        """A machine is parted from the others, or stands still: it may be taken for dead."""
+        self.node_deaths += 1
+        self.absent.update(procs)
+
+    def _is_gone(self, proc: Proc) -> bool:
+        return proc in self.dead or proc in self.absent
 
     def may_contain(self, outer: bytes, inner: bytes) -> bool:
         """Record that a value refers to another, unless that would close a circle."""
@@ -127,10 +137,9 @@ class Ledger:
             return
         excused = {
             "WorkerDied": self.deaths + self.node_deaths > 0,
-            "OwnerDied": any(proc in self.dead for proc in self._named(text, self.owners)),
+            "OwnerDied": any(map(self._is_gone, self._named(text, self.owners))),
             "ObjectFreed": any(
-                proc in self.dead
-                for proc in self._named(text, self.holders) + self._named(text, self.owners)
+                map(self._is_gone, self._named(text, self.holders) + self._named(text, self.owners))
             ),
             "ActorDied": self._may_be_dead(id),
             "ObjectStoreFull": True,
@@ -147,7 +156,9 @@ class Ledger:
         if actor is None:  # no call, or one with dependencies: the error may be one of theirs
             return bool(self.failed_actors) or self.deaths > 0
         homes = self.homes.get(actor, [])
-        if actor in self.failed_actors or any(self.dead.get(home) for home in homes):
+        if actor in self.failed_actors or any(
+            self.dead.get(home) or home in self.absent for home in homes
+        ):
             return True
         return not homes and self.deaths > 0
 
