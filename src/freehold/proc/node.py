@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 RESERVE_STEP = 2 * 1024 * 1024
 RESERVE_PAUSE = 2e-3  # seconds between two steps, so that nobody waits for this daemon
-BUSY_PAUSE = 0.1  # the same while workers are leased
 QUIET_AFTER = 0.3  # seconds after the start, or after a new extent
 
 
@@ -123,8 +122,7 @@ class NodeHost(Host):
         """Allocate and clear some pages ahead of demand; False when there are enough.
 
         It is left for quiet times: while objects arrive, their writers need the memory's bandwidth,
-        and what they lack is allocated without clearing (``_reserve``); while tasks run, they need
-        the processor.
+        and what they lack is allocated without clearing (``_reserve``).
         """
         high, start = self.store.extents.high, self.store.reserved
         if high != self._high:
@@ -135,8 +133,6 @@ class NodeHost(Host):
         if step <= 0:
             return False
         if now() >= self.quiet_at:
-            if self.node.workers.leases:
-                self.quiet_at = now() + BUSY_PAUSE
             try:
                 self.arena.prepare(start, step)
             except OSError:
@@ -157,7 +153,7 @@ class NodeHost(Host):
             self._finish(now())
         self.quiet_at = now() + QUIET_AFTER
         while not self.over:
-            self.pump(max(now() + RESERVE_PAUSE, self.quiet_at) if self.reserve_some() else NEVER)
+            self.pump(now() + RESERVE_PAUSE if self.reserve_some() else NEVER)
 
 
 def main() -> None:
