@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-VERSION = 1
+VERSION = 2
 
 PENDING, INLINE, SHARED, FAILED, COLLECTED = range(5)
 STATES = ("pending", "inline", "shared", "failed", "collected")
