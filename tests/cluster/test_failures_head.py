@@ -98,8 +98,8 @@ def test_a_node_that_dies_while_there_is_no_head_is_dead_to_all(field: Ground) -
     field.cluster.restart_head()
     field.cluster.restart(1)
     assert field.node(1) != dead
-    assert fh.get(cast.whoami.options(**field.on(1, False)).remote(), timeout=20)[0] == 1
     eventually(lambda: all(status["members"]["nodes"] == 4 for status in field.statuses()))
+    assert fh.get(cast.whoami.options(**field.on(1, False)).remote(), timeout=20)[0] == 1
 
 
 def test_the_head_s_machine_dies_with_its_node(field: Ground) -> None:
