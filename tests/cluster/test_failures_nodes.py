@@ -104,6 +104,7 @@ def test_the_node_daemon_alone_takes_its_workers_with_it(field: Ground) -> None:
     assert fh.get(running, timeout=20) == 5
     field.cluster.restart(1)
     assert field.node(1) != before
+    eventually(lambda: all(status["members"]["nodes"] == 4 for status in field.statuses()))
     assert fh.get(cast.whoami.options(**field.on(1, False)).remote(), timeout=20)[0] == 1
 
 
