@@ -394,6 +394,7 @@ class Cluster:
         if machine.alive:
             raise ClusterError(f"machine {index} is running")
         machine.signal(signal.SIGKILL)
+        machine.wait()  # for the starter of the last time, which nobody would wait for
         for entry in os.scandir(machine.directory):  # a machine that boots has an empty /tmp
             if entry.is_dir():
                 shutil.rmtree(entry.path, ignore_errors=True)
