@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fleets import Fleet
+from freehold.core.leases import Limits
 from freehold.core.messages import FAILED, PENDING
 from freehold.core.rows import CONSTRUCTOR, METHOD, Spec
 from freehold.sim.bench import actor_class, function, method
@@ -188,8 +189,8 @@ def test_a_pending_call_waits_while_its_actor_is_pending() -> None:
 
 # -- restarts --------------------------------------------------------------------------------------
 def restarting(restarts: int = 1, cpus: float = 4.0) -> Wires:
-    """The same as ``actor``, but it may start again so often."""
-    wires = Wires(cpus)
+    """The same as ``actor``, but it may start again so often, and never rests before that."""
+    wires = Wires(cpus, Limits(retry_rest=0.0))
     spec = actor_class("K")
     spec.options["max_restarts"] = restarts
     wires.submit("driver", ["k"], spec)

@@ -18,8 +18,8 @@ def quick(name: str = "f", retries: int = 0, outputs: int = 1) -> Spec:
 
 
 def running(spec: Spec, *names: str) -> Wires:
-    """Worker w1 has been sent these tasks, and has started the first."""
-    wires = Wires(1.0, Limits())
+    """Worker w1 has been sent these tasks, and has started the first; no retry rests."""
+    wires = Wires(1.0, Limits(retry_rest=0.0))
     wires.call("driver", spec, *names)
     wires.spawn("w1")
     wires.deliver()

@@ -407,7 +407,7 @@ def _lend(bench: Fleet, name: str) -> None:
 
 
 def test_a_worker_that_dies_while_it_makes_a_value_again_costs_another_try() -> None:
-    bench = fleet()
+    bench = fleet(Limits(retry_rest=0.0))
     call(bench, "a", retries=2)
     bench.join("n3")
     bench.lose("n2")

@@ -25,6 +25,7 @@ from freehold.core.messages import FAILED, INLINE, PENDING
 from freehold.core.owner import Owner
 from freehold.core.rows import Line, Place, Row, Task
 
+STEADY_S = 10.0  # seconds: an actor that lives for so long has not failed in a row
 Push = Callable[[Task, Place, float], None]
 Finish = Callable[[Task, int, Any], None]
 
@@ -56,7 +57,7 @@ class Actors:
         self.push = push
         self.finish = finish
         self.is_ready: Callable[[Task], bool] = bool  # whether a task's arguments are there
-        self.start: Callable[[Task, float], None]
+        self.start: Callable[[Task, int, float], None]  # a constructor, after so many failures
         self.lines: dict[bytes, Line] = {}
         leases.reclaim_actor = self.reclaim
         self.names: dict[bytes, tuple[str, str, bytes]] = {}  # RefId -> what the directory has
@@ -150,11 +151,11 @@ class Actors:
                 line.error = ["ActorDied", text]
             elif maker is not None:
                 line.restarts -= 1
+                line.failures = line.failures + 1 if now - line.born < STEADY_S else 1
                 line.lease = 0
                 maker.place = None
                 row.state, row.data, row.task = PENDING, None, maker
-                if self.is_ready(maker):
-                    self.start(maker, now)
+                self.start(maker, line.failures, now)
             else:
                 self._ask_owner(line)
             return
@@ -221,7 +222,7 @@ class Actors:
             line.restarts = int(task.spec.options.get("max_restarts", 0))
             line.maker = task
             task.pin()  # its arguments may be needed again
-        line.building = task
+        line.building, line.born = task, now
         worker.lease = line
         self.push(task, Place(worker), now)
 

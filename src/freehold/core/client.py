@@ -24,6 +24,7 @@ from freehold.core.machine import Machine, Peer
 from freehold.core.messages import COLLECTED, FAILED, INLINE, PENDING, SHARED
 from freehold.core.orphans import Orphans
 from freehold.core.owner import Owner, RefFields
+from freehold.core.rests import Rests
 from freehold.core.rows import CONSTRUCTOR, METHOD, Lease, Line, Links, Place, Pool, Row, Spec, Task
 
 RETRY = 4  # a state on the wire only: failed, in a way that the caller asked to have retried
@@ -42,7 +43,8 @@ class Client:
         self.leases.again = self.is_ready
         self.actors = Actors(machine, owner, self.leases, self.push, self.finish)
         self.actors.is_ready = self.is_ready
-        self.actors.start = self.restart
+        self.actors.start = self.retry
+        self.rests = Rests(limits.retry_rest, limits.retry_rest_max)
         self.lineage = Lineage(owner, limits.lineage_bytes_max)
         self.lineage.moving = self.actors.moving
         self.orphans = Orphans(machine, owner, self.lineage)
@@ -154,6 +156,11 @@ class Client:
         if self.is_ready(task):
             self.start(task, now)
 
+    def retry(self, task: Task, failures: int, now: float) -> None:
+        """Run a task again that has failed so often, now or after a rest."""
+        if not self.rests.begin(task, failures, now):
+            self.restart(task, now)
+
     def start(self, task: Task, now: float) -> None:
         """Every dependency has come: run the task, unless one of them is an error."""
         if task.links is not None:
@@ -194,7 +201,9 @@ class Client:
             for task in ready:
                 if task.links is not None and task.links.line is not None:
                     actors.flush(task.links.line, now)
-                elif task.place is None and any(row.task is task for row in task.rows):
+                elif task.place is not None or task in self.rests:
+                    continue
+                elif any(row.task is task for row in task.rows):
                     self.restart(task, now)
             moved, owner.moved = owner.moved, []
             for row in moved:
@@ -301,7 +310,7 @@ class Client:
         self.owner.take_kept(kept, peer, task)
         if outputs and outputs[0][0] == RETRY and task.tries != 0:
             task.tries -= 1
-            self.restart(task, now)
+            self.retry(task, task.spec.retries - task.tries, now)
         else:
             if task.spec.kind == CONSTRUCTOR:
                 outputs = [self._constructed(task, peer, outputs[0])]
@@ -446,12 +455,13 @@ class Client:
             else:
                 task.tries -= 1
                 self.retried += 1
-                self.restart(task, now)
+                self.retry(task, task.spec.retries - task.tries, now)
         self.leases.dispatch(lease.pool, now)
 
     def node_died(self, reason: str) -> None:
         """The node daemon is gone: nothing that is pending will ever come."""
         self.lost = reason
+        self.rests.clear()
         for row in list(self.owner.rows.values()):
             if row.state == PENDING:
                 if row.task is not None:

@@ -50,6 +50,8 @@ class Limits(NamedTuple):
     idle: float = 0.2  # an unused lease is returned after that many seconds
     leases_max: int = 64  # leases requested at a time, whatever the node's size
     lineage_bytes_max: int = 64 << 20  # recipes kept to make lost values again
+    retry_rest: float = 0.05  # seconds before a task's second retry; twice that before the third
+    retry_rest_max: float = 5.0
 
 
 class Leases:

@@ -97,11 +97,13 @@ class Process(Machine):
             peer.down = True  # what was under way may be lost, so it is not mended: one will end
 
     def deadline(self) -> float:
-        return self.client.leases.deadline()
+        return min(self.client.leases.deadline(), self.client.rests.deadline())
 
     def on_timer(self, now: float) -> None:
         if self.owner.node is not None and not self.owner.node.down:
             self.client.leases.on_timer(now)
+            for task in self.client.rests.over(now):
+                self.client.restart(task, now)
 
     def settle(self, now: float) -> None:
         owner = self.owner
@@ -299,7 +301,7 @@ class Process(Machine):
             "failed": states[STATES[FAILED]],
             "shared": states[STATES[SHARED]],
             "shared_bytes": shared_bytes,
-            "queued": sum(len(pool.queue) for pool in pools),
+            "queued": sum(len(pool.queue) for pool in pools) + len(self.client.rests.tasks),
             "leases": sum(len(pool.leases) for pool in pools),
             "inflight": sum(len(lease.inflight) for pool in pools for lease in pool.leases),
             "actors": len(self.client.actors.lines),

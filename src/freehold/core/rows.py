@@ -260,7 +260,10 @@ class Line(Place):
     handle is dropped ends after its pending calls.
     """
 
-    __slots__ = ("building", "error", "lease", "maker", "node", "queue", "restarts", "row")
+    __slots__ = (
+        "born", "building", "error", "failures", "lease", "maker", "node", "queue", "restarts",
+        "row",
+    )  # fmt: skip
 
     def __init__(self, row: Row) -> None:
         super().__init__(None)
@@ -271,6 +274,8 @@ class Line(Place):
         self.building: Task | None = None  # its constructor, while that runs
         self.maker: Task | None = None  # its constructor, at its owner
         self.restarts = 0  # how often it may (still) be made again; at others, whether it may be
+        self.born = 0.0  # when its constructor was last sent off
+        self.failures = 0  # of its process, in a row
         self.error: list[Any] | None = None  # once it is dead: [class name, text, cause?]
 
     @property

@@ -98,6 +98,7 @@ def draw(rng: random.Random) -> Setup:
             stall=rng.choice([0.0, 0.002, 0.002, 0.5]),
             idle=rng.choice([0.0, 0.02, 0.2, 0.2]),
             leases_max=rng.choice([1, 4, 64]),
+            retry_rest=[0.0, 0.01, 0.05][cpus % 3],  # not drawn: seeds stay what they were
         ),
         latency=rng.choice([2e-5, 2e-4, 2e-3]),
         lend_after=rng.choice([0.0, 1e-3, 1e-3, 0.05]),

@@ -19,7 +19,7 @@ from freehold.core.rows import CONSTRUCTOR, METHOD, Row, Spec
 from freehold.sim.smallsites import WINDOW, Site, proc_id
 from freehold.sim.values import PoisonHeap, Value, Violation, brief, dump, load
 
-LIMITS = Limits(depth_max=2, ahead=1.0, stall=1e6, idle=0.02, leases_max=2)
+LIMITS = Limits(depth_max=2, ahead=1.0, stall=1e6, idle=0.02, leases_max=2, retry_rest=0.0)
 RESERVE = 1 << 24
 
 
