@@ -98,6 +98,8 @@ class Grants(RuleBasedStateMachine):
             hopeless = asked.cpus > TOTAL["CPU"] or asked.gpu > TOTAL["gpu"]
             assert hopeless or self.failures >= SPAWN_TRIES, "denied what could be granted"
             self.waiting.remove(asked)
+        elif op == m.DELAYED:
+            assert any(each.key == (peer.id, fields[0]) for each in self.waiting)
         elif op == m.RECLAIM:
             lease = self.granted[fields[0]]
             assert lease.client is peer

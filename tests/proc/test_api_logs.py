@@ -101,3 +101,27 @@ fh.shutdown()
         _, err = process.communicate(timeout=20)
     assert process.returncode == 0 or "os.close" in closed, err
     assert "Traceback" not in err
+
+
+def test_who_waits_long_for_a_worker_is_told_on_what() -> None:
+    code = """
+    @fh.remote(num_cpus=2)
+    class Hog:
+        def stay(self):
+            return 1
+
+    hog = Hog.remote()
+    fh.get(hog.stay.remote())
+    ref = say.remote("late")
+    print(fh.wait([ref], timeout=11.0)[0])
+    del hog
+    fh.get(ref)
+    """
+    with start_script(PROGRAM + "\n".join(line[4:] for line in code.splitlines())) as process:
+        out, err = process.communicate(timeout=40)
+    assert out.splitlines()[0] == "[]"
+    assert re.fullmatch(
+        r"\(freehold\) say has waited for 5 s: it needs 1 CPU: node \w+ has 0 of 2 CPU free, "
+        r"the rest is in use by 1 x actor Hog\n",
+        err,
+    )

@@ -142,6 +142,13 @@ DENIED = message(
     "request: int",
     "reason: str",
 )  # fmt: skip
+DELAYED = message(
+    "DELAYED", "node", "process",
+    "The request has waited for long.",
+    "request: int",
+    "seconds: float — at least so long",
+    "reason: str — on what it waits, for people",
+)  # fmt: skip
 RECLAIM = message(
     "RECLAIM", "node", "process",
     "Somebody waits for resources: send no more tasks there, and return it when it is empty.",

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from freehold.core import messages as m
+from freehold.core.delays import Delays
 from freehold.core.departing import Departing
 from freehold.core.estates import Estates
 from freehold.core.inquiries import Inquiries
@@ -67,6 +68,7 @@ class Node(Machine):
             unreachable_s=unreachable_s,
         )
         self.scheduler = Scheduler(self, self.workers, self.members)
+        self.delays = Delays(self, self.workers, self.scheduler)
         self.locals: dict[bytes, Peer] = {}  # this node's processes that are connected
         self.pulls = Pulls(self, self.store)
         self.estates.copies = self.pulls.copies
@@ -259,7 +261,7 @@ class Node(Machine):
         if self.store.trimmed:
             soonest = min(soonest, self.store.trim_until)
         soonest = min(soonest, self.estates.deadline(), self.members.deadline())
-        soonest = min(soonest, self.scheduler.deadline())
+        soonest = min(soonest, self.scheduler.deadline(), self.delays.deadline())
         return min(soonest, self.inquiries.deadline(), self.neighbours.strangers.deadline())
 
     def on_timer(self, now: float) -> None:
@@ -271,6 +273,7 @@ class Node(Machine):
         self.estates.on_timer(now)
         self.members.on_timer(now)
         self.scheduler.on_timer(now)
+        self.delays.on_timer(now)
         self.pulls.on_timer(now)
         self.inquiries.on_timer(now)
         self.neighbours.strangers.retry(now)

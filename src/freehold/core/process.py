@@ -43,7 +43,7 @@ class Process(Machine):
         self.client = Client(self, self.owner, limits or Limits())
         self.executor = Executor(self, self.owner)
         self.fetches = Fetches(self, self.owner, self.executor)
-        self.questions = Questions(self, self.owner)
+        self.questions = Questions(self, self.owner, self.client.leases.requests)
         self.keeping = Keeping(self, self.owner)
         self.heap = Heap(heap_reserve)
         self.node_info: dict[str, Any] = {}

@@ -11,6 +11,7 @@ from typing import Any
 from freehold.core import messages as m
 from freehold.core.machine import Machine, Peer
 from freehold.core.owner import Owner
+from freehold.core.requests import Requests
 
 Answer = tuple[list[str], dict[str, Any]]  # error ([] or [class name, text]), fields
 
@@ -22,12 +23,13 @@ class Questions:
         statuses: question -> the node's tables.
         answers: question -> what the directory of the cluster says.
         drained: the last question about printed lines that has been answered.
-        logs: lines to show to the user: pid, name, stream, lines.
+        logs: lines to show to the user: pid, name, stream, lines; pid 0 if they are freehold's own.
     """
 
-    def __init__(self, machine: Machine, owner: Owner) -> None:
+    def __init__(self, machine: Machine, owner: Owner, requests: Requests) -> None:
         self.machine = machine
         self.owner = owner
+        self.requests = requests
         self.statuses: dict[int, dict[str, Any] | None] = {}
         self.answers: dict[int, Answer | None] = {}
         self.drained = 0
@@ -39,6 +41,7 @@ class Questions:
                 m.ENTRY: self.on_entry,
                 m.DRAINED: self.on_drained,
                 m.LOG: self.on_log,
+                m.DELAYED: self.on_delayed,
             }
         )
 
@@ -81,3 +84,9 @@ class Questions:
         self, peer: Peer, now: float, pid: int, name: str, stream: str, lines: list[str]
     ) -> None:
         self.logs.append((pid, name, stream, lines))
+
+    def on_delayed(self, peer: Peer, now: float, request: int, seconds: float, reason: str) -> None:
+        name = self.requests.name(request)
+        if name:
+            line = f"{name} has waited for {seconds:g} s: {reason}"
+            self.logs.append((0, "freehold", "err", [line]))

@@ -75,6 +75,14 @@ class Requests:
         request.hops += 1
         self._send(number, request)
 
+    def name(self, number: int) -> str:
+        """The task, one of those, for which that request is open; empty if there is none."""
+        request = self.open.get(number)
+        wanted = None if request is None else request.wanted
+        if isinstance(wanted, Pool):
+            wanted = wanted.queue[0] if wanted.queue else None
+        return "" if wanted is None else wanted.spec.name
+
     def answered(self, number: int) -> Wanted | None:
         """Forget the request; what it was for, None if that is not wanted any more."""
         request = self.open.pop(number, None)

@@ -30,7 +30,8 @@ class LogView:
             return
         self._unfold()
         self._last = (stream, line)
-        self._write(stream, f"({name or 'worker'} pid={pid}) {line}")
+        who = f"{name or 'worker'} pid={pid}" if pid else name
+        self._write(stream, f"({who}) {line}")
 
     def _unfold(self) -> None:
         if self._repeats:

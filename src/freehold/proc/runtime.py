@@ -5,6 +5,7 @@ The public API is a thin face of this file.  ``current()`` is the process's runt
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -317,7 +318,9 @@ class Runtime(Waiting):
             self.show_logs(logs)
 
     def show_logs(self, logs: list[tuple[int, str, str, list[str]]]) -> None:
-        """What workers printed; only a driver gets any."""
+        """Show what workers printed, which only a driver gets, and warnings of freehold's own."""
+        for _, name, _, lines in logs:  # a worker's standard error is shown at its driver
+            sys.stderr.write("".join(f"{name}: {line}\n" for line in lines))
 
     # -- the host's duties ------------------------------------------------------------------------
     def drain(self) -> None:
