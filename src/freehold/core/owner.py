@@ -255,6 +255,8 @@ class Owner(References):
 
         Returns ``[id, ticket]`` of what is still held here of the dead one's.
         """
+        for other in [other for other, whose in self.dead.items() if whose is dead]:
+            self.dead[other] = heir  # what the dead one had adopted is part of its estate
         self.dead[dead.id] = heir
         self.homes.pop(dead.id, None)
         for row in [row for row in self.rows.values() if row.more is not None]:
