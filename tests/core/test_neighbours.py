@@ -74,6 +74,23 @@ def test_who_watches_later_is_told_of_what_was_before() -> None:
     assert len(told(bench, "n2", "WATCH")) == 3, "n3 knows it already"
 
 
+def test_who_watches_is_told_of_deaths_before_there_was_any_other_node() -> None:
+    """A reference that the dead had made may reach nodes that join much later."""
+    bench = Fleet("n1")
+    bench.driver("d", "n1")
+    bench.submit("d", ["a"], function("f", retries=0))
+    bench.start_workers()
+    bench.kill("w1")
+    bench.deliver()
+    bench.join("n2", 0.0)
+    bench.deliver()
+    late = bench.driver("e", "n2").process
+    late.peer(bench.desks["w1"].machine.id, bench.address("w1"))
+    bench.settle()
+    bench.deliver()
+    assert bench.desks["w1"].machine.id in late.owner.dead
+
+
 def test_a_node_that_is_not_known_yet_is_watched_when_it_is() -> None:
     bench = fleet()
     bench.join("n3", 0.0)

@@ -35,6 +35,7 @@ class Neighbours:
         pulls: Pulls,
         scheduler: Scheduler,
         processes: Callable[[], list[Peer]],
+        standing: bool,
     ) -> None:
         self.machine = machine
         self.store = store
@@ -42,6 +43,7 @@ class Neighbours:
         self.pulls = pulls
         self.scheduler = scheduler
         self.processes = processes  # of this node
+        self.standing = standing  # others may come to know of what has died here
         self.cluster: tuple[Resources, int] = ({}, 0)  # as the processes were told
         self.watchers: dict[bytes, Peer] = {}  # nodes that are told of deaths here
         self.deaths: list[tuple[Any, ...]] = []  # PROC_DOWN of this node's dead
@@ -151,7 +153,7 @@ class Neighbours:
         self.estates.begin(proc, {process.id for process in living}, set(self.watchers))
         for peer in (*living, *self.watchers.values()):
             self.machine.send(peer, m.PROC_DOWN, proc, reason, started, True, [])
-        if self.nodes:
+        if self.standing:
             self.deaths.append((m.PROC_DOWN, proc, reason, started, False, []))
             del self.deaths[:-DEATHS_MAX]
 
