@@ -35,7 +35,6 @@ class Neighbours:
         pulls: Pulls,
         scheduler: Scheduler,
         processes: Callable[[], list[Peer]],
-        standing: bool,
     ) -> None:
         self.machine = machine
         self.store = store
@@ -43,7 +42,7 @@ class Neighbours:
         self.pulls = pulls
         self.scheduler = scheduler
         self.processes = processes  # of this node
-        self.standing = standing  # others may come to know of what has died here
+        self.standing = False  # others may come, and ask who has died here; set by the node
         self.cluster: tuple[Resources, int] = ({}, 0)  # as the processes were told
         self.watchers: dict[bytes, Peer] = {}  # nodes that are told of deaths here
         self.deaths: list[tuple[Any, ...]] = []  # PROC_DOWN of this node's dead

@@ -71,14 +71,9 @@ class Node(Machine):
         self.pulls = Pulls(self, self.store)
         self.estates.copies = self.pulls.copies
         self.neighbours = Neighbours(
-            self,
-            self.store,
-            self.estates,
-            self.pulls,
-            self.scheduler,
-            self.processes,
-            standing,
+            self, self.store, self.estates, self.pulls, self.scheduler, self.processes
         )
+        self.neighbours.standing = standing
         self.departing = Departing(
             self, self.workers, self.store, self.pulls, self.members, self.neighbours
         )

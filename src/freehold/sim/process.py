@@ -105,7 +105,7 @@ class ProcessHost(Host):
         self.executions: list[Execution] = []
         self.kept: list[Any] = []  # references in the actor's fields, or in a module's globals
         self.specs: dict[Any, Any] = {}
-        self.contexts = Contexts()
+        self.contexts = Contexts(self.owner.twins.begin)
         self.is_actor = False
         self.concurrency = 1
         self.on_exit: Callable[[ProcessHost, int], None] = lambda host, code: None
