@@ -91,6 +91,21 @@ def test_who_watches_is_told_of_deaths_before_there_was_any_other_node() -> None
     assert bench.desks["w1"].machine.id in late.owner.dead
 
 
+def test_a_process_that_comes_while_an_estate_is_collected_is_told_of_the_death() -> None:
+    """It may yet be handed what the dead had owned, and would ask the dead."""
+    bench = fleet()
+    bench.kill("w1")
+    bench.deliver("w1", "n2")
+    bench.deliver("spawner@n2", "n2")
+    assert bench.node_at("n2").estates.open, "n1 has not answered"
+    bench.driver("e", "n2")
+    bench.deliver("e", "n2")
+    bench.deliver("n2", "e")
+    assert bench.desks["w1"].machine.id in bench.desks["e"].process.owner.dead
+    bench.deliver()
+    assert not bench.node_at("n2").estates.open
+
+
 def test_a_node_that_is_not_known_yet_is_watched_when_it_is() -> None:
     bench = fleet()
     bench.join("n3", 0.0)

@@ -179,7 +179,12 @@ class Neighbours:
         """Tell a process of this node that has just come what the others know."""
         if self.cluster[1]:
             self.machine.send(process, m.CLUSTER, *self.cluster)
-        for owner in self.estates.owners():  # it may yet be handed what was theirs
+        open = [
+            dead
+            for dead, estate in self.estates.open.items()
+            if estate.adopter is None and dead not in self.lost
+        ]
+        for owner in [*self.estates.owners(), *open]:  # it may yet be handed what was theirs
             self.machine.send(process, m.PROC_DOWN, owner, "it had died before", b"", False, [])
 
     def node_up(self, node: bytes, address: str, holders: Iterable[Peer]) -> None:
