@@ -94,6 +94,7 @@ class ProcessHost(Host):
         self.spot = home.spot
         self.home = home.home
         self.ledger = ledger
+        ledger.home[process.id] = home.home
         self.slot = slot
         self.pid = slot + 100
         self.info = {"slot": slot} if kind == "worker" else {}
@@ -271,6 +272,7 @@ class ProcessHost(Host):
             offset = heap.place(size)
             if offset is not None:
                 self.site.memory.write(offset, size, data)
+                self.ledger.lies(id, self.home)
                 if self.world.rng.random() < 0.3:  # copying takes a while
                     later = self.world.now + self.world.latency()
                     yield Wait(lambda: False, later, computing=True)
