@@ -131,7 +131,7 @@ def _value(here: Runtime, row: Row) -> Any:
 def _export(row: Row) -> tuple[bytes, bytes, str]:
     """Name, owner and the owner's address: what travels of a reference."""
     here = start.ensure()
-    if here.owner.rows.get(row.id) is not row:
+    if not here.owner.twins.key_of(row):
         raise InvalidReference(
             f"reference {row.id.hex()} belongs to another session, or its value was freed"
         )

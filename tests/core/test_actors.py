@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fleets import Fleet
 from freehold.core.leases import Limits
-from freehold.core.messages import FAILED, PENDING
+from freehold.core.messages import FAILED, INLINE, PENDING, SHARED
 from freehold.core.rows import CONSTRUCTOR, METHOD, Spec
 from freehold.sim.bench import actor_class, function, method
 from wires import Wires
@@ -406,3 +406,16 @@ def test_an_actor_on_another_node_is_made_again_on_a_third() -> None:
     assert fleet.do(worker, "from the second") == "runs a"
     assert fleet.get("driver", "a") == "inline from the second"
     fleet.check()
+
+
+def test_what_a_re_run_has_made_instead_of_the_actor_cannot_be_called() -> None:
+    """Its maker's second run did other things in another order, and put a value under that name."""
+    wires = actor()
+    for state, data in ((INLINE, b"\xed no address"), (SHARED, [b"p" * 8, 0, 10, b"n" * 8])):
+        owner = wires.desks["w1"].process.owner
+        row = owner.hold(bytes([state]) * 16, b"o" * 8, "elsewhere")
+        line = wires.desks["w1"].process.client.actors.line(row)
+        owner.resolve(row, state, data)
+        wires.desks["w1"].process.client.advance(0.0)
+        assert line.error is not None
+        assert line.error[0] == "ActorDied"

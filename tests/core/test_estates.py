@@ -194,6 +194,27 @@ def test_a_copy_of_what_lay_there_is_read_by_who_has_it() -> None:
     assert_freed(bench)
 
 
+@pytest.mark.parametrize("who", ["d", "a process that has just come"])
+def test_a_copy_for_a_process_that_takes_the_dead_for_the_owner_is_freed(who: str) -> None:
+    """Its node knows better: nobody would ever free what is copied in the name of the dead."""
+    bench = fleet("n3", named("new", ["n1", "n3"]))
+    bench.get("d", "x")
+    bench.deliver()
+    row, owner, address = bench.row("d", "x"), bench.desks["w1"].machine.id, bench.address("w1")
+    bench.crash("n2")
+    bench.bury("n2")
+    bench.deliver("head", "n1")
+    if who != "d":  # it was not there when its node told of the death
+        process = bench.driver("e", "n1").process
+        bench.desks["e"].refs["x"] = process.owner.hold(row.id, owner, address)
+        process.owner.resolve(bench.row("e", "x"), SHARED, row.data)  # as a task's argument is
+        who = "e"
+    bench.fetch(who, "x")
+    bench.deliver()
+    assert bench.fetch(who, "x") is not None
+    assert_freed(bench, *dict.fromkeys(["d", who]))
+
+
 @pytest.mark.parametrize("when", ["afterwards", "before it answers"])
 def test_when_the_adopter_dies_as_well_another_one_adopts(when: str) -> None:
     adopter = named("new", ["n1", "n3"])

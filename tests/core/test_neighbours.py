@@ -74,6 +74,38 @@ def test_who_watches_later_is_told_of_what_was_before() -> None:
     assert len(told(bench, "n2", "WATCH")) == 3, "n3 knows it already"
 
 
+def test_who_watches_is_told_of_deaths_before_there_was_any_other_node() -> None:
+    """A reference that the dead had made may reach nodes that join much later."""
+    bench = Fleet("n1")
+    bench.driver("d", "n1")
+    bench.submit("d", ["a"], function("f", retries=0))
+    bench.start_workers()
+    bench.kill("w1")
+    bench.deliver()
+    bench.join("n2", 0.0)
+    bench.deliver()
+    late = bench.driver("e", "n2").process
+    late.peer(bench.desks["w1"].machine.id, bench.address("w1"))
+    bench.settle()
+    bench.deliver()
+    assert bench.desks["w1"].machine.id in late.owner.dead
+
+
+def test_a_process_that_comes_while_an_estate_is_collected_is_told_of_the_death() -> None:
+    """It may yet be handed what the dead had owned, and would ask the dead."""
+    bench = fleet()
+    bench.kill("w1")
+    bench.deliver("w1", "n2")
+    bench.deliver("spawner@n2", "n2")
+    assert bench.node_at("n2").estates.open, "n1 has not answered"
+    bench.driver("e", "n2")
+    bench.deliver("e", "n2")
+    bench.deliver("n2", "e")
+    assert bench.desks["w1"].machine.id in bench.desks["e"].process.owner.dead
+    bench.deliver()
+    assert not bench.node_at("n2").estates.open
+
+
 def test_a_node_that_is_not_known_yet_is_watched_when_it_is() -> None:
     bench = fleet()
     bench.join("n3", 0.0)

@@ -217,6 +217,19 @@ def test_a_borrower_asks_the_heir_for_what_it_had_asked_of_a_dead_owner() -> Non
     assert heir.outbox == [(m.PULL, [row.id])]
 
 
+def test_what_names_a_dead_owner_is_asked_of_the_heir_of_its_heir() -> None:
+    """An old value still names the first owner; the heir of that has died since."""
+    trio = Trio()
+    owner = trio.owner("a")
+    first, heir = trio.peer("a", "b"), Peer(b"n" * 8, "n")
+    owner.on_death(first, heir)
+    owner.on_death(heir, trio.peer("a", "c"))
+    row = owner.hold(b"x" * 16, b"b" * 8, "b")
+    assert row.owner is trio.peer("a", "c")
+    owner.want(row)
+    assert [frame[0] for frame in trio.peer("a", "c").outbox] == [m.REGISTER, m.PULL]
+
+
 def test_a_reference_to_what_was_released_fails_and_never_hangs() -> None:
     trio = Trio()
     row = trio.owner("a").hold(b"x" * 16, b"a" * 8, "a")

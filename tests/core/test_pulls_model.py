@@ -28,7 +28,7 @@ Place = tuple[bytes, int, int, bytes]
 
 
 def address(node: bytes) -> str:
-    return node.hex() + "||" + node.decode()
+    return f"{node.hex()}||{node.decode().strip('.')}:1"
 
 
 class Region:

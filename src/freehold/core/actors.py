@@ -21,11 +21,12 @@ from freehold.core.address import node_of
 from freehold.core.ids import PROC_ID_BYTES
 from freehold.core.leases import Leases
 from freehold.core.machine import Machine, Peer
-from freehold.core.messages import FAILED, INLINE, PENDING
+from freehold.core.messages import FAILED, INLINE, PENDING, SHARED
 from freehold.core.owner import Owner
 from freehold.core.rows import Line, Place, Row, Task
 
 STEADY_S = 10.0  # seconds: an actor that lives for so long has not failed in a row
+MARK = b"actor "  # how an actor's address begins, and no serialized value does
 Push = Callable[[Task, Place, float], None]
 Finish = Callable[[Task, int, Any], None]
 
@@ -37,12 +38,18 @@ def missing(task: Task) -> bool:
 
 def pack_address(proc: bytes, address: str) -> bytes:
     """The value of an actor's reference."""
-    return proc + address.encode()
+    return MARK + proc + address.encode()
+
+
+def is_address(value: Any) -> bool:
+    """Whether that is the value of an actor's reference."""
+    return isinstance(value, bytes) and value.startswith(MARK)
 
 
 def unpack_address(value: bytes) -> tuple[bytes, str]:
     """The actor's process id and where to dial it."""
-    return value[:PROC_ID_BYTES], value[PROC_ID_BYTES:].decode()
+    proc = value[len(MARK) : len(MARK) + PROC_ID_BYTES]
+    return proc, value[len(MARK) + PROC_ID_BYTES :].decode()
 
 
 class Actors:
@@ -78,7 +85,10 @@ class Actors:
         row = line.row
         if line.error is not None or line.peer is not None:
             return
-        if row.state == INLINE:
+        if row.state in (INLINE, SHARED) and not is_address(row.data):
+            why = "its task has run again, and made something else under that name"
+            self.died(line, ["ActorDied", f"actor {row.id.hex()[:12]}: {why}"])
+        elif row.state == INLINE:
             proc, address = unpack_address(row.data)
             peer = self.machine.peer(proc, address)
             if (peer.down or proc in self.owner.dead) and line.restarts and row.owner:
@@ -187,7 +197,7 @@ class Actors:
     def _ask_owner(self, line: Line) -> None:
         """Ask the actor's owner where it is now, or whether it is dead."""
         row = line.row
-        if row.state != INLINE or row.owner is None:
+        if row.state != INLINE or row.owner is None or not is_address(row.data):
             return
         proc, _ = unpack_address(row.data)
         self.owner.forget_value(row)
@@ -196,7 +206,9 @@ class Actors:
 
     def moving(self, row: Row, proc: bytes) -> None:
         """Somebody has heard before its owner that the actor's process is dead."""
-        if row.state == INLINE and unpack_address(row.data)[0] == proc:
+        if row.state != INLINE or not is_address(row.data):
+            return
+        if unpack_address(row.data)[0] == proc:
             row.state, row.data = PENDING, None  # until the node says so here too
 
     def unname(self, id: bytes) -> None:

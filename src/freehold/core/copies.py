@@ -74,16 +74,16 @@ class Copies:
         self.by_offset[copy.offset] = copy
 
     def complete(self, copy: Copy, cached: bool) -> None:
-        """All bytes are here; if it is to be cached, it can be found from now on."""
+        """All bytes are here; if it is to be cached, it can be found (and is kept) from now on."""
         assert copy.have == copy.size
         copy.coming = False
         if cached:
             self.by_key[copy.key] = copy
             self.by_id.setdefault(copy.id, []).append(copy)
             self._tell(copy, m.COPIED)
+            self._settle(copy, True)
         else:
-            copy.doomed = True
-        self._settle(copy, True)
+            self.doom(copy)
 
     def doom(self, copy: Copy) -> None:
         """Nobody is to find it any more; its memory is free as soon as nobody uses it."""

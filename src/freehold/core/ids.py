@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Callable
 
 CONTEXT_BYTES = 12
 TASK_ID_BYTES = 16
@@ -85,10 +86,11 @@ class Contexts:
     the same ids: two objects of one owner would have one name.
     """
 
-    __slots__ = ("_runs",)
+    __slots__ = ("_runs", "begin")
 
-    def __init__(self) -> None:
+    def __init__(self, begin: Callable[[bytes], object] = len) -> None:
         self._runs: dict[bytes, int] = {}
+        self.begin = begin  # told of each context before it is used
 
     def base(self, task_id: bytes) -> bytes:
         """The context in which this run of the task submits."""
@@ -97,4 +99,6 @@ class Contexts:
         runs[task_id] = before + 1
         if len(runs) > CONTEXTS_MAX:
             del runs[next(iter(runs))]
-        return context_of(task_id + pack_index(before) if before else task_id)
+        base = context_of(task_id + pack_index(before) if before else task_id)
+        self.begin(base)
+        return base

@@ -137,6 +137,8 @@ class Lineage:
 
     def on_lost(self, peer: Peer, now: float, id: bytes, place: Place) -> None:
         row = self.owner.rows.get(id)
+        if row is None or (row.owner is None and row.data != place):
+            row = self.owner.twins.borrowed(id)
         if row is None:
             return
         if row.more is not None and row.more.actor:

@@ -42,6 +42,7 @@ class Neighbours:
         self.pulls = pulls
         self.scheduler = scheduler
         self.processes = processes  # of this node
+        self.standing = False  # others may come, and ask who has died here; set by the node
         self.cluster: tuple[Resources, int] = ({}, 0)  # as the processes were told
         self.watchers: dict[bytes, Peer] = {}  # nodes that are told of deaths here
         self.deaths: list[tuple[Any, ...]] = []  # PROC_DOWN of this node's dead
@@ -151,7 +152,7 @@ class Neighbours:
         self.estates.begin(proc, {process.id for process in living}, set(self.watchers))
         for peer in (*living, *self.watchers.values()):
             self.machine.send(peer, m.PROC_DOWN, proc, reason, started, True, [])
-        if self.nodes:
+        if self.standing:
             self.deaths.append((m.PROC_DOWN, proc, reason, started, False, []))
             del self.deaths[:-DEATHS_MAX]
 
@@ -178,7 +179,12 @@ class Neighbours:
         """Tell a process of this node that has just come what the others know."""
         if self.cluster[1]:
             self.machine.send(process, m.CLUSTER, *self.cluster)
-        for owner in self.estates.owners():  # it may yet be handed what was theirs
+        open = [
+            dead
+            for dead, estate in self.estates.open.items()
+            if estate.adopter is None and dead not in self.lost
+        ]
+        for owner in [*self.estates.owners(), *open]:  # it may yet be handed what was theirs
             self.machine.send(process, m.PROC_DOWN, owner, "it had died before", b"", False, [])
 
     def node_up(self, node: bytes, address: str, holders: Iterable[Peer]) -> None:

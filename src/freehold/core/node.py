@@ -75,6 +75,7 @@ class Node(Machine):
         self.neighbours = Neighbours(
             self, self.store, self.estates, self.pulls, self.scheduler, self.processes
         )
+        self.neighbours.standing = standing
         self.departing = Departing(
             self, self.workers, self.store, self.pulls, self.members, self.neighbours
         )

@@ -54,6 +54,9 @@ class Orphans:
     # -- as the one who can make it again ---------------------------------------------------------
     def on_revive(self, peer: Peer, now: float, id: bytes, proc: bytes) -> None:
         row = self.owner.rows.get(id)
+        if row is not None and row.owner is None:  # the task has run again in this very process
+            self.machine.send(peer, m.REBORN, id, self.machine.id, self.owner.address)
+            return
         if row is not None and row.owner is not None and not self.owner.is_orphan(row):
             self.machine.send(peer, m.REBORN, id, row.owner.id, row.owner.address)
             return
@@ -89,6 +92,6 @@ class Orphans:
 
     # -- as a holder ------------------------------------------------------------------------------
     def on_reborn(self, peer: Peer, now: float, id: bytes, owner: bytes, address: str) -> None:
-        row = self.owner.rows.get(id)
+        row = self.owner.twins.borrowed(id)
         if row is not None and self.owner.is_orphan(row) and row.state == PENDING:
             self.owner.attach(row, owner, address)

@@ -26,6 +26,7 @@ from freehold.core.machine import Machine, Peer
 from freehold.core.messages import COLLECTED, FAILED, PENDING, SHARED
 from freehold.core.references import References
 from freehold.core.rows import Row, Task
+from freehold.core.twins import Twins
 
 RefFields = list[Any]  # [id, owner, owner address, ticket]
 
@@ -35,6 +36,7 @@ class Owner(References):
 
     def __init__(self, machine: Machine, address: str = "") -> None:
         super().__init__(machine, address)
+        self.twins = Twins(self)
         self.dead: dict[bytes, Peer] = {}  # processes -> who owns in their stead
         self.homes: dict[bytes, bytes] = {}  # of borrowers on other nodes
         self.heed: Callable[[bytes], bool] = lambda node: True  # hear of deaths there; False: dead
@@ -58,7 +60,8 @@ class Owner(References):
         return row
 
     def _row(self, id: bytes, owner: bytes, address: str) -> Row:
-        row = self.rows.get(id)
+        key = self.twins.key(id)
+        row = self.rows.get(id) or self.rows.get(key)
         if row is not None and not _is_stale(row, owner, self.dead):
             if row.state == PENDING and self.is_orphan(row):
                 self.attach(row, owner, address)
@@ -70,7 +73,7 @@ class Owner(References):
         peer = self.machine.peer(owner, address)  # which may turn out to be dead
         if owner in self.dead:
             peer = self.dead[owner]  # which has adopted it, or knows that it is lost
-        row = self.rows[id] = Row(id, None, peer)
+        row = self.rows[key] = Row(id, None, peer)
         if owner in self.dead:
             self._enlist(row)
         return row
@@ -115,7 +118,7 @@ class Owner(References):
         self, peer: Peer, now: float, id: bytes, state: int, data: Any, contains: list[RefFields]
     ) -> None:
         inner = self.receive(contains)
-        row = self.rows.get(id)
+        row = self.twins.borrowed(id)
         owner = None if row is None else row.owner
         if (
             row is not None
@@ -255,6 +258,8 @@ class Owner(References):
 
         Returns ``[id, ticket]`` of what is still held here of the dead one's.
         """
+        for other in [other for other, whose in self.dead.items() if whose is dead]:
+            self.dead[other] = heir  # what the dead one had adopted is part of its estate
         self.dead[dead.id] = heir
         self.homes.pop(dead.id, None)
         for row in [row for row in self.rows.values() if row.more is not None]:
@@ -283,7 +288,11 @@ class Owner(References):
     def attach(self, row: Row, owner: bytes, address: str) -> None:
         """An orphan has been made again: borrow it from its new owner."""
         known = row.owner
-        if not owner or known is None or owner in (known.id, self.machine.id):
+        if owner == self.machine.id:
+            if not self.twins.reborn(row):
+                self.fail(row, "ObjectFreed", f"object {row.id.hex()} was released by its owner")
+            return
+        if not owner or known is None or owner == known.id:
             return
         more = row.extend()
         peer = self.machine.peer(owner, address)  # which may turn out to be dead, too

@@ -208,6 +208,8 @@ class Process(Machine):
     ) -> None:
         """Another node is dead, with all its processes and what lay there."""
         heir = self.peer(*adopter) if adopter else peer
+        for past in [past for past, whose in self.dead_nodes.items() if whose.id == node]:
+            self.dead_nodes[past] = heir
         self.dead_nodes[node] = heir
         self.client.lineage.node_died(node)
         self.owner.on_node_death(node)

@@ -28,6 +28,7 @@ from collections.abc import Callable
 from typing import Any
 
 from freehold.core import messages as m
+from freehold.core.address import node_of
 from freehold.core.copies import Copies, Copy, Key
 from freehold.core.machine import NEVER, Machine, Peer
 from freehold.core.room import TRIM_WAIT
@@ -138,6 +139,7 @@ class Pulls:
         owner_address: str, kind: int,
     ) -> None:  # fmt: skip
         check_place(place, kind)
+        home = node_of(owner_address)
         address = self.address_of(place[3])
         key = (id, place[0], place[1], place[3])
         if self._is_here(peer, key, place):
@@ -149,7 +151,7 @@ class Pulls:
                 self._answer(peer, key, place, [], why)
                 return
             pull = self.pulls[key] = Pull(key, place, address, owner, owner_address)
-            pull.orphan = owner in self.dead
+            pull.orphan = owner in self.dead or home in self.dead
             self.waiting[ARGUMENT][key] = pull
         elif pull.size != place[2]:  # of one of them, the asker or the first, the word is old
             self._answer(peer, key, place, [], LOST)

@@ -17,6 +17,7 @@ from freehold.core.address import node_of
 from freehold.core.machine import Machine, Peer
 from freehold.core.messages import COLLECTED, FAILED, INLINE, PENDING, SHARED
 from freehold.core.rows import Links, Row, Task, Waiter
+from freehold.core.twins import Twins
 
 
 class Recipes(Protocol):
@@ -55,6 +56,7 @@ class References:
         self.ended: list[Row] = []  # actors that nobody here refers to any more
         self.unpinned: list[bytes] = []  # whose copy on this node is needed no longer
         self.lineage: Recipes  # set by core.lineage
+        self.twins: Twins  # set by core.owner
         self.failures = 0  # how many rows have ever resolved to an error
 
     def put(self, id: bytes, state: int, data: Any, contains: Iterable[Row] = ()) -> Row:
@@ -107,14 +109,17 @@ class References:
         more = row.more
         if row.handles or row.holds or (more is not None and more.tickets):
             return []
-        if self.rows.get(row.id) is not row:  # a run's own, beside another of that id
-            self._unpin(row)
-            return []
+        key = row.id
+        if self.rows.get(key) is not row:
+            key = self.twins.key_of(row)
+            if not key:  # a run's own, beside another of that id
+                self._unpin(row)
+                return []
         if row.state == PENDING and row.owner is None and row.task is not None:
             return []  # its task still runs; the result settles it
         if more is not None and more.lineage:
             return self._collect(row)
-        del self.rows[row.id]
+        del self.rows[key]
         if row.owner is not None:
             if more is not None and more.mine:
                 pairs = [[row.id, ticket] for ticket in more.mine]
@@ -220,6 +225,11 @@ class References:
             pullers, more.pullers = more.pullers, []
             for peer in pullers:
                 self.answer(peer, row)
+        if more.twins:
+            twins, more.twins = more.twins, []
+            for twin in twins:
+                if twin.state == PENDING:
+                    self.resolve(twin, state, data)
 
     def fail(self, row: Row, kind: str, text: str) -> None:
         """Resolve the row to an error of that class (see ``errors.from_wire``)."""
@@ -231,9 +241,7 @@ class References:
             self.lineage.revive(row)
         if row.state != PENDING or row.owner is None:
             return
-        if self.rows.get(row.id) is not row:  # a re-run here has made the id its own
-            text = f"object {row.id.hex()} was made again by this process"
-            self.fail(row, "ObjectFreed", text)
+        if self.rows.get(row.id) is not row and self.twins.serve(row):
             return
         more = row.extend()
         if not more.pulled:
@@ -252,7 +260,8 @@ class References:
     def check(self) -> None:
         """Invariants of the table (simulator only)."""
         for id, row in self.rows.items():
-            assert row.id == id, row
+            assert id == self.twins.key_of(row), row
+            assert id == row.id or row.owner is not None, row
             assert row.handles >= 0, row
             assert row.holds >= 0, row
             idle = not row.needed and (row.state != PENDING or row.owner is not None)

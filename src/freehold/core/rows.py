@@ -46,7 +46,7 @@ class More:
 
     __slots__ = (
         "actor", "contains", "copies", "dependents", "early", "evicted", "here", "lineage", "mine",
-        "pulled", "pullers", "recipe", "refused", "site", "sure", "tickets",
+        "pulled", "pullers", "recipe", "refused", "site", "sure", "tickets", "twins",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -55,6 +55,7 @@ class More:
         self.early: set[bytes] = set()  # owner: released before they were registered
         self.pullers: list[Peer] = []  # owner: who waits for the value
         self.contains: list[Row] = []  # rows that the value refers to; each is held
+        self.twins: list[Row] = []  # owner: borrowed ones that get the same value (core.twins)
         self.dependents: list[Task] = []  # tasks that cannot start before the value is there
         self.mine: list[bytes] = []  # borrower: tickets registered in this process's name
         self.sure = False  # borrower: this process has registered one of those by itself

@@ -41,7 +41,7 @@ class Execution(Runtime):
     def __init__(self, secret: bytes, address: str, limits: Limits, inline_max: int) -> None:
         super().__init__(secret, "worker", address=address, limits=limits, inline_max=inline_max)
         self.executor = self.process.executor
-        self.contexts = Contexts()
+        self.contexts = Contexts(self.owner.twins.begin)
         self.root.contexts = self.contexts
         self.functions: dict[bytes, Callable[..., Any]] = {}
         self.names: dict[bytes, str] = {}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from freehold.sim.faults import KINDS
 from freehold.sim.fleet import Fleet
 from freehold.sim.run import Outcome, Simulation
 from freehold.sim.scale import Scale
@@ -15,6 +17,7 @@ from freehold.sim.smallstate import Bounds
 from freehold.sim.smallworld import SmallWorld
 
 USUAL = (Bounds(1, 0), Bounds(0, 1))
+Kind = Callable[..., Simulation]  # of a seed, and whether to show every frame
 DEEP = (Bounds(2, 0), Bounds(1, 1), Bounds(0, 2), Bounds(0, None, 300_000))
 
 
@@ -27,6 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-k", "--keep-going", action="store_true", help="go on after a failure")
     parser.add_argument("-v", "--verbose", action="store_true", help="print every frame")
     parser.add_argument("--fleet", action="store_true", help="several nodes, and a head")
+    parser.add_argument("--fault", choices=KINDS, default="", help="... of which only this fails")
     parser.add_argument("--scale", type=int, nargs=2, metavar=("NODES", "ACTORS"))
     parser.add_argument("--small", action="store_true", help="every order, in a small world")
     parser.add_argument("--deep", action="store_true", help="... with more deaths and delays")
@@ -34,7 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.small:
         return small(given.scenario, DEEP if given.deep else USUAL)
-    kind = Fleet if given.fleet else Simulation
+    kind: Kind = Simulation
+    if given.fleet:
+        kind = functools.partial(Fleet, fault=given.fault)
     if given.scale is not None:
         print("\n".join(Scale(*given.scale).run()))
         return 0
@@ -46,10 +52,12 @@ def main(arguments: list[str] | None = None) -> int:
     return many(given.start, given.seeds or 200, given.keep_going, kind)
 
 
-def attempt(seed: int, show: bool = False, kind: type[Simulation] = Simulation) -> Outcome | None:
+def attempt(seed: int, show: bool = False, kind: Kind = Simulation) -> Outcome | None:
     """Run one seed; None if it failed, with a report."""
     simulation = kind(seed, show=show)
-    also = " --fleet" if kind is Fleet else ""
+    also = ""
+    if isinstance(simulation, Fleet):
+        also = " --fleet" + (f" --fault {simulation.fault}" if simulation.fault else "")
     try:
         return simulation.run()
     except Exception as error:
@@ -64,7 +72,7 @@ def attempt(seed: int, show: bool = False, kind: type[Simulation] = Simulation) 
         return None
 
 
-def many(start: int, count: int, keep_going: bool, kind: type[Simulation] = Simulation) -> int:
+def many(start: int, count: int, keep_going: bool, kind: Kind = Simulation) -> int:
     """Run seeds until one fails; the exit status."""
     events = tasks = values = done = 0
     faults: dict[str, int] = {}

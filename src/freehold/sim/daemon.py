@@ -49,6 +49,7 @@ class NodeHost(Host):
             standing=setup.nodes > 1,
         )
         node.store.extents = PoisonExtents(self.memory, setup.arena_bytes)
+        node.pulls.patience = setup.patience
         super().__init__(world, node, "node", name, self.address_of(name))
         node.estates.address = self.address
         self.info = node.info

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Any
 
+from freehold.core.actors import is_address
 from freehold.core.executor import Output
 from freehold.core.ids import ref_id
 from freehold.core.machine import NEVER
@@ -75,6 +76,8 @@ class Env(Handles):
             data = row.data
         if not data:  # a task without results
             return Value(row.id, [], [], 0), []
+        if is_address(data) and len(self.ledger.owners.get(row.id, ())) > 1:
+            raise Failure(["ActorDied", "a re-run has made an actor under that name"])
         value, refs = self.load(data)
         if value.token != row.id:
             raise Violation(f"{self.host}: {row!r} reads the value of {brief(value.token)}")

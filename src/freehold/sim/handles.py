@@ -55,7 +55,7 @@ class Handles:
         fields = []
         for ref in refs:
             row = ref.row
-            if self.host.owner.rows.get(row.id) is not row:
+            if not self.host.owner.twins.key_of(row):
                 self._check_detached(row)
                 raise Failure(row.data)
             owner = row.owner

@@ -4,6 +4,8 @@ The machines promise what they can keep when processes die.  An error is excused
 
 * ``WorkerDied``: some worker has died, and its task could not be retried.
 * ``OwnerDied``: a process that owned the object named in the error has died.
+* ``ObjectLost``: a node is gone where the value that the error names had been placed.
+* ``ActorUnavailable``: a process in which the actor lived has died.
 * ``ObjectFreed``: a process that had held the reference has died.  Whoever hands a reference on
   keeps its hold until the owner has confirmed the new holder; if it dies before, the hand-over
   was never made, and the object may go with the last confirmed holder.  Nobody else's death
@@ -13,12 +15,15 @@ The machines promise what they can keep when processes die.  An error is excused
   answered.
 * ``ObjectStoreFull``: the arena was asked for room.  ``Unschedulable``: more was asked for than
   the node has, or workers could not be started.
+
+A process counts as dead from when it ends, or from when somebody has declared its node dead.  To be
+cut off, or to stand still, excuses nothing by itself.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import Any
 
 from freehold.sim.values import Violation, brief
@@ -44,15 +49,17 @@ class Ledger:
         self.holders: dict[bytes, list[Proc]] = {}
         self.contents: dict[bytes, list[bytes]] = {}  # value -> values that it has referred to
         self.dead: dict[Proc, int] = {}  # exit codes
-        self.absent: set[Proc] = set()  # who lives where nobody could reach them for a while
+        self.home: dict[Proc, bytes] = {}  # the node on which it lives
+        self.places: dict[bytes, list[bytes]] = {}  # value -> nodes on which it was placed
+        self.lost_nodes: set[bytes] = set()  # that went down
+        self.away_nodes: set[bytes] = set()  # that could not be reached for a while
+        self.given_up: Callable[[], set[bytes]] = set  # that somebody has declared dead
         self.actor_of: dict[bytes, bytes] = {}  # a call's first result -> the actor's reference
         self.homes: dict[bytes, list[Proc]] = {}  # actor -> processes that have begun to make it
         self.failed_actors: set[bytes] = set()  # killed, or their constructor raised
         self.raised: dict[bytes, int] = {}  # task ids of runs that raised
         self.deaths = 0  # of processes that did not end in good order
         self.greedy = 0  # requests for more than the node has
-        self.node_dead = False
-        self.node_deaths = 0  # nodes that crashed, or were parted from the others
         self.tries: list[list[int]] = []  # submission -> runs started, runs allowed
         self.turns: dict[bytes, int] = {}  # calls to actors, in the order of submission
         self._turns = 0
@@ -76,13 +83,20 @@ class Ledger:
         self.dead[proc] = code
         self.deaths += code != 0
 
-    def away(self, procs: Iterable[Proc]) -> None:
-        """A machine is parted from the others, or stands still: it may be taken for dead."""
-        self.node_deaths += 1
-        self.absent.update(procs)
+    def away(self, node: bytes) -> None:
+        """A machine is parted from the others, or stands still: it may be declared dead."""
+        self.away_nodes.add(node)
+
+    def lies(self, id: bytes, node: bytes) -> None:
+        """The value has been placed in the memory of that node."""
+        self.places.setdefault(id, []).append(node)
+
+    def gone_nodes(self) -> set[bytes]:
+        """Those that went down, or were declared dead."""
+        return self.lost_nodes | self.given_up()
 
     def _is_gone(self, proc: Proc) -> bool:
-        return proc in self.dead or proc in self.absent
+        return proc in self.dead or self.home.get(proc, b"") in self.given_up()
 
     def may_contain(self, outer: bytes, inner: bytes) -> bool:
         """Record that a value refers to another, unless that would close a circle."""
@@ -136,7 +150,7 @@ class Ledger:
             self.judge(data[2], id)
             return
         excused = {
-            "WorkerDied": self.deaths + self.node_deaths > 0,
+            "WorkerDied": self.deaths > 0 or bool(self.given_up()),
             "OwnerDied": any(map(self._is_gone, self._named(text, self.owners))),
             "ObjectFreed": any(
                 map(self._is_gone, self._named(text, self.holders) + self._named(text, self.owners))
@@ -144,9 +158,8 @@ class Ledger:
             "ActorDied": self._may_be_dead(id),
             "ObjectStoreFull": True,
             "Unschedulable": self.greedy > 0 or "failed spawn" in self.faults,
-            "NodeDied": self.node_dead,
-            "ObjectLost": self.node_deaths > 0,
-            "ActorUnavailable": self.deaths > 0,
+            "ObjectLost": not self.gone_nodes().isdisjoint(self._named(text, self.places)),
+            "ActorUnavailable": self._has_moved(id),
         }.get(kind, False)
         if not excused:
             raise Violation(f"nothing excuses {kind} at {brief(id)}: {text}")
@@ -157,10 +170,16 @@ class Ledger:
             return bool(self.failed_actors) or self.deaths > 0
         homes = self.homes.get(actor, [])
         if actor in self.failed_actors or any(
-            self.dead.get(home) or home in self.absent for home in homes
+            self.dead.get(home) or self.home.get(home, b"") in self.given_up() for home in homes
         ):
             return True
         return not homes and self.deaths > 0
+
+    def _has_moved(self, call: bytes) -> bool:
+        actor = self.actor_of.get(call[:16])
+        if actor is None:  # see above
+            return self.deaths > 0 or bool(self.given_up())
+        return any(map(self._is_gone, self.homes.get(actor, [])))
 
     def _judge_user_error(self, data: bytes) -> None:
         self.errors["TaskError"] = self.errors.get("TaskError", 0) + 1

@@ -94,6 +94,7 @@ class ProcessHost(Host):
         self.spot = home.spot
         self.home = home.home
         self.ledger = ledger
+        ledger.home[process.id] = home.home
         self.slot = slot
         self.pid = slot + 100
         self.info = {"slot": slot} if kind == "worker" else {}
@@ -105,7 +106,7 @@ class ProcessHost(Host):
         self.executions: list[Execution] = []
         self.kept: list[Any] = []  # references in the actor's fields, or in a module's globals
         self.specs: dict[Any, Any] = {}
-        self.contexts = Contexts()
+        self.contexts = Contexts(self.owner.twins.begin)
         self.is_actor = False
         self.concurrency = 1
         self.on_exit: Callable[[ProcessHost, int], None] = lambda host, code: None
@@ -271,6 +272,7 @@ class ProcessHost(Host):
             offset = heap.place(size)
             if offset is not None:
                 self.site.memory.write(offset, size, data)
+                self.ledger.lies(id, self.home)
                 if self.world.rng.random() < 0.3:  # copying takes a while
                     later = self.world.now + self.world.latency()
                     yield Wait(lambda: False, later, computing=True)

@@ -8,6 +8,19 @@ from typing import NamedTuple
 from freehold.core.leases import Limits
 
 MIB = 1024 * 1024
+# Faults of a cluster (``sim.faults``), and how often each is tried in a run.
+SWARM: tuple[tuple[str, tuple[int, ...]], ...] = (
+    ("node", (0, 0, 1, 1, 2)),
+    ("partition", (0, 0, 0, 1)),
+    ("one-way", (0, 0, 0, 1)),
+    ("pause", (0, 0, 0, 1, 2)),
+    ("slow", (0, 0, 0, 1, 2)),
+    ("driver", (0, 1)),
+    ("head", (0, 0, 0, 1, 2)),
+    ("owner", (0, 0, 0, 1)),
+    ("borrower", (0, 0, 0, 1)),
+    ("all-but-one", (0, 0, 0, 0, 0, 0, 0, 1)),
+)
 
 
 class Setup(NamedTuple):
@@ -40,15 +53,11 @@ class Setup(NamedTuple):
     crash_at_start: float
     check_every: int
     nodes: int
-    node_crashes: int
-    partitions: int
-    pauses: int  # a machine stands still for a while, and goes on
-    slow_links: int  # of machines, for a while
+    faults: tuple[tuple[str, int], ...]  # of ``sim.faults``, and how often each is tried
     drivers: int  # on different nodes; all but the first may die
-    driver_crashes: int
     storm: float  # chance that a step of a program hands one reference to many
-    head_crashes: int
     transfer_breaks: float
+    patience: float  # seconds that a copy waits for room which may never come (``core.pulls``)
 
 
 def draw_cluster(rng: random.Random) -> Setup:
@@ -64,16 +73,32 @@ def draw_cluster(rng: random.Random) -> Setup:
         fault_time=rng.choice([0.3, 1.5, 4.0]),
         crashes=rng.choice([0, 0, 2, 4]) if faulty else 0,
         cuts=rng.choice([0, 0, 2]) if faulty else 0,
-        node_crashes=rng.choice([0, 0, 1, 1, 2]) if faulty else 0,
-        partitions=rng.choice([0, 0, 0, 1, 2]) if faulty else 0,
-        pauses=rng.choice([0, 0, 0, 1, 2]) if faulty else 0,
-        slow_links=rng.choice([0, 0, 0, 1, 2]) if faulty else 0,
+        faults=tuple((kind, rng.choice(often)) for kind, often in SWARM) if faulty else (),
         drivers=rng.choice([1, 1, 2]),
-        driver_crashes=rng.choice([0, 1]) if faulty else 0,
         storm=rng.choice([0.0, 0.0, 1.0]),
-        head_crashes=rng.choice([0, 0, 0, 1, 2]) if faulty else 0,
         transfer_breaks=rng.choice([0.0, 0.0, 0.1, 0.3]) if faulty else 0.0,
+        patience=rng.choice([0.2, 1.0]),
         check_every=rng.choice([10, 50]),
+    )
+
+
+def draw_fault(kind: str, rng: random.Random) -> Setup:
+    """The same with that one fault, one to three times, and no other."""
+    return draw_cluster(rng)._replace(
+        nodes=rng.choice([3, 3, 4, 5, 7]),
+        drivers=rng.choice([1, 2]) if kind != "driver" else 2,
+        steps=rng.choice([25, 40]),
+        fault_time=rng.choice([0.3, 1.5]),
+        faults=((kind, rng.choice([1, 2, 3])),),
+        crashes=0,
+        cuts=0,
+        spawn_fails=0.0,
+        arena_fails=0.0,
+        spike=0.0,
+        crash_at_finish=0.0,
+        crash_in_flush=0.0,
+        crash_at_start=0.0,
+        transfer_breaks=0.0,
     )
 
 
@@ -117,13 +142,9 @@ def draw(rng: random.Random) -> Setup:
         crash_at_start=rng.choice([0.0, 0.0, 0.02]) if faulty else 0.0,
         check_every=rng.choice([1, 10, 50]),
         nodes=1,
-        node_crashes=0,
-        partitions=0,
-        pauses=0,
-        slow_links=0,
+        faults=(),
         drivers=1,
-        driver_crashes=0,
         storm=0.0,
-        head_crashes=0,
         transfer_breaks=0.0,
+        patience=5.0,
     )

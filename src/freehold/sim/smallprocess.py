@@ -83,7 +83,7 @@ class ProcessSite(Site):
         self.drops: list[Row] = []
         self.kept: list[Row] = []
         self.specs: dict[str, Spec] = {}
-        self.contexts = Contexts()
+        self.contexts = Contexts(self.owner.twins.begin)
         self.executions: list[Execution] = []
         self.is_actor = False
         self.errors: list[tuple[str, str, str]] = []  # where, which variable, what
@@ -216,7 +216,7 @@ class ProcessSite(Site):
         """What travels of references."""
         fields = []
         for row in rows:
-            if self.owner.rows.get(row.id) is not row and row.state != FAILED:
+            if not self.owner.twins.key_of(row) and row.state != FAILED:
                 raise Violation(f"{self.name}: {row!r} is freed while it has a handle")
             owner = row.owner
             whose = (self.machine.id, self.address) if owner is None else (owner.id, owner.address)

@@ -1,0 +1,170 @@
+"""Two rows of one id in one process: the own one, and the one borrowed from an earlier run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from freehold.core import messages as m
+from freehold.core.ids import CONTEXT_BYTES, Contexts
+from freehold.core.machine import Peer
+from freehold.core.messages import FAILED, INLINE, PENDING, SHARED
+from freehold.core.owner import Owner
+from freehold.core.process import Process
+from freehold.core.rows import Row
+from freehold.core.twins import twin
+
+CONTEXT = b"c" * CONTEXT_BYTES
+ID = CONTEXT + b"\0\0\0\0"
+MAKER = b"m" * 8
+HOME = b"n" * 8
+
+
+class Desk:
+    """A process that holds what a process elsewhere had made, and whose heir is a node."""
+
+    def __init__(self) -> None:
+        self.process = Process(b"p" * 8, "p")
+        self.owner: Owner = self.process.owner
+        self.maker = self.process.peer(MAKER, "m")
+        self.heir = self.process.peer(HOME, f"{HOME.hex()}|n|n:1")
+        self.row = self.owner.hold(ID, MAKER, "m")
+        self.row.extend().mine.append(b"ticket")
+
+    def maker_dies(self) -> None:
+        self.owner.on_death(self.maker, self.heir)
+        del self.process.peers[MAKER]
+
+    def make(self, value: bytes = b"again") -> Row:
+        """The re-run makes the id here."""
+        self.owner.twins.begin(CONTEXT)
+        row = self.owner.put(ID, INLINE, value)
+        row.handles += 1
+        return row
+
+    def sent(self, peer: Peer, op: int) -> list[Any]:
+        return [frame[1:] for frame in peer.outbox if frame[0] == op]
+
+    def check(self) -> None:
+        self.owner.check()
+
+
+def test_contexts_say_when_a_run_makes_its_first_reference() -> None:
+    begun: list[bytes] = []
+    contexts = Contexts(begun.append)
+    first, second = contexts.base(b"task"), contexts.base(b"task")
+    assert begun == [first, second]
+
+
+def test_an_orphan_that_is_reborn_here_gets_the_own_row_s_value() -> None:
+    desk = Desk()
+    desk.maker_dies()
+    desk.owner.want(desk.row)
+    own = desk.make()
+    desk.process.client.orphans.on_reborn(desk.heir, 0.0, ID, desk.process.id, "p")
+    assert (desk.row.state, desk.row.data) == (INLINE, b"again")
+    desk.check()
+    desk.owner.drop(own)
+    assert desk.owner.rows[ID] is own, "its twin holds it"
+    desk.owner.drop(desk.row)
+    assert not desk.owner.rows
+    ((released,),) = desk.sent(desk.heir, m.RELEASE)
+    assert [ID, b"ticket"] in released
+
+
+def test_an_orphan_that_is_wanted_later_asks_nobody() -> None:
+    desk = Desk()
+    desk.maker_dies()
+    desk.make()
+    desk.owner.want(desk.row)
+    assert desk.row.data == b"again"
+    assert not desk.sent(desk.heir, m.PULL)
+
+
+def test_a_twin_waits_for_the_own_row() -> None:
+    desk = Desk()
+    desk.maker_dies()
+    desk.owner.twins.begin(CONTEXT)
+    own = desk.owner.put(ID, PENDING, None)
+    own.handles += 1
+    desk.owner.want(desk.row)
+    desk.owner.want(desk.row)
+    assert desk.row.state == PENDING
+    desk.owner.resolve(own, INLINE, b"at last")
+    assert desk.row.data == b"at last"
+    desk.check()
+
+
+def test_the_first_run_s_process_lives_and_answers_for_its_own() -> None:
+    """It was the same task, tried again elsewhere: two values of one name."""
+    desk = Desk()
+    desk.owner.want(desk.row)
+    own = desk.make(b"second")
+    desk.owner.on_value(desk.maker, 0.0, ID, INLINE, b"first", [])
+    assert (desk.row.data, own.data) == (b"first", b"second")
+    desk.owner.drop(desk.row)
+    assert desk.sent(desk.maker, m.RELEASE) == [([[ID, b"ticket"]],)]
+    assert list(desk.owner.rows) == [ID]
+
+
+def test_the_death_of_its_owner_reaches_a_twin() -> None:
+    desk = Desk()
+    desk.make()
+    desk.maker_dies()
+    assert desk.row.owner is desk.heir
+    assert desk.owner.rows[twin(ID)] is desk.row
+
+
+def test_what_is_borrowed_of_a_context_that_has_begun_is_a_twin_at_once() -> None:
+    desk = Desk()
+    desk.owner.drop(desk.row)
+    desk.owner.twins.begin(CONTEXT)
+    late = desk.owner.hold(ID, MAKER, "m")
+    own = desk.make()
+    assert desk.owner.rows == {twin(ID): late, ID: own}
+    assert desk.owner.hold(ID, MAKER, "m") is own
+    desk.check()
+
+
+def test_a_twin_that_was_released_by_the_re_run_fails() -> None:
+    desk = Desk()
+    desk.maker_dies()
+    desk.owner.want(desk.row)
+    desk.owner.drop(desk.make())
+    desk.process.client.orphans.on_reborn(desk.heir, 0.0, ID, desk.process.id, "p")
+    assert desk.row.data[0] == "ObjectFreed"
+
+
+def test_a_place_that_a_worker_could_not_read_may_be_the_twin_s() -> None:
+    desk = Desk()
+    place = [MAKER, 0, 10, HOME]
+    desk.owner.resolve(desk.row, SHARED, place)
+    own = desk.make()
+    desk.process.client.lineage.on_lost(Peer(b"w" * 8), 0.0, ID, place)
+    assert desk.row.state == PENDING
+    assert own.state == INLINE
+    assert desk.sent(desk.maker, m.LOST) == [(ID, place)]
+
+
+def test_who_made_an_orphan_again_says_so_itself() -> None:
+    """The one that is asked to have the parent run again has run it."""
+    desk = Desk()
+    desk.maker_dies()
+    desk.make()
+    desk.process.client.orphans.on_revive(desk.heir, 0.0, ID, desk.process.id)
+    assert desk.sent(desk.heir, m.REBORN) == [(ID, desk.process.id, "p")]
+
+
+def test_a_row_in_no_table_fails_when_it_is_wanted() -> None:
+    desk = Desk()
+    stray = Row(ID, None, desk.maker)
+    desk.owner.want(stray)
+    assert stray.state == FAILED
+
+
+def test_contexts_of_what_is_borrowed_no_more_are_forgotten() -> None:
+    desk = Desk()
+    twins = desk.owner.twins
+    for number in range(100_010):
+        twins.key(b"%012d" % number + b"\0\0\0\0")
+    assert len(twins.foreign) < 100_010
+    assert CONTEXT in twins.foreign
