@@ -19,12 +19,12 @@ import importlib
 import io
 import pickle
 import struct
-import sys
 import types
 from _thread import get_ident as _get_ident
 from typing import Any, NamedTuple
 
 from freehold.errors import InvalidReference, SerializationError
+from freehold.wire import code, raised
 
 PLAIN, CONTAINER, RAW = 0x80, 0x01, 0x02
 ALIGN = 64
@@ -84,35 +84,22 @@ class _Pickler(pickle.Pickler):
         kind = type(value)
         if kind is types.FunctionType or issubclass(kind, type) or kind in _CODE:
             return self._code(value)
-        if kind is memoryview:
-            return _as_view, (pickle.PickleBuffer(value), value.format, value.shape)
+        if kind is memoryview:  # only rows of bytes can be cut out of a buffer again
+            data = pickle.PickleBuffer(value if value.c_contiguous else value.tobytes())
+            return _as_view, (data, value.format, value.shape)
+        if issubclass(kind, BaseException):
+            return raised.reduce(value)
         return NotImplemented
 
     def _code(self, value: Any) -> Any:
-        module = sys.modules.get(getattr(value, "__module__", None) or "")
-        if module is not None and module.__name__ != "__main__":
-            found: Any = module
-            for name in getattr(value, "__qualname__", "").split("."):
-                found = getattr(found, name, None)
-            if found is value and not _by_value(module.__name__):
-                return NotImplemented  # importable: the name is enough
+        if code.is_importable(value):
+            return NotImplemented  # the name is enough
         if type(value) is types.ModuleType:
             return importlib.import_module, (value.__name__,)
         return loads_code, (dumps_code(value),)
 
 
 _CODE = frozenset({types.ModuleType, classmethod, staticmethod, property})
-
-
-def _by_value(name: str) -> bool:
-    """Whether the user wants that module's code sent, importable or not."""
-    pickler = sys.modules.get("cloudpickle")  # where it has not been imported, nobody has asked
-    if pickler is None:
-        return False
-    return any(
-        name == module or name.startswith(module + ".")
-        for module in pickler.list_registry_pickle_by_value()
-    )
 
 
 def _as_view(buffer: Any, format: str = "B", shape: tuple[int, ...] = ()) -> memoryview:
@@ -212,9 +199,9 @@ def has_views(data: Buffer) -> bool:
     return bool(data) and data[0] == CONTAINER
 
 
-def loads_code(code: bytes) -> Any:
+def loads_code(packed: bytes) -> Any:
     """What ``dumps_code`` has serialized."""
-    return loads_plain(code)
+    return code.loads(packed)
 
 
 def dumps_code(value: Any) -> bytes:
@@ -222,14 +209,11 @@ def dumps_code(value: Any) -> bytes:
 
     Raises SerializationError, naming it.
     """
-    import cloudpickle  # here, since it takes longer to import than all of this package
-
     try:
-        code: bytes = cloudpickle.dumps(value)
+        return code.dumps(value)
     except Exception as error:
         name = getattr(value, "__qualname__", repr(value))
         raise SerializationError(f"{_explain(value, error, name)}") from error
-    return code
 
 
 def _explain(value: Any, error: Exception, name: str = "value") -> str:
