@@ -13,7 +13,7 @@ import sys
 import types
 from collections import ChainMap
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 loads = pickle.loads
 
@@ -36,7 +36,7 @@ def _pickler() -> Callable[[io.BytesIO, int], pickle.Pickler]:
         return _in_file, (make, fields, code.co_filename)
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it is untyped
-        dispatch_table = ChainMap({types.CodeType: reduce_code}, theirs)
+        dispatch_table: ClassVar[Any] = ChainMap({types.CodeType: reduce_code}, theirs)
 
     return Pickler
 
