@@ -24,7 +24,7 @@ from _thread import get_ident as _get_ident
 from typing import Any, NamedTuple
 
 from freehold.errors import InvalidReference, SerializationError
-from freehold.wire import code, raised
+from freehold.wire import code, culprit, raised
 
 PLAIN, CONTAINER, RAW = 0x80, 0x01, 0x02
 ALIGN = 64
@@ -147,7 +147,7 @@ def _pack(value: Any) -> bytes | Packed:
     except Exception as error:
         if isinstance(error, InvalidReference):
             raise
-        raise SerializationError(_explain(value, error)) from error
+        raise SerializationError(_explain(value, error)) from _first(error)
     finally:
         if before is None:
             del _active[thread]
@@ -218,37 +218,24 @@ def dumps_code(value: Any) -> bytes:
 
 def _explain(value: Any, error: Exception, name: str = "value") -> str:
     try:
-        name = find_culprit(value, name)
+        name = culprit.find(value, name, _can_pickle)
     except Exception:  # the user's own __repr__, __dict__ ... may do anything
         name = f"{name} (a {type(value).__qualname__})"
-    return f"cannot pickle {name}: {type(error).__name__}: {error}"
+    first = _first(error)
+    return f"cannot pickle {name}: {type(first).__name__}: {first}"
 
 
-def find_culprit(value: Any, path: str, depth: int = 8) -> str:
-    """The path to the innermost part of ``value`` that cannot be pickled by itself."""
-    for name, part in _parts(value) if depth else ():
-        if not _can_pickle(part):
-            return find_culprit(part, path + name, depth - 1)
-    return f"{path} (a {type(value).__module__}.{type(value).__qualname__})"
+def _first(error: BaseException) -> BaseException:
+    """Why, where code inside the value could not be pickled, which was an error of its own."""
+    while isinstance(error, SerializationError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
-def _parts(value: Any) -> list[tuple[str, Any]]:
-    if isinstance(value, dict):
-        return [(f"[{key!r}]", part) for key, part in value.items()]
-    if isinstance(value, (list, tuple)):
-        return [(f"[{index}]", part) for index, part in enumerate(value)]
-    if isinstance(value, (set, frozenset)):
-        return [(f"{{{part!r}}}", part) for part in value]
-    if isinstance(value, types.FunctionType):
-        cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=False)
-        parts = [(f".{name} (captured)", cell.cell_contents) for name, cell in cells]
-        known = value.__globals__
-        names = [name for name in value.__code__.co_names if name in known]
-        return parts + [(f".{name} (a global)", known[name]) for name in names]
-    state: Any = getattr(value, "__dict__", None)
-    if isinstance(state, dict):
-        return [(f".{name}", part) for name, part in state.items()]
-    return []
+def of_call(error: SerializationError, name: str) -> SerializationError:
+    """The error of ``dumps((args, kwargs))``, for who called the function of that name."""
+    text = str(error).replace("pickle value[0]", "pickle args", 1)
+    return SerializationError(f"{name}: {text.replace('pickle value[1]', 'pickle kwargs', 1)}")
 
 
 def _can_pickle(value: Any) -> bool:
