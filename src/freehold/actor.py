@@ -17,7 +17,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from freehold import options as opts
-from freehold.errors import NameTaken, NameUnknown
+from freehold.errors import NameTaken, NameUnknown, SerializationError
 from freehold.proc import session, start
 from freehold.proc.session import BURST, now, task_context
 from freehold.ref import Ref
@@ -256,7 +256,10 @@ class ActorMethod:
             for value in args:
                 if value.__class__ is Ref:
                     return self._submit(here, args, kwargs)
-            packed = serial.dumps((args, kwargs))
+            try:
+                packed = serial.dumps((args, kwargs))
+            except SerializationError as error:
+                raise serial.of_call(error, spec.name) from error.__cause__
             if packed.__class__ is not bytes or len(packed) > here.inline_max:
                 return self._submit(here, args, kwargs)
         with here.lock:

@@ -21,6 +21,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 NEVER = float("inf")
+AGES = 1e9  # seconds: more is for ever
 
 
 def init(**options: Any) -> None:
@@ -179,9 +180,9 @@ def _check_refs(name: str, refs: list[Any]) -> None:
 def _until(timeout: float | None) -> float:
     if timeout is None:
         return NEVER
-    if timeout < 0:
+    if not timeout >= 0:  # neither is "not a number"
         raise ValueError(f"timeout must not be negative, but is {timeout!r}")
-    return now() + timeout
+    return now() + timeout if timeout < AGES else NEVER
 
 
 def _timed_out(ref: Ref[Any], timeout: float | None) -> GetTimeoutError:

@@ -99,12 +99,11 @@ def _dual_class(kind: type[BaseException]) -> type[TaskError]:
     def new(
         cls: type[TaskError], function: str, text: str, cause: BaseException | None, pid: int
     ) -> TaskError:
-        if issubclass(kind, BaseExceptionGroup):  # which has its parts from the beginning
-            origin = _origin(cause)
-            assert isinstance(origin, BaseExceptionGroup)
-            make: Any = kind.__new__
+        make: Any = built_in_base(cls).__new__
+        origin = _origin(cause)
+        if isinstance(origin, BaseExceptionGroup):  # which has its parts from the beginning
             return make(cls, origin.message, origin.exceptions)  # type: ignore[no-any-return]
-        return kind.__new__(cls, function, text, cause, pid)
+        return make(cls, function, text, cause, pid)  # type: ignore[no-any-return]
 
     def init(
         self: TaskError, function: str, text: str, cause: BaseException | None, pid: int
@@ -126,11 +125,30 @@ def _dual_class(kind: type[BaseException]) -> type[TaskError]:
         "__str__": TaskError.__str__,
         "__repr__": TaskError.__repr__,
         "__module__": kind.__module__,
+        **{name: _own_field(name) for name in TaskError.__annotations__ if hasattr(kind, name)},
     }
     name = f"TaskError({kind.__name__})"
     dual = type(name, (TaskError, kind), namespace)
     _dual_classes[kind] = dual
     return dual
+
+
+def _own_field(name: str) -> property:
+    """A field of TaskError, in whose place the user's class has a property of that name."""
+    return property(lambda self: self.__dict__[name])
+
+
+def is_built_in(kind: type) -> bool:
+    """Whether the class is part of the interpreter, and was not made by a class statement."""
+    return not kind.__flags__ & 1 << 9  # Py_TPFLAGS_HEAPTYPE
+
+
+def built_in_base(kind: type) -> type:
+    """The class that allocates instances of ``kind``: no other one's ``__new__`` may."""
+    while not is_built_in(kind):
+        assert kind.__base__ is not None
+        kind = kind.__base__
+    return kind
 
 
 def _origin(cause: BaseException | None) -> BaseException | None:

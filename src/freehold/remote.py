@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from freehold import options as opts
+from freehold.errors import SerializationError
 from freehold.proc import session, start
 from freehold.proc.session import BURST, now, task_context
 from freehold.ref import Ref
@@ -78,7 +79,10 @@ class RemoteFunction(Generic[P, R]):
                     break
             else:
                 if not kwargs:
-                    packed = serial.dumps((args, kwargs))
+                    try:
+                        packed = serial.dumps((args, kwargs))
+                    except SerializationError as error:
+                        raise serial.of_call(error, spec.name) from error.__cause__
                     if packed.__class__ is bytes and len(packed) <= here.inline_max:
                         with here.lock:
                             id = (task_context.get() or here.root).next_id()

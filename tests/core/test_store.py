@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from freehold.core.arena import EXTENT_MIN
+from freehold.core.room import ANSWER_WAIT, TRIM_WAIT
 from freehold.core.store import Store
 from freehold.sim.bench import function
 from wires import Wires
@@ -223,12 +226,74 @@ def test_a_refusal_says_who_holds_what() -> None:
     wires.settle()
     wires.deliver()
     assert driver.extents[too_large] is None
-    wires.tick(0.06)
+    wires.tick(TRIM_WAIT * 1.2)
     wires.deliver()
     refusal = driver.extents[too_large]
     assert refusal is not None
     assert "1 objects hold 1,000 bytes" in refusal
     assert wires.desks["w1"].machine.id.hex()[:8] in refusal
+
+
+def asked_for_all(wires: Wires) -> int:
+    """The driver has asked for as much as there is; w1 has yet to hear of it."""
+    request = wires.desks["driver"].process.request_extent(store(wires).extents.size)
+    wires.settle()
+    wires.deliver("driver", "node")
+    assert wires.wire("node", "w1")
+    return request
+
+
+def test_nothing_is_refused_before_every_process_has_answered() -> None:
+    wires = made("y")
+    extents = wires.desks["driver"].process.extents
+    wanted = asked_for_all(wires)
+    wires.tick(ANSWER_WAIT * 0.9)
+    wires.deliver("node", "driver")
+    assert extents[wanted] is None
+    wires.deliver("node", "w1")
+    assert extents[wanted] is None
+    wires.deliver()
+    assert extents[wanted], "refused when it has"
+
+
+def test_a_process_that_does_not_answer_is_not_waited_for_for_ever() -> None:
+    wires = made("y")
+    wanted = asked_for_all(wires)
+    wires.tick(ANSWER_WAIT * 1.1)
+    wires.deliver("node", "driver")
+    assert wires.desks["driver"].process.extents[wanted]
+
+
+def test_a_dead_process_is_not_waited_for() -> None:
+    wires = made("y")
+    wires.drop("driver", "y")
+    wires.drop("driver", "a")
+    wires.deliver()
+    wanted = asked_for_all(wires)
+    wires.kill("w1")
+    wires.deliver()
+    assert wires.desks["driver"].process.extents[wanted] == ""
+    assert not store(wires).trims
+
+
+@pytest.mark.parametrize("owner", ["w1", "driver"])
+def test_what_is_freed_while_others_are_asked_goes_to_who_waits(owner: str) -> None:
+    """The frees come to the node, or to the memory's holder, when it has answered already."""
+    wires = made("y") if owner == "w1" else Wires()
+    if owner == "driver":
+        wires.submit("driver", ["a"], function("make"))
+        wires.spawn("w1")
+        wires.deliver()
+        wires.run("w1")
+        wires.finish("w1", "big")
+        wires.deliver()
+    wanted = asked_for_all(wires)
+    wires.deliver("node", "w1")
+    assert wires.wire("w1", "node"), "it has answered"
+    for name in ("y", "a") if owner == "w1" else ("a",):
+        wires.drop("driver", name)
+    wires.deliver()
+    assert wires.desks["driver"].process.extents[wanted] == ""
 
 
 def test_what_is_made_again_on_the_same_worker_is_another_object_until_one_is_freed() -> None:

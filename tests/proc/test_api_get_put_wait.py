@@ -82,8 +82,16 @@ def test_a_timeout_leaves_the_task_running(door: Path) -> None:
 def test_a_negative_timeout_is_refused(door: Path) -> None:
     ref = gate.remote(str(door))
     for call in (fh.get, fh.wait):
-        with pytest.raises(ValueError, match="timeout must not be negative"):
-            call([ref], timeout=-1)  # type: ignore[operator]
+        for timeout in (-1, float("nan")):
+            with pytest.raises(ValueError, match="timeout must not be negative"):
+                call([ref], timeout=timeout)  # type: ignore[operator]
+
+
+def test_a_timeout_longer_than_any_clock_is_for_ever(door: Path) -> None:
+    ref = gate.remote(str(door))
+    threading.Timer(0.1, door.touch).start()
+    fh.get(ref, timeout=1e300)
+    assert fh.wait([gate.remote(str(door))], timeout=1e300)[1] == []
 
 
 def test_get_of_a_list_raises_the_first_error_without_waiting(door: Path) -> None:

@@ -110,8 +110,14 @@ def test_memoryviews() -> None:
         again = through(view)
         assert again == view
         assert (again.format, again.shape, again.readonly) == (view.format, view.shape, True)
-    with pytest.raises(SerializationError):
-        join(memoryview(bytearray(100))[::2])
+
+
+def test_memoryviews_whose_bytes_do_not_lie_in_order() -> None:
+    columns = np.asfortranarray(np.arange(6000.0).reshape(60, 100))
+    for source in (columns, columns[::2, 3:40], np.arange(9000)[::3]):
+        again = through(memoryview(source))
+        assert np.array_equal(np.asarray(again), source)
+        assert again.readonly
 
 
 class Colour(enum.Enum):
@@ -232,26 +238,10 @@ def test_pickling_within_pickling_keeps_the_references_apart() -> None:
 LOCK = threading.Lock()
 
 
-@pytest.mark.parametrize(
-    ("value", "path"),
-    [
-        (LOCK, r"cannot pickle value \(a _thread\.lock\)"),
-        ([1, (2, LOCK)], r"value\[1\]\[1\] \(a"),
-        ({"a": {"b": LOCK}}, r"value\['a'\]\['b'\]"),
-        (Point(1, Point(2, LOCK)), r"value\.other\.other"),
-        ({LOCK}, r"value\{<unlocked"),
-        (lambda: LOCK, r"value\.LOCK \(a global\)"),
-        ((lambda held: lambda: held)(LOCK), r"value\.held \(captured\)"),
-    ],
-)
-def test_the_culprit_is_named(value: Any, path: str) -> None:
-    if callable(value) and "held" not in path:
-        value.__module__ = "__main__"
-    with pytest.raises(SerializationError, match=path) as caught:
-        serial.dumps(value)
-    assert isinstance(caught.value, TypeError)
-    with pytest.raises(SerializationError, match="lock"):
+def test_code_that_cannot_be_pickled_is_the_same_error() -> None:
+    with pytest.raises(SerializationError, match="lock") as caught:
         serial.dumps_code((lambda held: lambda: held)(LOCK))
+    assert isinstance(caught.value, TypeError)
 
 
 def test_a_failed_pickling_leaves_no_collector() -> None:

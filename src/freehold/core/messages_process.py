@@ -177,7 +177,16 @@ EXTENT_GRANT = message(
 EXTENT_BACK = message(
     "EXTENT_BACK", "process", "node", "The extent holds nothing any more.", "offset: int"
 )
-TRIM = message("TRIM", "node", "process", "Memory is short: give back the extents kept in reserve.")
+TRIM = message(
+    "TRIM", "node", "process",
+    "Memory is short: give back the extents kept in reserve.",
+    "round: int",
+)  # fmt: skip
+TRIMMED = message(
+    "TRIMMED", "process", "node",
+    "What was in reserve has gone back; it may be nothing.",
+    "round: int — of the TRIM",
+)  # fmt: skip
 SEAL = message(
     "SEAL", "process", "node",
     "An object is complete in the arena.",

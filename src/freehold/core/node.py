@@ -258,9 +258,7 @@ class Node(Machine):
 
     # -- time -------------------------------------------------------------------------------------
     def deadline(self) -> float:
-        soonest = min(self.workers.deadline(), self.pulls.deadline())
-        if self.store.trimmed:
-            soonest = min(soonest, self.store.trim_until)
+        soonest = min(self.workers.deadline(), self.pulls.deadline(), self.store.look_at)
         soonest = min(soonest, self.estates.deadline(), self.members.deadline())
         soonest = min(soonest, self.scheduler.deadline(), self.delays.deadline())
         return min(soonest, self.inquiries.deadline(), self.neighbours.strangers.deadline())

@@ -53,6 +53,7 @@ class Process(Machine):
         self.watched: set[bytes] = set()  # nodes of whose deaths this process is told
         self.dead_nodes: dict[bytes, Peer] = {}  # -> who owns in their processes' stead
         self._requests = 0
+        self.trims: list[int] = []  # rounds in which the node has asked for the heap's reserve
         self.on(
             {
                 m.EXTENT_GRANT: self.on_extent_grant,
@@ -111,6 +112,8 @@ class Process(Machine):
             self.client.advance(now)
         if owner.freed:
             self._release_memory()
+        if self.trims:
+            self._trim()
         if owner.unpinned:
             self.fetches.release()
 
@@ -169,9 +172,17 @@ class Process(Machine):
         for offset in offsets:
             self._free(offset)
 
-    def on_trim(self, peer: Peer, now: float) -> None:
+    def on_trim(self, peer: Peer, now: float, round: int) -> None:
+        self.trims.append(round)  # to be answered when all is released that is no longer held
+
+    def _trim(self) -> None:
+        rounds, self.trims = self.trims, []
+        node = self.owner.node
+        assert node is not None
         for extent in self.heap.trim(0):
-            self.send(peer, m.EXTENT_BACK, extent)
+            self.send(node, m.EXTENT_BACK, extent)
+        for round in rounds:
+            self.send(node, m.TRIMMED, round)
 
     # -- deaths -----------------------------------------------------------------------------------
     def on_proc_down(

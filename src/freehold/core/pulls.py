@@ -31,7 +31,6 @@ from freehold.core import messages as m
 from freehold.core.address import node_of
 from freehold.core.copies import Copies, Copy, Key
 from freehold.core.machine import NEVER, Machine, Peer
-from freehold.core.room import TRIM_WAIT
 from freehold.core.serving import Servings
 from freehold.core.store import Store
 from freehold.errors import ProtocolError
@@ -120,10 +119,11 @@ class Pulls:
         self.failed = 0
         self._transfers = 0
         self._stirred = True  # something may have made room, or be asked for
-        self._seen = (0, 0)  # of the store and the copies at the last look
+        self._seen = (0, 0, 0)  # of the store and the copies at the last look
         self._short_at: float | None = None  # since when the first in line has waited for room
         self._short_since = 0.0  # the same; not moved on by what is released
         self._decide_at = NEVER  # when to look whether it can ever be had
+        self._trim = 0  # the round in which the processes were asked for their reserves
         machine.on(
             {
                 m.FETCH: self.on_fetch,
@@ -208,10 +208,10 @@ class Pulls:
         """Admit what fits, in order."""
         if self.servings.early:
             self.servings.settle(now)
-        seen = (self.store.released, self.copies.changes)
-        if self._short_at is not None and seen != self._seen:
+        seen = (self.store.released, self.copies.changes, len(self.store.trims))
+        if self._short_at is not None and seen[:2] != self._seen[:2]:
             self._short_at = now  # somebody has given way: the patience begins anew
-        if self.store.trimmed and seen != self._seen:
+        if self.store.trimmed and seen[:2] != self._seen[:2]:
             self.store.retry(now)
         if not self._stirred and seen == self._seen and now < self._decide_at:
             return
@@ -229,7 +229,7 @@ class Pulls:
             self._short_at, self._decide_at = None, NEVER
             if pull is None:
                 break
-        self._seen = (self.store.released, self.copies.changes)
+        self._seen = (self.store.released, self.copies.changes, len(self.store.trims))
 
     def _admit(self, pull: Pull) -> bool:
         def granted(offset: int, size: int, warm: bool, reason: str) -> None:
@@ -262,7 +262,7 @@ class Pulls:
     def _refused(self, pull: Pull, now: float) -> bool:
         """Refuse the first in line if there can be no room for it; else it goes on waiting."""
         if self._short_at is None:
-            self.store.trim()
+            self._trim = self.store.trim()
             self._short_at = self._short_since = now
         if not self._may_wait(now, self._short_at):
             self._short_at, self._decide_at = None, NEVER  # its askers may give way to the next
@@ -274,8 +274,9 @@ class Pulls:
         """Whether room may come yet; sets the time of the next look."""
         last = self._short_since + self.patience * PATIENCE_MOST
         blocked = {asker for pull in self.waiting[GET].values() for asker in pull.askers}
-        if now < since + TRIM_WAIT:
-            self._decide_at = since + TRIM_WAIT
+        asked = self.store.patience(self._trim, since, now)
+        if now < asked:
+            self._decide_at = asked
         elif self.allocating or self.moving or self.servings.releasing():
             self._decide_at = last
         elif all(user in blocked for user in self.copies.pinned):

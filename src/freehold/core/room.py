@@ -2,20 +2,38 @@
 
 Extents go to processes, and to the node itself for copies of other nodes' objects (``core.pulls``).
 Where room is short, copies that nobody uses make way first (``evict``); then the processes are
-asked for the extents that they keep in reserve (TRIM).  An extent is handed out when its pages are
-allocated (RESERVE, RESERVED), so that writing there cannot fail.
+asked for the extents that they keep in reserve (TRIM).  What finds no room a moment later, when all
+have answered (TRIMMED), is refused.  An extent is handed out when its pages are allocated (RESERVE,
+RESERVED), so that writing there cannot fail.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from freehold.core import messages as m
 from freehold.core.arena import Extents
-from freehold.core.machine import Machine, Peer
+from freehold.core.machine import NEVER, Machine, Peer
 
 Granted = Callable[[int, int, bool, str], None]  # offset, size, warm; or size 0 and why not
-TRIM_WAIT = 0.05  # seconds for processes to give back what they keep in reserve
+TRIM_WAIT = 0.05  # seconds that are waited in any case: something may be released just now
+ANSWER_WAIT = 1.0  # seconds after which no answer is waited for: the process may have been stopped
+
+
+class Waiting(NamedTuple):
+    """A process's request for an extent, for which there is no room yet.
+
+    Attributes:
+        round: of the last TRIM that may help it.
+        since: when it was made.
+    """
+
+    peer: Peer
+    request: int
+    size: int
+    round: int
+    since: float
 
 
 class Room:
@@ -27,8 +45,10 @@ class Room:
         self.arena = Peer(b"", "", "arena")
         self.reserved = 0  # bytes from the arena's start whose pages are allocated
         self.allocating: list[tuple[bytes, int, bool, Granted]] = []  # grants that wait for pages
-        self.trimmed: list[tuple[Peer, int, int]] = []  # requests that wait for a trim
-        self.trim_until = 0.0
+        self.trimmed: list[Waiting] = []
+        self.look_at = NEVER  # when to see whether one of them has to be refused
+        self.trims: dict[int, set[bytes]] = {}  # round -> processes that have yet to answer
+        self.rounds = 0
         self.released = 0  # extents that came back
         self.evict: Callable[[int], bool] = lambda size: False  # free a copy towards that room
         machine.on(
@@ -36,6 +56,7 @@ class Room:
                 m.EXTENT: self.on_extent,
                 m.EXTENT_BACK: self.on_extent_back,
                 m.RESERVED: self.on_reserved,
+                m.TRIMMED: self.on_trimmed,
             }
         )
 
@@ -45,15 +66,39 @@ class Room:
         if size > self.extents.size:
             self._refuse(peer, request, size)
         else:  # others may have empty extents in reserve
-            self.trim()
-            self.trimmed.append((peer, request, size))
-            self.trim_until = now + TRIM_WAIT
+            self.trimmed.append(Waiting(peer, request, size, self.trim(), now))
+            self.retry(now)
 
-    def trim(self) -> None:
-        """Ask the processes for what they keep in reserve."""
-        for holder in dict.fromkeys(self.extents.holders.values()):
-            if holder in self.machine.peers and holder != self.machine.id:
-                self.machine.send(self.machine.peers[holder], m.TRIM)
+    def trim(self) -> int:
+        """Ask the processes for what they keep in reserve; the number of the round."""
+        peers = self.machine.peers
+        holders = dict.fromkeys(self.extents.holders.values())
+        self._ask([peers[one] for one in holders if one in peers and one != self.machine.id])
+        return self.rounds
+
+    def chase(self, holder: Peer) -> None:
+        """That process got memory back: if somebody waits for room, it is asked again."""
+        if self.trimmed:
+            self._ask([holder])
+            self.trimmed = [waiting._replace(round=self.rounds) for waiting in self.trimmed]
+
+    def _ask(self, holders: list[Peer]) -> None:
+        self.rounds += 1
+        for holder in holders:
+            self.machine.send(holder, m.TRIM, self.rounds)
+        if holders:
+            self.trims[self.rounds] = {holder.id for holder in holders}
+
+    def on_trimmed(self, peer: Peer, now: float, round: int) -> None:
+        self._answered(peer.id, [round])
+        self.retry(now)
+
+    def _answered(self, process: bytes, rounds: list[int]) -> None:
+        for round in rounds:
+            left = self.trims.get(round, set())
+            left.discard(process)
+            if not left:
+                self.trims.pop(round, None)
 
     def _grant_process(self, peer: Peer, request: int, size: int) -> bool:
         def granted(offset: int, length: int, warm: bool, reason: str) -> None:
@@ -106,21 +151,30 @@ class Room:
             self.back(offset)
             self.retry(now)
 
-    def retry(self, now: float, last: bool = False) -> None:
-        """Grant what there is room for now; refuse the rest if this was the last try."""
-        waiting, self.trimmed = self.trimmed, []
-        for peer, request, size in waiting:
-            if self._grant_process(peer, request, size):
+    def retry(self, now: float) -> None:
+        """Grant what there is room for now; refuse those for whom there can be none."""
+        before, self.trimmed = self.trimmed, []
+        self.look_at = NEVER
+        for waiting in before:
+            if self._grant_process(waiting.peer, waiting.request, waiting.size):
                 continue
-            if last:
-                self._refuse(peer, request, size)
+            until = self.patience(waiting.round, waiting.since, now)
+            if now < until:
+                self.trimmed.append(waiting)
+                self.look_at = min(self.look_at, until)
             else:
-                self.trimmed.append((peer, request, size))
+                self._refuse(waiting.peer, waiting.request, waiting.size)
+
+    def patience(self, round: int, since: float, now: float) -> float:
+        """Until when who asked then, and has had that round made, waits at the most."""
+        if now < since + TRIM_WAIT:
+            return since + TRIM_WAIT
+        return since + ANSWER_WAIT if any(asked <= round for asked in self.trims) else now
 
     def on_timer(self, now: float) -> None:
         """Refuse what trimming could not make room for."""
-        if self.trimmed and now >= self.trim_until:
-            self.retry(now, last=True)
+        if now >= self.look_at:
+            self.retry(now)
 
     def _refuse(self, peer: Peer, request: int, size: int, why: str = "") -> None:
         text = self.full(size, why)
@@ -133,5 +187,6 @@ class Room:
 
     def forget(self, dead: bytes) -> None:
         """The process is dead: what it has asked for is needed no longer."""
-        self.trimmed = [entry for entry in self.trimmed if entry[0].id != dead]
+        self.trimmed = [waiting for waiting in self.trimmed if waiting.peer.id != dead]
         self.allocating = [entry for entry in self.allocating if entry[0] != dead]
+        self._answered(dead, list(self.trims))

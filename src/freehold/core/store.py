@@ -126,8 +126,9 @@ class Store(Room):
         if self.by_offset.get(stored.offset) is stored:
             del self.by_offset[stored.offset]
         self.bytes -= stored.size
-        if by is not None and by.id == stored.holder:
-            return  # it knows, and has taken the memory back
+        if by is not None and by.id == stored.holder:  # it knows, and has taken the memory back
+            self.chase(by)
+            return
         if stored.readers:
             self.lent[stored.offset] = stored
         else:
@@ -156,6 +157,7 @@ class Store(Room):
             self._reclaim(stored.holder)
         elif holder is not None:
             self.machine.send(holder, m.FREED, [stored.offset])
+            self.chase(holder)
 
     def read(self, stored: Stored) -> None:
         """Another node begins to read it: its memory stays until ``done``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
 import socket
@@ -105,9 +106,7 @@ def dial(path: str) -> socket.socket:
     except OSError:
         sock.close()
         raise
-    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-        sock.setsockopt(socket.SOL_SOCKET, option, 1 << 20)
-    return sock
+    return _wide(_above_standard(sock))
 
 
 def accept(listener: socket.socket) -> socket.socket | None:
@@ -116,6 +115,18 @@ def accept(listener: socket.socket) -> socket.socket | None:
         sock, _ = listener.accept()
     except (BlockingIOError, ConnectionAbortedError):
         return None
+    return _wide(_above_standard(sock))
+
+
+def _above_standard(sock: socket.socket) -> socket.socket:
+    """The socket, at a descriptor above 2: user code may have closed those, and prints there."""
+    if sock.fileno() > 2:
+        return sock
+    with sock:
+        return socket.socket(fileno=fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD_CLOEXEC, 3))
+
+
+def _wide(sock: socket.socket) -> socket.socket:
     for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
         sock.setsockopt(socket.SOL_SOCKET, option, 1 << 20)
     return sock
@@ -171,7 +182,7 @@ def dial_tcp(host: str, port: int) -> socket.socket:
     when it fails at once.
     """
     family, address = _numeric(host, port)
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock = _above_standard(socket.socket(family, socket.SOCK_STREAM))
     sock.setblocking(False)
     code = sock.connect_ex(address)
     if code not in (0, errno.EINPROGRESS):
@@ -199,6 +210,7 @@ def accept_tcp(listener: socket.socket) -> socket.socket | None:
         sock, _ = listener.accept()
     except (BlockingIOError, ConnectionAbortedError):
         return None
+    sock = _above_standard(sock)
     with contextlib.suppress(OSError):  # gone already: the first read will say so
         _tune(sock)
     return sock

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import io
 import os
 import resource
@@ -135,7 +136,7 @@ def _run_child(child: Callable[[], None], parent: int, close: tuple[int, ...]) -
         child()
         code = 0
     except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else (0 if stop.code is None else 1)
+        code = exit_code(stop.code)
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
@@ -153,22 +154,43 @@ def output_pipe() -> tuple[int, int]:
 
 
 def capture_output(out: int, err: int, name: Callable[[], str]) -> None:
-    """Make the pipes this process's standard output and error, line by line."""
+    """Make the pipes this process's standard output and error, line by line.
+
+    The descriptors stay open: should user code close 1 or 2, they take their places again.
+    """
     os.dup2(out, 1)
     os.dup2(err, 2)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 (for the life of the process)
-    sys.stdout = _Output(1, name)
-    sys.stderr = _Output(2, name)
+    sys.stdout = _Output(_Standard(1, out), name)
+    sys.stderr = _Output(_Standard(2, err), name)
+
+
+class _Standard(io.FileIO):
+    """A standard descriptor that is opened again when it is written to and closed."""
+
+    def __init__(self, fd: int, spare: int) -> None:
+        super().__init__(fd, "wb", closefd=False)
+        self._spare = spare
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+        os.dup2(self._spare, self.fileno())
+        return super().write(data)
 
 
 class _Output(io.TextIOWrapper):
     """A stream that tells, in lines of its own, who printed those that follow."""
 
-    def __init__(self, fd: int, name: Callable[[], str]) -> None:
-        raw = open(fd, "wb", closefd=False)  # noqa: SIM115 (for the life of the process)
-        super().__init__(raw, "utf-8", "backslashreplace", line_buffering=True)
+    def __init__(self, standard: _Standard, name: Callable[[], str]) -> None:
+        super().__init__(
+            io.BufferedWriter(standard), "utf-8", "backslashreplace", line_buffering=True
+        )
         self._name = name
         self._told = ""
         self._inside = False  # a line has begun
@@ -285,6 +307,13 @@ def private_bytes() -> int:
     """The private memory of this process that RLIMIT_DATA counts, in bytes."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[5]) * resource.getpagesize()
+
+
+def exit_code(told: object) -> int:
+    """The exit code of ``sys.exit(told)``; anything but a number is printed, as Python does."""
+    if told is not None and not isinstance(told, int):
+        print(told, file=sys.stderr)
+    return told if isinstance(told, int) else int(told is not None)
 
 
 def exit_now(code: int) -> NoReturn:

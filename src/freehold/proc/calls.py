@@ -10,6 +10,7 @@ from typing import Any
 
 from freehold.core.messages import SHARED
 from freehold.core.rows import CONSTRUCTOR, FUNCTION_TASK, METHOD, Line, Row, Spec
+from freehold.errors import SerializationError
 from freehold.proc import session
 from freehold.proc.runtime import Runtime
 from freehold.proc.session import now
@@ -76,7 +77,10 @@ def submit(
         deps.clear()
         args = tuple(_without(enumerate(args), references, deps))
         kwargs = dict(zip(kwargs, _without(kwargs.items(), references, deps), strict=True))
-        packed = serial.dumps((args, kwargs)) if args or kwargs else b""
+        try:
+            packed = serial.dumps((args, kwargs)) if args or kwargs else b""
+        except SerializationError as error:
+            raise serial.of_call(error, spec.name) from error.__cause__
         if not isinstance(packed, bytes):
             nested = [reference._row for reference in packed.refs]
         args_row = _place_arguments(here, packed)

@@ -277,7 +277,7 @@ def _in_library(frame: FrameType | None) -> bool:
 
 def init(options: dict[str, Any]) -> Driver:
     """Start a session.  Raises AlreadyInitialized if there is one."""
-    global _ended_here, _forked
+    global _ended_here
     existing = session.current()
     if existing is not None:
         raise AlreadyInitialized(
@@ -294,7 +294,7 @@ def init(options: dict[str, Any]) -> Driver:
         driver.clean_up()
         raise
     set_current(driver)
-    _ended_here = _forked = False
+    _ended_here = session.forked = False
     return driver
 
 
@@ -310,9 +310,9 @@ def shutdown() -> None:
 
 def first_use() -> Runtime:
     """There is no runtime: start one, unless there was one and it has ended."""
-    if _forked:
+    if session.forked:
         raise NotInitialized(
-            "this process was forked from a freehold driver and has no connection of its own; "
+            "this process was forked from one that uses freehold and has no connection of its own; "
             "call freehold.init() in it, or use tasks instead of fork"
         )
     if _ended_here:
@@ -320,20 +320,11 @@ def first_use() -> Runtime:
     return init({})
 
 
-_forked = False
-
-
 def _after_fork() -> None:
     """The child of a driver is no driver: it must not touch its sockets, nor keep them open."""
-    global _forked
-    inherited = session.current()
-    if inherited is not None:
-        set_current(None)
-        drops.clear()
-        _forked = True
-        inherited.abandon()
-        if isinstance(inherited, Driver):
-            inherited.abandon_node()
+    inherited = session.leave_to_parent()
+    if isinstance(inherited, Driver):
+        inherited.abandon_node()
 
 
 procs.at_fork(_after_fork)

@@ -124,7 +124,7 @@ class ForkServer:
         procs.capture_output(out, err, worker.printing)
         self.poll.close()
         self.link.close()
-        for fd in (*self.pipes, self.signals, out, err):
+        for fd in (*self.pipes, self.signals):
             procs.close(fd)
         worker.main(self.config, self.arena, slot, self.cells.cell(slot))
 

@@ -22,6 +22,7 @@ drops: deque[Row] = deque()  # rows whose handle or view has died; appended to b
 task_context: ContextVar[Context | None] = ContextVar("freehold_task", default=None)
 current_runtime: Any = None  # a proc.runtime.Runtime, which imports this file
 calls: Any = None  # the module proc.calls, once there has been a runtime
+forked = False  # this process was forked from one that had a runtime, and has made none of its own
 
 
 def current() -> Any:
@@ -33,3 +34,15 @@ def set_current(runtime: Any) -> None:
     """Make it the runtime of this process."""
     global current_runtime
     current_runtime = runtime
+
+
+def leave_to_parent() -> Any:
+    """In a forked child: the parent's runtime, given up; None if it had none."""
+    global forked
+    inherited = current_runtime
+    if inherited is not None:
+        forked = True
+        set_current(None)
+        drops.clear()
+        inherited.abandon()
+    return inherited

@@ -30,16 +30,13 @@ class Tool(Machine):
         super().__init__(id, m.OPCODES)
         self.status: dict[str, Any] | None = None
         self.gone = False
-        self.on({m.STATUS_REPLY: self.on_status_reply, m.TRIM: self.on_trim})
+        self.on({m.STATUS_REPLY: self.on_status_reply})
 
     def on_down(self, peer: Peer, now: float) -> None:
         self.gone = True
 
     def on_status_reply(self, peer: Peer, now: float, request: int, status: dict[str, Any]) -> None:
         self.status = status
-
-    def on_trim(self, peer: Peer, now: float) -> None:
-        """Sent to everybody who is connected; a tool holds no memory."""
 
 
 def statuses(timeout: float = TIMEOUT) -> list[dict[str, Any]]:

@@ -216,11 +216,31 @@ def printing() -> str:
 
 def leave_process(code: object) -> NoReturn:
     """End this process as ``sys.exit(code)`` in its main thread would."""
-    if code is not None and not isinstance(code, int):
-        print(code, file=sys.stderr)
+    number = procs.exit_code(code)
     sys.stdout.flush()
     sys.stderr.flush()
-    procs.exit_now(code if isinstance(code, int) else int(code is not None))
+    procs.exit_now(number)
+
+
+class _Left:
+    """The lock of a worker's runtime in a child that a task has forked: who comes here must end.
+
+    The child has the worker's stack, so if it returns from the task's function, it goes on as if it
+    were the worker.
+    """
+
+    def __enter__(self) -> NoReturn:
+        print("a process that a task has forked has returned from the task", file=sys.stderr)
+        leave_process(1)
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+def _after_fork() -> None:
+    """The child of a worker is no worker: it must not answer in its place."""
+    inherited = session.leave_to_parent()
+    if isinstance(inherited, Worker):
+        inherited.lock = _Left()  # type: ignore[assignment]
 
 
 def main(config: dict[str, Any], arena: Arena, slot: int, cell: memoryview) -> None:
@@ -229,6 +249,7 @@ def main(config: dict[str, Any], arena: Arena, slot: int, cell: memoryview) -> N
     sys.path[:] = config["path"]
     worker = Worker(config, arena, slot, cell)
     set_current(worker)
+    procs.at_fork(_after_fork)
     worker.serve(config)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -19,12 +19,12 @@ import importlib
 import io
 import pickle
 import struct
-import sys
 import types
 from _thread import get_ident as _get_ident
 from typing import Any, NamedTuple
 
 from freehold.errors import InvalidReference, SerializationError
+from freehold.wire import code, culprit, raised
 
 PLAIN, CONTAINER, RAW = 0x80, 0x01, 0x02
 ALIGN = 64
@@ -84,35 +84,22 @@ class _Pickler(pickle.Pickler):
         kind = type(value)
         if kind is types.FunctionType or issubclass(kind, type) or kind in _CODE:
             return self._code(value)
-        if kind is memoryview:
-            return _as_view, (pickle.PickleBuffer(value), value.format, value.shape)
+        if kind is memoryview:  # only rows of bytes can be cut out of a buffer again
+            data = pickle.PickleBuffer(value if value.c_contiguous else value.tobytes())
+            return _as_view, (data, value.format, value.shape)
+        if issubclass(kind, BaseException):
+            return raised.reduce(value)
         return NotImplemented
 
     def _code(self, value: Any) -> Any:
-        module = sys.modules.get(getattr(value, "__module__", None) or "")
-        if module is not None and module.__name__ != "__main__":
-            found: Any = module
-            for name in getattr(value, "__qualname__", "").split("."):
-                found = getattr(found, name, None)
-            if found is value and not _by_value(module.__name__):
-                return NotImplemented  # importable: the name is enough
+        if code.is_importable(value):
+            return NotImplemented  # the name is enough
         if type(value) is types.ModuleType:
             return importlib.import_module, (value.__name__,)
         return loads_code, (dumps_code(value),)
 
 
 _CODE = frozenset({types.ModuleType, classmethod, staticmethod, property})
-
-
-def _by_value(name: str) -> bool:
-    """Whether the user wants that module's code sent, importable or not."""
-    pickler = sys.modules.get("cloudpickle")  # where it has not been imported, nobody has asked
-    if pickler is None:
-        return False
-    return any(
-        name == module or name.startswith(module + ".")
-        for module in pickler.list_registry_pickle_by_value()
-    )
 
 
 def _as_view(buffer: Any, format: str = "B", shape: tuple[int, ...] = ()) -> memoryview:
@@ -160,7 +147,7 @@ def _pack(value: Any) -> bytes | Packed:
     except Exception as error:
         if isinstance(error, InvalidReference):
             raise
-        raise SerializationError(_explain(value, error)) from error
+        raise SerializationError(_explain(value, error)) from _first(error)
     finally:
         if before is None:
             del _active[thread]
@@ -212,9 +199,9 @@ def has_views(data: Buffer) -> bool:
     return bool(data) and data[0] == CONTAINER
 
 
-def loads_code(code: bytes) -> Any:
+def loads_code(packed: bytes) -> Any:
     """What ``dumps_code`` has serialized."""
-    return loads_plain(code)
+    return code.loads(packed)
 
 
 def dumps_code(value: Any) -> bytes:
@@ -222,49 +209,33 @@ def dumps_code(value: Any) -> bytes:
 
     Raises SerializationError, naming it.
     """
-    import cloudpickle  # here, since it takes longer to import than all of this package
-
     try:
-        code: bytes = cloudpickle.dumps(value)
+        return code.dumps(value)
     except Exception as error:
         name = getattr(value, "__qualname__", repr(value))
         raise SerializationError(f"{_explain(value, error, name)}") from error
-    return code
 
 
 def _explain(value: Any, error: Exception, name: str = "value") -> str:
     try:
-        name = find_culprit(value, name)
+        name = culprit.find(value, name, _can_pickle)
     except Exception:  # the user's own __repr__, __dict__ ... may do anything
         name = f"{name} (a {type(value).__qualname__})"
-    return f"cannot pickle {name}: {type(error).__name__}: {error}"
+    first = _first(error)
+    return f"cannot pickle {name}: {type(first).__name__}: {first}"
 
 
-def find_culprit(value: Any, path: str, depth: int = 8) -> str:
-    """The path to the innermost part of ``value`` that cannot be pickled by itself."""
-    for name, part in _parts(value) if depth else ():
-        if not _can_pickle(part):
-            return find_culprit(part, path + name, depth - 1)
-    return f"{path} (a {type(value).__module__}.{type(value).__qualname__})"
+def _first(error: BaseException) -> BaseException:
+    """Why, where code inside the value could not be pickled, which was an error of its own."""
+    while isinstance(error, SerializationError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
-def _parts(value: Any) -> list[tuple[str, Any]]:
-    if isinstance(value, dict):
-        return [(f"[{key!r}]", part) for key, part in value.items()]
-    if isinstance(value, (list, tuple)):
-        return [(f"[{index}]", part) for index, part in enumerate(value)]
-    if isinstance(value, (set, frozenset)):
-        return [(f"{{{part!r}}}", part) for part in value]
-    if isinstance(value, types.FunctionType):
-        cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=False)
-        parts = [(f".{name} (captured)", cell.cell_contents) for name, cell in cells]
-        known = value.__globals__
-        names = [name for name in value.__code__.co_names if name in known]
-        return parts + [(f".{name} (a global)", known[name]) for name in names]
-    state: Any = getattr(value, "__dict__", None)
-    if isinstance(state, dict):
-        return [(f".{name}", part) for name, part in state.items()]
-    return []
+def of_call(error: SerializationError, name: str) -> SerializationError:
+    """The error of ``dumps((args, kwargs))``, for who called the function of that name."""
+    text = str(error).replace("pickle value[0]", "pickle args", 1)
+    return SerializationError(f"{name}: {text.replace('pickle value[1]', 'pickle kwargs', 1)}")
 
 
 def _can_pickle(value: Any) -> bool:
