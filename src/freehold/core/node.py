@@ -83,13 +83,7 @@ class Node(Machine):
         self.deaths = 0  # workers that died without being told to
         self.inquiries = Inquiries(self, self.processes, self.describe)
         self.logs = Logs(self, self.scheduler, self.processes)
-        self.on(
-            {
-                m.BYE: self.on_down,
-                m.EXITED: self.on_exited,
-                m.KILL: self.on_kill,
-            }
-        )
+        self.on({m.BYE: self.on_down, m.EXITED: self.on_exited, m.KILL: self.on_kill})
 
     def start(self, now: float) -> None:
         """Begin: start the first workers."""
