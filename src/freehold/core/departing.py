@@ -47,7 +47,8 @@ class Departing:
         self.pulls = pulls
         self.members = members
         self.neighbours = neighbours
-        self.seat = Peer(KEEPER, "", "keeper")  # which asks for the copies
+        self.keeper = Peer(KEEPER, "", "keeper")  # which asks for the copies
+        pulls.kept = self.on_kept
         self.waiting: dict[tuple[bytes, bytes, int], Peer] = {}  # RefId, source -> owner
         self.told: dict[tuple[bytes, bytes], float] = {}  # RefId, owner -> when DEPART was sent
         self._turn = 0
@@ -89,16 +90,13 @@ class Departing:
         self.neighbours.watch(home)  # to hear of the owner's death
         whose = peer if peer.id == owner else self.machine.peer(owner, address)
         self.waiting[id, place[0], place[1]] = whose
-        self.pulls.on_fetch(self.seat, now, id, place, owner, address, ARGUMENT)
-        self._answer()
+        self.pulls.on_fetch(self.keeper, now, id, place, owner, address, ARGUMENT)
 
-    def _answer(self) -> None:
-        """Tell owners of the copies that have come, or cannot."""
-        frames, self.seat.outbox = self.seat.outbox, []
-        for _, id, source, place, reason in frames:
-            owner = self.waiting.pop((id, source[0], source[1]), None)
-            if owner is not None and not owner.down:
-                self.machine.send(owner, m.KEPT, id, self.machine.id, place, reason)
+    def on_kept(self, id: bytes, source: Place, place: Place, reason: str) -> None:
+        """The copy has come, or cannot: tell the owner."""
+        owner = self.waiting.pop((id, source[0], source[1]), None)
+        if owner is not None and not owner.down:
+            self.machine.send(owner, m.KEPT, id, self.machine.id, place, reason)
 
     # -- leaving ----------------------------------------------------------------------------------
     def _reclaim(self) -> None:
@@ -115,9 +113,7 @@ class Departing:
             self.machine.send(process, m.DEPART, owner, id, place)
 
     def settle(self, now: float) -> None:
-        """Answer what can be; on the way out, have moved what is here."""
-        if self.seat.outbox:
-            self._answer()
+        """On the way out, have moved what is here."""
         if not self.members.me.retiring:
             return
         self._reclaim()

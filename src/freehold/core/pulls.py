@@ -29,7 +29,7 @@ from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.address import node_of
-from freehold.core.copies import Copies, Copy, Key
+from freehold.core.copies import KEEPER, Copies, Copy, Key
 from freehold.core.machine import NEVER, Machine, Peer
 from freehold.core.serving import Servings
 from freehold.core.store import Store
@@ -104,6 +104,7 @@ class Pulls:
         self.patience = patience
         self.moves_max = moves_max
         self.pulls_max = pulls_max
+        self.kept: Callable[[bytes, list[Any], list[Any], str], None]  # FETCHED, of the keeper
         self.address_of: Callable[[bytes], str] = lambda node: ""  # of living nodes; else empty
         self.mover = Peer(b"", "", "mover")
         self.copies = Copies(machine, store)
@@ -196,7 +197,10 @@ class Pulls:
     def _answer(
         self, peer: Peer, key: Key, source: list[Any], place: list[Any], why: str = ""
     ) -> None:
-        self.machine.send(peer, m.FETCHED, key[0], source, place, why)
+        if peer.id == KEEPER:
+            self.kept(key[0], source, place, why)
+        else:
+            self.machine.send(peer, m.FETCHED, key[0], source, place, why)
 
     def on_unpin(self, peer: Peer, now: float, ids: list[bytes]) -> None:
         for id in ids:
