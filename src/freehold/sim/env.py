@@ -141,17 +141,24 @@ class Env(Handles):
         return Ref(row)
 
     def spec(
-        self, kind: int, outputs: int, cpus: float, retries: int, wire: Any, where: Where = ()
+        self,
+        kind: int,
+        outputs: int,
+        cpus: float,
+        retries: int,
+        wire: Any,
+        where: Where = (),
+        resources: tuple[tuple[str, float], ...] = (),
     ) -> Spec:
         """The function with these options."""
-        key = (kind, outputs, cpus, retries, repr(wire), where)
+        key = (kind, outputs, cpus, retries, repr(wire), where, resources)
         spec = self.host.specs.get(key)
         if spec is None:
             name = f"f{kind}o{outputs}c{cpus:g}r{retries}"
             digest = b"method" if kind == METHOD else (name + repr(wire)).encode()
             spec = self.host.specs[key] = Spec(
                 digest, name, b"code", kind=kind, cpus=cpus, outputs=outputs, retries=retries,
-                options=wire, where=where,
+                options=wire, where=where, resources=resources,
             )  # fmt: skip
         return spec
 
@@ -163,8 +170,9 @@ class Env(Handles):
         deps: Sequence[Ref] = (),
         nested: Sequence[Ref] = (),
         actor: Ref | None = None,
+        gate: bool = False,
     ) -> Generator[Wait, None, list[Ref]]:
-        """Submit a task or a call; its results."""
+        """Submit a task or a call; its results.  With ``gate`` it is not to start yet."""
         host = self.host
         host.check_alive()
         line = None if actor is None else self.line(actor)
@@ -195,7 +203,7 @@ class Env(Handles):
         rows = host.client.submit_full(
             spec, id, data, self.now, args_row=args_row,
             deps=[(position, ref.row) for position, ref in enumerate(deps)],
-            nested=[ref.row for ref in nested], line=line,
+            nested=[ref.row for ref in nested], line=line, gate=gate,
         )  # fmt: skip
         actor_too = restarts + 1 if spec.kind == CONSTRUCTOR else 0
         return [Ref(row, actor_too) for row in rows] if spec.outputs else []

@@ -29,6 +29,7 @@ KINDS = {
     "one-way": "a machine is cut off in one direction for a while",
     "pause": "a machine stands still for a while, and goes on",
     "slow": "a machine's links are slow for a while",
+    "drain": "a node is retired: it moves off what lies there, leaves, and comes back as another",
 }
 
 
@@ -36,10 +37,13 @@ class Cluster(Protocol):
     """What faults need of the run."""
 
     world: World
-    ledger: Ledger
     nodes: list[NodeHost]
     drivers: list[ProcessHost]
     head: Any
+
+    @property
+    def ledger(self) -> Ledger:
+        """The evidence."""
 
     @property
     def living(self) -> list[ProcessHost]:
@@ -71,6 +75,7 @@ class Faults:
             "one-way": lambda: self._part("one-way partition", self.world.rng.choice([IN, OUT])),
             "pause": self._pause,
             "slow": self._slow,
+            "drain": self._drain,
         }
         assert list(self.kinds) == list(KINDS)
 
@@ -150,6 +155,21 @@ class Faults:
             for node in others:
                 self.cluster.end_node(node)
         return bool(others)
+
+    def _drain(self) -> bool:
+        """A driver of its own would keep it: it is to be a node that has none."""
+        busy = [driver.site for driver in self.cluster.drivers if driver.alive]
+        fit = [
+            node
+            for node in self._others()
+            if node not in busy and node.node.members.joined and not node.node.members.me.retiring
+        ]
+        if fit:
+            self.world.fault("drain")
+            fields = {"node": self.world.rng.choice(fit).machine.id}
+            self.cluster.drivers[0].process.questions.ask_directory("retire", fields)
+            self.cluster.drivers[0].finish()
+        return bool(fit)
 
     def _crash_driver(self) -> bool:
         """What was its own goes, and nothing else."""

@@ -91,6 +91,14 @@ class Ledger:
         """The value has been placed in the memory of that node."""
         self.places.setdefault(id, []).append(node)
 
+    def constructs(self, actor: bytes, proc: Proc) -> None:
+        """The actor begins in that process.  Raises Violation if it lives in another."""
+        homes = self.homes.setdefault(actor, [])
+        alive = [home for home in homes if not self._is_gone(home)]
+        if alive:
+            raise Violation(f"actor {brief(actor)} begins anew, and lives in {brief(alive[0])}")
+        homes.append(proc)
+
     def gone_nodes(self) -> set[bytes]:
         """Those that went down, or were declared dead."""
         return self.lost_nodes | self.given_up()
@@ -187,7 +195,11 @@ class Ledger:
             raise Violation(f"an error that no task raised: {data.hex()}")
 
     @staticmethod
-    def _named(text: str, table: dict[bytes, list[Proc]]) -> list[Proc]:
-        """The processes in ``table`` for the object that the error's text names."""
+    def _ids(text: str) -> list[bytes]:
+        """The object that the error's text names, if it names one."""
         named = _OBJECT.search(text)
-        return table.get(bytes.fromhex(named[1]), []) if named is not None else []
+        return [bytes.fromhex(named[1])] if named is not None else []
+
+    def _named(self, text: str, table: dict[bytes, list[bytes]]) -> list[bytes]:
+        """What ``table`` has for the object that the error's text names."""
+        return [entry for id in self._ids(text) for entry in table.get(id, ())]

@@ -20,6 +20,7 @@ SWARM: tuple[tuple[str, tuple[int, ...]], ...] = (
     ("owner", (0, 0, 0, 1)),
     ("borrower", (0, 0, 0, 1)),
     ("all-but-one", (0, 0, 0, 0, 0, 0, 0, 1)),
+    ("drain", (0, 0, 0, 1)),
 )
 
 
