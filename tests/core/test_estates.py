@@ -367,6 +367,24 @@ def test_who_was_to_make_an_orphan_again_and_dies_has_answered() -> None:
     assert not node.estates.revivals.asked
 
 
+def test_an_answer_for_another_adopter_is_for_this_node_s_askers_too() -> None:
+    """The first adopter has died amid the revival, and this node has adopted after it."""
+    bench = fleet("n2")
+    node = bench.node_at("n2")
+    adopter = node.peer(bench.node_at("n1").id, bench.address("n1"))
+    maker = node.peers[bench.desks["w1"].machine.id]
+    orphan = b"c" * CONTEXT_BYTES + b"\0" * 4
+    revivals = node.estates.revivals
+    revivals.revivers[orphan] = maker.id
+    node.handlers[m.REVIVE](adopter, bench.now, orphan, maker.id)
+    asker = node.peer(b"asker...", "")
+    revivals.find(asker, orphan)
+    node.handlers[m.REBORN](maker, bench.now, orphan, b"", "")
+    assert [frame[0] for frame in asker.outbox] == [m.VALUE]
+    assert not revivals.reviving
+    assert not revivals.asked
+
+
 def test_nobody_is_asked_to_make_what_a_dead_process_could_have_made() -> None:
     bench = fleet("n2")
     node = bench.node_at("n1")
