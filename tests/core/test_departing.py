@@ -5,6 +5,8 @@ from __future__ import annotations
 from freehold.core import messages as m
 from freehold.core.machine import Peer
 from freehold.core.node import Node
+from freehold.sim.bench import function
+from wires import Wires
 
 HERE, THERE, OWNER = b"h" * 8, b"t" * 8, b"o" * 8
 ADDRESS = f"{THERE.hex()}|o|o:1"
@@ -55,3 +57,29 @@ def test_nothing_is_kept_for_the_dead() -> None:
     made.handlers[m.KEEP](made.peer(THERE), 0.0, ID, PLACE, OWNER, ADDRESS)
     assert not made.departing.waiting
     assert not made.pulls.pulls
+
+
+def test_a_node_that_drains_ends_idle_workers_and_waits_for_those_that_stay() -> None:
+    wires = Wires()
+    wires.call("driver", function("f"), "a")
+    wires.spawn("w1")
+    wires.deliver()
+    wires.run("w1")
+    wires.finish("w1", "1")
+    wires.deliver()
+    node = wires.node
+    node.members.me.retiring = True
+    (worker,) = node.workers.workers.values()
+    peer = worker.peer
+    assert peer is not None
+    lease = next(iter(node.workers.leases))
+    for process in node.processes():
+        if process.kind == "driver":
+            del node.locals[process.id]  # it has gone, and left its references to others
+            node.handlers[m.LEASE_RETURN](process, 0.0, lease, True)
+    node.settle(0.0)
+    assert m.DISMISS in [frame[0] for frame in peer.outbox]
+    assert not node.departing.departed
+    node.handlers[m.STAY](peer, 0.0)
+    assert not node.departing.departed
+    assert node.workers.prestart == 0

@@ -117,3 +117,21 @@ def test_a_worker_that_holds_something_ends_only_if_it_must(idle: bool) -> None:
     assert worker.owner.node is not None
     worker.on_exit(worker.owner.node, 0.0, idle)
     assert worker.exiting == (not idle)
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_dismissed_worker_stays_while_others_need_what_it_owns(held: bool) -> None:
+    """Its node leaves; what only its own globals hold keeps it no longer."""
+    wires = Wires()
+    wires.call("driver", function("f"), "a")
+    wires.spawn("w1")
+    wires.deliver()
+    wires.run("w1")
+    wires.put("w1", "y", "1")
+    wires.put("w1", "z", "2")
+    wires.finish("w1", "box", inside=["y"] if held else [])
+    wires.deliver()
+    worker = wires.desks["w1"].process
+    assert worker.owner.node is not None
+    worker.on_dismiss(worker.owner.node, 0.0)
+    assert worker.exiting == (not held)

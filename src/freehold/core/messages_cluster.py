@@ -309,3 +309,7 @@ DEPART = message(
     "id: bytes — RefId",
     "place: list",
 )  # fmt: skip
+DISMISS = message(
+    "DISMISS", "node", "worker",
+    "The node leaves: end in good order, or STAY while others need what the receiver owns.",
+)  # fmt: skip

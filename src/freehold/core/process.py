@@ -21,7 +21,7 @@ from freehold.core.machine import Machine, Peer
 from freehold.core.messages import FAILED, PENDING, SHARED, STATES
 from freehold.core.owner import Owner
 from freehold.core.questions import Questions
-from freehold.core.rows import BROKEN, Lease
+from freehold.core.rows import BROKEN, Lease, Row
 
 HEAP_RESERVE = 256 * 1024 * 1024  # bytes of empty extents that a process keeps warm for itself
 
@@ -63,6 +63,7 @@ class Process(Machine):
                 m.NODE_LOST: self.on_node_lost,
                 m.STATUS: self.on_status,
                 m.EXIT: self.on_exit,
+                m.DISMISS: self.on_dismiss,
                 m.CLUSTER: self.on_cluster,
             }
         )
@@ -291,6 +292,12 @@ class Process(Machine):
         else:
             self.exiting = True
 
+    def on_dismiss(self, peer: Peer, now: float) -> None:
+        if self.executor.queue or any(map(_is_needed, self.owner.rows.values())):
+            self.send(peer, m.STAY)
+        else:
+            self.exiting = True
+
     # -- people -----------------------------------------------------------------------------------
     def on_status(self, peer: Peer, now: float, request: int) -> None:
         self.send(peer, m.STATUS_REPLY, request, self.snapshot())
@@ -327,3 +334,11 @@ class Process(Machine):
     def check(self) -> None:
         self.owner.check()
         self.heap.check()
+
+
+def _is_needed(row: Row) -> bool:
+    """Whether others need an own row of this process, or an actor or a task that lives by it."""
+    if row.owner is not None:
+        return False
+    more = row.more
+    return row.task is not None or (more is not None and bool(more.tickets or more.actor))
