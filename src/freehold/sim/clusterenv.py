@@ -61,10 +61,10 @@ class ClusterEnv(Env):
         row, actors = ref.row, self.host.client.actors
         self.book.wanted[row.id] = name
         line = self.line(ref)
-        owner = [self.host.machine.id, self.host.address]
-        value = msgspec.msgpack.encode([row.id, *owner, ref.actor])
+        me = self.host.machine.id
+        value = msgspec.msgpack.encode([row.id, me, self.host.address, ref.actor])
         actors.names[row.id] = SPACE, name, value
-        fields = {"namespace": SPACE, "name": name, "value": value, "proc": owner[0]}
+        fields = {"namespace": SPACE, "name": name, "value": value, "proc": me}
         try:
             error, _ = yield from self.ask("name", TIMEOUT, job=self.job, **fields)
         except Failure:
@@ -75,7 +75,7 @@ class ClusterEnv(Env):
             self.drop(ref)
             raise Failure(error)
         if row.id in actors.names:  # else it has been killed meanwhile
-            self.book.claimed(name, row.id)
+            self.book.claimed(name, row.id, me)
             self._open(ref)
         return ref
 

@@ -16,11 +16,13 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from freehold.core.messages import SHARED
 from freehold.sim.daemon import NodeHost
 from freehold.sim.ledger import Ledger, Proc
 from freehold.sim.process import ProcessHost
 from freehold.sim.values import Violation, brief
 
+Bearer = tuple[bytes, Proc]  # an actor and its owner
 _GROUP = re.compile(r"\b([0-9a-f]{24})\b")
 
 
@@ -32,40 +34,42 @@ class ClusterLedger(Ledger):
         self.hosts: Callable[[], list[ProcessHost]] = list  # that live
         self.nodes: Callable[[], list[NodeHost]] = list
         self.wanted: dict[bytes, str] = {}  # actor -> the name that was asked for it
-        self.named: dict[str, list[bytes]] = {}  # name -> actors that have had it
+        self.named: dict[str, list[Bearer]] = {}  # name -> who has had it
         self.jobs: dict[bytes, Proc] = {}  # group -> the driver of whose job it is
         self.removed: set[bytes] = set()  # groups
         self.kept: dict[bytes, int] = {}  # value -> nodes that had gone when all copies were there
 
     # -- names ------------------------------------------------------------------------------------
-    def bearers(self, name: str) -> list[bytes]:
+    def bearers(self, name: str) -> list[Bearer]:
         """The actors that bear the name, as far as their owners know, who live."""
-        owners = [host for host in self.hosts() if not self._is_gone(host.machine.id)]
+        living = {host.machine.id: host for host in self.hosts()}
         return [
-            actor
-            for actor in self.named.get(name, ())
-            if any(actor in host.client.actors.names for host in owners)
+            (actor, owner)
+            for actor, owner in self.named.get(name, ())
+            if owner in living
+            and not self._is_gone(owner)
+            and actor in living[owner].client.actors.names
         ]
 
-    def claimed(self, name: str, actor: bytes) -> None:
+    def claimed(self, name: str, actor: bytes, owner: Proc) -> None:
         """The actor has got the name.  Raises Violation if another bears it."""
-        others = self.bearers(name)
-        if others:
-            text = f"{brief(actor)} is called {name}, and so is {brief(others[0])}"
-            raise Violation(f"two actors of one name: {text}")
-        self.named.setdefault(name, []).append(actor)
+        for other in self.bearers(name):
+            if other != (actor, owner):
+                text = f"{brief(actor)} is called {name}, and so is {brief(other[0])}"
+                raise Violation(f"two actors of one name: {text}")
+        self.named.setdefault(name, []).append((actor, owner))
 
-    def unknown(self, name: str, before: list[bytes]) -> None:
+    def unknown(self, name: str, before: list[Bearer]) -> None:
         """Nobody is called so; ``before`` were when that was asked.  Raises Violation."""
-        still = [actor for actor in self.bearers(name) if actor in before]
+        still = [bearer for bearer in self.bearers(name) if bearer in before]
         if still:
-            raise Violation(f"{brief(still[0])} is called {name}, and was not found")
+            raise Violation(f"{brief(still[0][0])} is called {name}, and was not found")
 
-    def constructs(self, actor: bytes, proc: Proc) -> None:
+    def constructs(self, actor: bytes, proc: Proc, owner: Proc) -> None:
         name = self.wanted.get(actor)
-        if name is not None and actor not in self.named.get(name, ()):
+        if name is not None and actor not in [one for one, _ in self.named.get(name, ())]:
             raise Violation(f"actor {brief(actor)} begins without its name, {name}")
-        super().constructs(actor, proc)
+        super().constructs(actor, proc, owner)
 
     # -- groups -----------------------------------------------------------------------------------
     def placed(self, group: bytes, where: list[bytes]) -> None:
@@ -110,5 +114,5 @@ class ClusterLedger(Ledger):
                 if row.owner is None and not others.isdisjoint(tickets):
                     raise Violation(f"{node} leaves, with {row!r}, which others hold")
         for id, entry in node.node.estates.adopted.items():
-            if not others.isdisjoint(entry.tickets.values()):
+            if entry.state != SHARED and not others.isdisjoint(entry.tickets.values()):
                 raise Violation(f"{node} leaves, and has adopted {brief(id)}, which others hold")

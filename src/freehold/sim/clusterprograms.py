@@ -49,6 +49,11 @@ class ClusterAuthor(Author):
     def limit(self, ref: Ref) -> float:
         return 0.02 if ref.risky and self.groups else super().limit(ref)
 
+    def kill(self) -> Step:
+        actors = [actor for actor in self.env.actors if not actor.risky]  # others may wait for it
+        if actors:
+            yield from self.env.kill(self.rng.choice(actors))
+
     def name_actor(self) -> Step:
         rng = self.rng
         wire = {"constructor": True, "max_restarts": rng.choice([0, 1, 3])}

@@ -56,6 +56,7 @@ class Ledger:
         self.given_up: Callable[[], set[bytes]] = set  # that somebody has declared dead
         self.actor_of: dict[bytes, bytes] = {}  # a call's first result -> the actor's reference
         self.homes: dict[bytes, list[Proc]] = {}  # actor -> processes that have begun to make it
+        self.lives: dict[tuple[bytes, Proc], list[Proc]] = {}  # the same, of each of its owners
         self.failed_actors: set[bytes] = set()  # killed, or their constructor raised
         self.raised: dict[bytes, int] = {}  # task ids of runs that raised
         self.deaths = 0  # of processes that did not end in good order
@@ -91,13 +92,13 @@ class Ledger:
         """The value has been placed in the memory of that node."""
         self.places.setdefault(id, []).append(node)
 
-    def constructs(self, actor: bytes, proc: Proc) -> None:
-        """The actor begins in that process.  Raises Violation if it lives in another."""
-        homes = self.homes.setdefault(actor, [])
-        alive = [home for home in homes if not self._is_gone(home)]
-        if alive:
-            raise Violation(f"actor {brief(actor)} begins anew, and lives in {brief(alive[0])}")
-        homes.append(proc)
+    def constructs(self, actor: bytes, proc: Proc, owner: Proc) -> None:
+        """The actor begins in that process.  Raises Violation if its owner has another alive."""
+        for home in self.lives.setdefault((actor, owner), []):
+            if not self._is_gone(home):
+                raise Violation(f"actor {brief(actor)} begins anew, and lives in {brief(home)}")
+        self.lives[actor, owner].append(proc)
+        self.homes.setdefault(actor, []).append(proc)
 
     def gone_nodes(self) -> set[bytes]:
         """Those that went down, or were declared dead."""

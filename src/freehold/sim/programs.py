@@ -153,7 +153,7 @@ class Author:
                 spec, [min(self.depth - 1, 1)], rng.choice(PADDINGS), deps, nested, actor
             )
             for ref in refs:
-                ref.risky = self.env.execution.run is not None
+                ref.risky = self.env.execution.run is not None or actor.risky
             self.env.refs += refs
 
     def get(self) -> Step:
