@@ -155,23 +155,20 @@ class Process(Machine):
         freed, self.owner.freed = self.owner.freed, []
         if self.client.lost:
             return  # others may still read it; it goes with this process
-        objects = []
+        objects, mine = [], []
         for id, (holder, offset, _, node) in freed:
             objects.append([id, holder, node])
             if holder == self.id:
-                self._free(offset)
+                mine.append(offset)
             self.keeping.forget(id)
         if self.owner.node is not None:
+            self.on_freed(self.owner.node, self.now, mine)
             self.send(self.owner.node, m.FREE, objects)
-
-    def _free(self, offset: int) -> None:
-        for extent in self.heap.free(offset):
-            assert self.owner.node is not None
-            self.send(self.owner.node, m.EXTENT_BACK, extent)
 
     def on_freed(self, peer: Peer, now: float, offsets: list[int]) -> None:
         for offset in offsets:
-            self._free(offset)
+            for extent in self.heap.free(offset):
+                self.send(peer, m.EXTENT_BACK, extent)
 
     def on_trim(self, peer: Peer, now: float, round: int) -> None:
         self.trims.append(round)  # to be answered when all is released that is no longer held
