@@ -5,8 +5,8 @@
 #   make test [ARGS=...]    every test
 #   make check              what a change must pass: lint, types, core tests, 200 seeds (< 1 minute)
 #   make bench [ARGS=...]   freehold beside its peers, one table
-#   make sim SEED=n [FLEET=1]   replay one simulated run, of one node or of several
-#   make sim-long           2,000 runs of each, and the small world with more deaths (20 minutes)
+#   make sim SEED=n [FLEET=1 [FAULT=kind]]   replay one simulated run, of one node or of several
+#   make sim-long           2,000 runs of each, 200 of each fault, the small world with more deaths
 #   make fmt                format and apply safe fixes; make docs       generate docs/protocol.md
 #   make clean              remove the environment and every cache
 
@@ -20,6 +20,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 SEED ?= 1
 FLEET ?=
+FAULT ?=
 TREE ?=
 ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -84,11 +85,13 @@ bench: $(VENV)/.dev
 	$(VENV)/bin/freehold bench $(ARGS)
 
 sim: $(VENV)/.dev
-	$(PY) -m freehold.sim --seed $(SEED) $(if $(FLEET),--fleet)
+	$(PY) -m freehold.sim --seed $(SEED) $(if $(FLEET)$(FAULT),--fleet) $(if $(FAULT),--fault $(FAULT))
 
 sim-long: $(VENV)/.dev
 	$(PY) -m freehold.sim --seeds 2000
 	$(PY) -m freehold.sim --fleet --seeds 2000
+	for kind in $$($(PY) -m freehold.sim --faults); do \
+		echo "-- $$kind"; $(PY) -m freehold.sim --fleet --fault $$kind --seeds 200; done
 	$(PY) -m freehold.sim --small --deep
 
 fmt: $(VENV)/.dev

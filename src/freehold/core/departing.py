@@ -27,6 +27,7 @@ from freehold.core.pulls import ARGUMENT, Pulls
 from freehold.core.store import Store
 from freehold.core.workers import ENDING, IDLE, Workers
 
+LEAVING = "its node leaves"  # why a worker has ended
 NOBODY = "no other node can keep a copy"
 AGAIN = 1.0  # seconds between two DEPARTs of one object
 Place = list[Any]
@@ -120,7 +121,7 @@ class Departing:
         if not self.members.me.retiring:
             return
         self._reclaim()
-        self.workers.prestart = 0
+        self.workers.prestart = self.workers.spares = 0
         if self._is_quiet():
             self._dismiss(now)
             for stored in list(self.store.objects.values()):
@@ -139,7 +140,7 @@ class Departing:
             key = (b"", worker.peer.id)
             if now >= self.told.get(key, -AGAIN) + AGAIN:
                 self.told[key] = now
-                worker.phase, worker.why = ENDING, "its node leaves"
+                worker.phase, worker.why = ENDING, LEAVING
                 self.machine.send(worker.peer, m.DISMISS)
 
     def _tell(self, peer: Peer | None, now: float, owner: bytes, id: bytes, place: Place) -> None:

@@ -290,7 +290,9 @@ class Process(Machine):
             self.exiting = True
 
     def on_dismiss(self, peer: Peer, now: float) -> None:
-        if self.executor.queue or any(map(_is_needed, self.owner.rows.values())):
+        owner = self.owner
+        handing = [row for row in owner.rows.values() if row.holds and owner.is_uncertain(row)]
+        if handing or self.executor.queue or any(map(_is_needed, owner.rows.values())):
             self.send(peer, m.STAY)
         else:
             self.exiting = True

@@ -136,6 +136,7 @@ class Workers:
         self.aside: dict[str, float] = {}  # for bundles of placement groups
         self.devices = Devices(resources.get("GPU", 0.0))
         self.prestart = prestart
+        self.spares = ACTOR_SPARE
         self.idle_seconds = idle_seconds
         self.workers_max = workers_max
         self.workers: dict[int, Worker] = {}
@@ -266,7 +267,7 @@ class Workers:
             starting += worker.phase == STARTING
             idle += worker.phase == IDLE
             pool += worker.phase != ENDING and not worker.actor
-        spare = ACTOR_SPARE if now < self._spare_until else 0
+        spare = self.spares if now < self._spare_until else 0
         wanted = max(short - starting, self.prestart - pool, short + spare - starting - idle)
         for _ in range(min(wanted, self.workers_max - len(self.workers))):
             self._slots += 1

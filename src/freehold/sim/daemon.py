@@ -7,6 +7,7 @@ from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.address import node_of
+from freehold.core.departing import LEAVING
 from freehold.core.machine import Peer
 from freehold.core.node import Node
 from freehold.sim.cluster import HEAD_ADDRESS, Mover, Prober
@@ -154,6 +155,9 @@ class Spawner(Near):
 
     def exited(self, child: ProcessHost, code: int) -> None:
         """A worker has ended."""
+        worker = self.site.node.workers.workers.get(child.slot)
+        if worker is not None and worker.why == LEAVING and code == 0:
+            child.ledger.dismissed.add(child.machine.id)
         del self.children[child.slot]
         self.answer(m.EXITED, child.slot, code, "", child.process.executor.started)
 

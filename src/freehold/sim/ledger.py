@@ -49,6 +49,7 @@ class Ledger:
         self.holders: dict[bytes, list[Proc]] = {}
         self.contents: dict[bytes, list[bytes]] = {}  # value -> values that it has referred to
         self.dead: dict[Proc, int] = {}  # exit codes
+        self.dismissed: set[Proc] = set()  # who ended in good order because their node leaves
         self.home: dict[Proc, bytes] = {}  # the node on which it lives
         self.places: dict[bytes, list[bytes]] = {}  # value -> nodes on which it was placed
         self.lost_nodes: set[bytes] = set()  # that went down
@@ -105,6 +106,8 @@ class Ledger:
         return self.lost_nodes | self.given_up()
 
     def _is_gone(self, proc: Proc) -> bool:
+        if proc in self.dismissed:
+            return False  # nobody needed it
         return proc in self.dead or self.home.get(proc, b"") in self.given_up()
 
     def may_contain(self, outer: bytes, inner: bytes) -> bool:
