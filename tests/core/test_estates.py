@@ -401,3 +401,19 @@ def test_nobody_is_asked_to_make_what_a_dead_process_could_have_made() -> None:
     assert bench.sent("n1", "d")[-1] == "VALUE"
     assert not revivals.reviving
     assert not revivals.revivers
+
+
+def test_what_is_sealed_after_its_owner_has_left_it_is_kept() -> None:
+    """The worker that made it tells its owner and its node on two connections."""
+    bench = fleet("n2")
+    node = bench.node_at("n2")
+    heir = node.estates
+    maker, left, id = node.peer(b"maker..."), node.peer(b"owner..."), b"l" * 16
+    place = [maker.id, 4096, 100, node.id]
+    heir.on_bequest(left, bench.now, [[id, SHARED, place, []]])
+    heir.adopted[id].tickets[b"ticket"] = bench.desks["d"].machine.id
+    node.store.gone.add(left.id)
+    node.store.on_seal(maker, bench.now, id, left.id, b"", 4096, 100)
+    heir.check()
+    node.store.on_seal(maker, bench.now, b"m" * 16, left.id, b"", 8192, 100)
+    assert [stored.id for stored in node.store.owned_by(left.id)] == [id]
