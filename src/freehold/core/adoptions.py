@@ -234,7 +234,7 @@ class Adoptions:
         return sorted({entry.owner for entry in self.adopted.values()})
 
     def check(self) -> None:
-        """What is adopted is stored, unless it lies elsewhere, was lost, or has yet to be sealed."""
+        """What is adopted is stored, unless it lies elsewhere, was lost or is yet to be sealed."""
         for id, entry in self.adopted.items():
             assert entry.holds >= 0
             here = entry.place and entry.place[3] == self.machine.id
