@@ -252,6 +252,11 @@ class Driver(Runtime):
                     pipe.close()
             process.returncode = 0  # it is no child of this process: nothing is to be waited for
 
+    def broken(self, error: Exception) -> None:
+        with self.lock:
+            self.client.node_died(f"this process cannot go on: {error!r}")
+        self.waker.wake()
+
     def show_logs(self, logs: list[tuple[int, str, str, list[str]]]) -> None:
         if self.config.log_to_driver:
             self.log_view.show(logs)
