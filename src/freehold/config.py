@@ -18,9 +18,11 @@ class Config(NamedTuple):
     """What an embedded node and its driver are started with.
 
     Attributes:
-        num_cpus: CPUs that the node offers to tasks; None: those that this process may use.
+        num_cpus: CPUs that the node offers to tasks; None: those that this process may use, in its
+            container if it is in one.
         resources: custom resources, name -> amount.
-        arena_bytes_max: the most that shared objects may occupy; None: 30 % of the memory.
+        arena_bytes_max: the most that shared objects may occupy; None: 30 % of the memory,
+            the container's if it is in one.
         inline_bytes_max: values up to this size travel inside messages; larger ones are shared.
         prestart: workers started ahead of demand; None: one for each CPU.
         worker_idle_s: seconds after which a surplus idle worker is ended.

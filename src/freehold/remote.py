@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from freehold import options as opts
 from freehold.errors import SerializationError
@@ -48,7 +48,22 @@ class RemoteFunction(Generic[P, R]):
         other._code = self._code
         return other
 
-    def remote(self, *args: P.args, **kwargs: P.kwargs) -> Ref[R]:
+    # A reference stands for its value, which no parameter's type says: where one is passed by
+    # position, type checkers look no further.
+    @overload
+    def remote(self, *args: P.args, **kwargs: P.kwargs) -> Ref[R]: ...
+    @overload
+    def remote(self, a: Ref[Any], /, *args: Any, **kwargs: Any) -> Ref[R]: ...
+    @overload
+    def remote(self, a: Any, b: Ref[Any], /, *args: Any, **kwargs: Any) -> Ref[R]: ...
+    @overload
+    def remote(self, a: Any, b: Any, c: Ref[Any], /, *args: Any, **kwargs: Any) -> Ref[R]: ...
+    @overload
+    def remote(
+        self, a: Any, b: Any, c: Any, d: Ref[Any], /, *args: Any, **kwargs: Any
+    ) -> Ref[R]: ...
+
+    def remote(self, *args: Any, **kwargs: Any) -> Ref[R]:
         """Submit a task; the reference to its result, at once.
 
         Returns a list of references with ``num_returns`` > 1, and None with ``num_returns=0``.

@@ -457,6 +457,12 @@ class Workers:
             assert lease.worker.lease is lease
 
 
+def are_at_most(workers: Workers) -> bool:
+    """Whether there are as many worker processes as there may be, and none of them is idle."""
+    every = workers.workers.values()
+    return len(every) >= workers.workers_max and all(worker.phase != IDLE for worker in every)
+
+
 def is_lent(name: str) -> bool:
     """Whether a task that waits in ``get`` lends that resource on: CPUs, a group's included."""
     return name == "CPU" or name.startswith("CPU/")

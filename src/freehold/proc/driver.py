@@ -18,7 +18,7 @@ from freehold.core.leases import Limits
 from freehold.core.machine import Peer
 from freehold.core.messages import PENDING
 from freehold.errors import AlreadyInitialized, FreeholdError, NodeDied, NotInitialized
-from freehold.io import clock, net, procs
+from freehold.io import clock, limits, net, procs
 from freehold.io.shm import Arena
 from freehold.proc import daemon, nodes, session
 from freehold.proc.logs import LogView
@@ -139,7 +139,7 @@ class Driver(Runtime):
 
     def _node_config(self, address: str) -> dict[str, Any]:
         config = self.config
-        cpus = float(config.num_cpus if config.num_cpus is not None else clock.cpu_count())
+        cpus = float(config.num_cpus if config.num_cpus is not None else limits.cpu_count())
         if self.way is not None:  # it is there for this driver's objects; others run the tasks
             cpus = 0.0
         return {
@@ -251,6 +251,11 @@ class Driver(Runtime):
                 if pipe is not None:
                     pipe.close()
             process.returncode = 0  # it is no child of this process: nothing is to be waited for
+
+    def broken(self, error: Exception) -> None:
+        with self.lock:
+            self.client.node_died(f"this process cannot go on: {error!r}")
+        self.waker.wake()
 
     def show_logs(self, logs: list[tuple[int, str, str, list[str]]]) -> None:
         if self.config.log_to_driver:

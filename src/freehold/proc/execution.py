@@ -13,6 +13,7 @@ import sys
 import traceback
 from _thread import get_ident
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 
 import cloudpickle
@@ -32,6 +33,7 @@ from freehold.proc.session import drops
 from freehold.wire import serial
 
 ASYNC_CONCURRENCY = 1000
+HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 GPUS_SEEN = "CUDA_VISIBLE_DEVICES"
 
 
@@ -290,9 +292,7 @@ class Execution(Runtime):
 
 def _pickled_failure(name: str, error: BaseException) -> bytes:
     """A TaskError, without the cause if that cannot be pickled, or not read back."""
-    own = error.__traceback__
-    shown = own.tb_next if own is not None and own.tb_next is not None else own
-    text = "".join(traceback.format_exception(type(error), error, shown))
+    text = "".join(traceback.format_exception(type(error), error, _beyond(error.__traceback__)))
     BaseException.with_traceback(error, None)  # whatever the class makes of assignment
     for cause in (error, None):
         try:
@@ -303,3 +303,11 @@ def _pickled_failure(name: str, error: BaseException) -> bytes:
             continue
         return data
     raise SerializationError(f"the error of {name} cannot be pickled")
+
+
+def _beyond(frames: TracebackType | None) -> TracebackType | None:
+    """A traceback without the frames of this package at its beginning: it starts where users do."""
+    shown = frames
+    while shown is not None and shown.tb_frame.f_code.co_filename.startswith(HERE):
+        shown = shown.tb_next
+    return shown or frames

@@ -33,7 +33,7 @@ from freehold.errors import FreeholdError, ProtocolError
 from freehold.io import clock
 from freehold.proc.lasting import KINDS, Batches, Lasting, lasts, read_words
 from freehold.proc.listening import Listening
-from freehold.proc.ports import READ, WRITE, Port, is_garbage, shake
+from freehold.proc.ports import READ, WRITE, Port, shake
 from freehold.proc.receipts import ALONG, Receipts
 from freehold.wire import schema
 from freehold.wire.codec import encode
@@ -51,7 +51,6 @@ class Mending(Listening):
 
     def __init__(self, machine: Machine, secret: bytes, kind: str, address: str = "") -> None:
         super().__init__(machine, secret, kind, address)
-        self.forgiving = False  # outlive a message whose handler fails: only its sender goes
         self.links: dict[Lasting, None] = {}  # those that are not over
         self._receipts = Receipts(self.alarms, self._send)
 
@@ -202,10 +201,7 @@ class Mending(Listening):
         except ProtocolError as error:
             self._give_up(link, error, when)
         except Exception as error:
-            if not self.forgiving and not is_garbage(error):
-                raise
-            what = f"{link.peer!r} sent a malformed message: {error!r}"
-            self._give_up(link, ProtocolError(what), when)
+            self._give_up(link, self.malformed(link.peer, error), when)
 
     def _take_batches(self, port: Port, link: Lasting, data: memoryview, when: float) -> None:
         handlers, peer = self.machine.handlers, link.peer

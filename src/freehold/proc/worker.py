@@ -207,6 +207,9 @@ class Worker(Execution):
             with self.lock:
                 self.flush()
 
+    def broken(self, error: Exception) -> None:
+        leave_process(1)
+
 
 def printing() -> str:
     """The name of what runs in this worker now, for its output."""
