@@ -168,7 +168,7 @@ def _get_list(here: Runtime, refs: list[Any], timeout: float | None) -> list[Any
             raise here.error(row.data)
     value = here.value
     loads = serial.loads
-    return [loads(row.data) if row.state == 1 else value(row) for row in rows]
+    return [value(row) if row.state != 1 else loads(row.data) if row.data else None for row in rows]
 
 
 def _check_refs(name: str, refs: list[Any]) -> None:

@@ -25,7 +25,19 @@ from freehold.core.messages import COLLECTED, FAILED, INLINE, PENDING, SHARED
 from freehold.core.orphans import Orphans
 from freehold.core.owner import Owner, RefFields
 from freehold.core.rests import Rests
-from freehold.core.rows import CONSTRUCTOR, METHOD, Lease, Line, Links, Place, Pool, Row, Spec, Task
+from freehold.core.rows import (
+    CONSTRUCTOR,
+    METHOD,
+    Lease,
+    Line,
+    Links,
+    Place,
+    Pool,
+    Row,
+    Spec,
+    Task,
+    plain_row,
+)
 
 RETRY = 4  # a state on the wire only: failed, in a way that the caller asked to have retried
 REMOVED = "its placement group was removed"  # how the reason for a denial begins, if so
@@ -59,30 +71,34 @@ class Client:
                 m.DENIED: self.on_denied,
             }
         )
+        machine.bulk[m.DONE] = self.take_done
 
     # -- submission -----------------------------------------------------------------------------
+    def join(self, spec: Spec, id: bytes, args: bytes) -> Row | None:
+        """``submit``, if a busy worker can take the task as it took the one before; else None."""
+        if not spec.room or not spec.plain:
+            return None
+        lease = spec.lease
+        assert lease is not None
+        inflight, peer = lease.inflight, lease.peer
+        if not inflight or lease.shut or lease.pool.queue or peer is None:
+            spec.room = 0
+            return None
+        spec.room -= 1
+        row = self.owner.rows[id] = plain_row(spec, id, args)
+        task = inflight[id] = row.task  # type: ignore[assignment]  # it has one
+        task.place = lease  # type: ignore[union-attr]
+        box = peer.outbox
+        if not box:
+            self.machine.dirty.append(peer)
+        box.append((m.TASK, id, spec.digest, args))
+        return row
+
     def submit(self, spec: Spec, id: bytes, args: bytes, now: float) -> Row:
         """Submit a task of one result whose arguments hold no references (the common case)."""
-        task = Task(spec, args)
-        row = Row(id, task)
-        row.handles = 1
-        task.rows = (row,)
-        self.owner.rows[id] = row
-        if spec.room and spec.plain:  # a busy worker takes it, as it took the one before
-            lease = spec.lease
-            assert lease is not None
-            inflight = lease.inflight
-            if inflight and not lease.shut and not lease.pool.queue:
-                spec.room -= 1
-                inflight[id] = task
-                task.place = lease
-                peer = lease.peer
-                box = peer.outbox  # type: ignore[union-attr]
-                if not box:
-                    self.machine.dirty.append(peer)  # type: ignore[arg-type]
-                box.append((m.TASK, id, spec.digest, args))
-                return row
-            spec.room = 0
+        row = self.owner.rows[id] = plain_row(spec, id, args)
+        task = row.task
+        assert task is not None
         pool = spec.pool
         if pool is not None and len(pool.queue) > pool.most:
             pool.queue.append(task)  # every lease that can be had is full, or asked for
@@ -113,7 +129,7 @@ class Client:
             rows = (Row(id, task),)
         else:
             rows = tuple(Row(ref_id(id, output), task) for output in range(max(spec.outputs, 1)))
-        task.rows = rows
+        task.row, task.others = rows[0], rows[1:]
         for row in rows:
             row.handles = 1 if spec.outputs else 0
             self.owner.rows[row.id] = row
@@ -140,11 +156,9 @@ class Client:
 
     def call(self, line: Line, spec: Spec, id: bytes, args: bytes, now: float) -> Row:
         """Call an actor's method of one result, with arguments that hold no references."""
-        task = Task(spec, args)
-        row = Row(id, task)
-        row.handles = 1
-        task.rows = (row,)
-        self.owner.rows[id] = row
+        row = self.owner.rows[id] = plain_row(spec, id, args)
+        task = row.task
+        assert task is not None
         if line.peer is None or line.queue or not line.inflight or line.error is not None:
             self.actors.call(line, task, now)
         else:
@@ -219,7 +233,7 @@ class Client:
         peer = place.peer
         assert peer is not None
         spec = task.spec
-        id = task.rows[0].id
+        id = task.row.id
         place.inflight[id] = task
         task.place = place
         box = peer.outbox
@@ -256,7 +270,7 @@ class Client:
                 args, args_id = links.args_row.data, links.args_row.id
         if not peer.down:
             peer.outbox.append(
-                (m.TASK_FULL, task.rows[0].id, spec.digest, args, args_id, deps, spec.outputs,
+                (m.TASK_FULL, task.row.id, spec.digest, args, args_id, deps, spec.outputs,
                  spec.kind, spec.options)
             )  # fmt: skip
 
@@ -292,6 +306,42 @@ class Client:
         elif not place.inflight and place.__class__ is Line:
             self.actors.answered(place)
 
+    def take_done(self, peer: Peer, now: float, messages: list[Any]) -> list[Any]:
+        """``on_done`` for results that came together; what is none of them is returned."""
+        get, place, done = self.owner.rows.get, peer.lease, m.DONE
+        if not isinstance(place, Place):
+            return messages
+        inflight, lease = place.inflight, place if isinstance(place, Lease) else None
+        for at, message in enumerate(messages):
+            try:
+                op, id, value = message
+            except (TypeError, ValueError):
+                return messages[at:]
+            if op != done:
+                return messages[at:]
+            row = get(id)
+            if row is None or row.waiters is not None or row.more is not None:
+                self.on_done(peer, now, id, value)
+                continue
+            task = row.task
+            if task is None or task.place is not place or task.links is not None:
+                self.on_done(peer, now, id, value)
+                continue
+            del inflight[id]
+            row.task = None
+            row.state = INLINE
+            row.data = value
+            if not row.handles and not row.holds:
+                self.owner.settle(row)
+            if lease is None:
+                if not inflight:
+                    self.actors.answered(place)  # type: ignore[arg-type]  # it is a line
+            elif now > lease.last or not inflight or (lease.low and len(inflight) <= lease.low):
+                self.leases.finished(lease, task.spec, now)
+            else:
+                lease.batch += 1
+        return []
+
     def on_done_full(
         self, peer: Peer, now: float, id: bytes, outputs: list[Any], kept: list[RefFields]
     ) -> None:
@@ -316,7 +366,7 @@ class Client:
                 outputs = [self._constructed(task, peer, outputs[0])]
             self._deliver(task, outputs, peer)
         links.settling -= 1
-        if links.settling == 0 and task.rows[0].task is not task:
+        if links.settling == 0 and task.row.task is not task:
             self.owner.let_go(task)
         if isinstance(place, Lease):
             self.leases.finished(place, task.spec, now)

@@ -63,28 +63,33 @@ class Execution(Runtime):
             mine = [seen[one] if one < len(seen) else str(one) for one in gpus]
             os.environ[GPUS_SEEN] = ",".join(mine)
 
-    def execute_plain(self, run: Run) -> None:
-        """A task of one result without options or top-level references: most are."""
+    def execute_plain(self, run: Run) -> bytes | None:
+        """A task of one result without options or top-level references: most are.
+
+        The result, if it is as plain; None if the run has been completed here.
+        """
         try:
-            function = self.functions.get(run.key) or self.function_of(run)
+            known = self.functions
+            function = known[run.key] if run.key in known else self.function_of(run)
             if run.args:
                 args, kwargs = self.arguments_of(run)
                 result = function(*args, **kwargs)
                 del args, kwargs
             else:
                 result = function()
-            value = serial.NONE if result is None else serial.dumps(result)
+            if result is None and run.refs is None:
+                return serial.NONE
+            value = serial.dumps(result)
         except SystemExit:
             raise
         except BaseException as error:
             self.complete(run, self.failure_of(run, error))
-            return
-        if run.refs is None and value.__class__ is bytes and len(value) <= self.inline_max:
-            with self.lock:
-                self.executor.finish_plain(run, value)
-        else:
-            del result
-            self.complete(run, self._placed_or_failure(run, value))
+            return None
+        if run.refs is None and isinstance(value, bytes) and len(value) <= self.inline_max:
+            return value
+        del result
+        self.complete(run, self._placed_or_failure(run, value))
+        return None
 
     def _placed_or_failure(self, run: Run, packed: bytes | serial.Packed) -> list[Output]:
         try:

@@ -104,7 +104,7 @@ class Links(Mending):
         if self.forgiving:
             for message in messages:
                 schema.check(message)
-        for message in messages:
+        for message in self.machine.in_bulk(peer, when, messages):
             handlers[message[0]](peer, when, *message[1:])
 
     def _on_hello(self, port: Port, hello: list[Any], when: float) -> Peer:

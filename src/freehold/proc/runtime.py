@@ -247,17 +247,22 @@ class Runtime(Waiting):
                     owner.want(row)
             seen = owner.failures
         remaining = iter(rows)
-        at = next(remaining, None)
+        last: Row | None = None  # of those looked at
 
         def done() -> bool:
-            nonlocal at, seen
+            nonlocal last, seen
             if owner.failures != seen:  # one of those further back may have failed
                 seen = owner.failures
                 if any(row.state == FAILED for row in rows):
                     return True
-            while at is not None and at.state in KNOWN:
-                at = next(remaining, None)
-            return at is None
+            if last is not None and last.state not in KNOWN:
+                return False
+            for last in remaining:
+                if last.state not in KNOWN:
+                    break
+            else:
+                return True
+            return False
 
         if not self.wait_until(done, until, rows):
             return False
@@ -324,9 +329,7 @@ class Runtime(Waiting):
 
     # -- the host's duties ------------------------------------------------------------------------
     def drain(self) -> None:
-        drop = self.owner.drop
-        while drops:
-            drop(drops.popleft())
+        self.owner.drop_all(drops)
 
     def restless(self) -> bool:
         return bool(self.owner.rows)

@@ -75,7 +75,7 @@ class Host:
                 return
         assert end.peer is not None
         self.machine.now = world.now
-        for message in messages:
+        for message in self.machine.in_bulk(end.peer, world.now, messages):
             self.machine.handlers[message[0]](end.peer, world.now, *message[1:])
         self.finish()
 

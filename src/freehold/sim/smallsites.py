@@ -186,7 +186,7 @@ class Site:
         if messages and messages[0][0] == m.HELLO:
             peer = self._on_hello(source, peer, messages.pop(0))
         if peer is not None:  # else the link is gone
-            for message in messages:
+            for message in self.machine.in_bulk(peer, self.now, messages):
                 self.machine.handlers[message[0]](peer, self.now, *message[1:])
         self.finish()
 
