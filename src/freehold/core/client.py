@@ -2,12 +2,8 @@
 
 ``submit -> (dependencies) -> leases.place | actors.call -> push -> ... -> on_done``.  Rows and
 their counting are the owner's (``core.owner``); which worker gets a task is the leases'
-(``core.leases``). This file joins them, and decides what a death means for the tasks that were out
-there:
-
-* A worker runs its tasks in the order they were sent, and the node knows the last one that it had
-  started.  So a death costs a try only of those that had started; the rest simply go elsewhere, and
-  a task with no tries is never run twice.
+(``core.leases``); what a death means for the tasks that were out there is ``core.deaths``' affair.
+This file joins them.
 """
 
 from __future__ import annotations
@@ -17,6 +13,7 @@ from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.actors import Actors, pack_address
+from freehold.core.deaths import Deaths
 from freehold.core.ids import ref_id
 from freehold.core.leases import Leases, Limits
 from freehold.core.lineage import Lineage
@@ -24,7 +21,6 @@ from freehold.core.machine import Machine, Peer
 from freehold.core.messages import COLLECTED, FAILED, INLINE, PENDING, SHARED
 from freehold.core.orphans import Orphans
 from freehold.core.owner import Owner, RefFields
-from freehold.core.rests import Rests
 from freehold.core.rows import (
     CONSTRUCTOR,
     METHOD,
@@ -55,12 +51,11 @@ class Client:
         self.leases.again = self.is_ready
         self.actors = Actors(machine, owner, self.leases, self.push, self.finish)
         self.actors.is_ready = self.is_ready
-        self.actors.start = self.retry
-        self.rests = Rests(limits.retry_rest, limits.retry_rest_max)
         self.lineage = Lineage(owner, limits.lineage_bytes_max)
         self.lineage.moving = self.actors.moving
         self.orphans = Orphans(machine, owner, self.lineage)
-        self.retried = 0  # tasks run again because a worker died
+        self.deaths = Deaths(self, limits)
+        self.actors.start = self.deaths.retry
         self.lost = ""  # why there is no node any more
         machine.on(
             {
@@ -170,11 +165,6 @@ class Client:
         if self.is_ready(task):
             self.start(task, now)
 
-    def retry(self, task: Task, failures: int, now: float) -> None:
-        """Run a task again that has failed so often, now or after a rest."""
-        if not self.rests.begin(task, failures, now):
-            self.restart(task, now)
-
     def start(self, task: Task, now: float) -> None:
         """Every dependency has come: run the task, unless one of them is an error."""
         if task.links is not None:
@@ -215,7 +205,7 @@ class Client:
             for task in ready:
                 if task.links is not None and task.links.line is not None:
                     actors.flush(task.links.line, now)
-                elif task.place is not None or task in self.rests:
+                elif task.place is not None or task in self.deaths.rests:
                     continue
                 elif any(row.task is task for row in task.rows):
                     self.restart(task, now)
@@ -360,7 +350,7 @@ class Client:
         self.owner.take_kept(kept, peer, task)
         if outputs and outputs[0][0] == RETRY and task.tries != 0:
             task.tries -= 1
-            self.retry(task, task.spec.retries - task.tries, now)
+            self.deaths.retry(task, task.spec.retries - task.tries, now)
         else:
             if task.spec.kind == CONSTRUCTOR:
                 outputs = [self._constructed(task, peer, outputs[0])]
@@ -435,7 +425,7 @@ class Client:
         """End the task with an error that this process, or the node, describes."""
         self.finish(task, FAILED, [kind, text])
 
-    # -- leases and deaths ------------------------------------------------------------------------
+    # -- leases -----------------------------------------------------------------------------------
     def on_grant(
         self, peer: Peer, now: float, request: int, lease: int, proc: bytes, address: str
     ) -> None:
@@ -471,56 +461,6 @@ class Client:
             while wanted.queue:
                 task = wanted.queue.popleft()
                 self.fail(task, kind, f"{task.spec.name}: {reason}")
-
-    def on_death(self, peer: Peer, now: float, reason: str, started: bytes | None) -> None:
-        """The worker died: what it had started costs a try; what it had not goes elsewhere.
-
-        ``started`` is None when nobody knows, since its node has died too.
-        """
-        place = peer.lease
-        peer.down = True
-        peer.outbox.clear()
-        if isinstance(place, Lease):
-            self._lease_died(place, now, reason, started)
-        self.actors.on_death(peer, now, reason)
-
-    def _lease_died(self, lease: Lease, now: float, reason: str, started: bytes | None) -> None:
-        self.leases.forget(lease)
-        tasks = list(lease.inflight.values())
-        lease.inflight.clear()
-        ids = [task.id for task in tasks]
-        if started is None:
-            first_unstarted = len(ids)
-        else:
-            first_unstarted = ids.index(started) + 1 if started in ids else 0
-        for task in reversed(tasks[first_unstarted:]):
-            task.place = None
-            lease.pool.queue.appendleft(task)
-        for task in tasks[:first_unstarted]:
-            task.place = None
-            assert lease.peer is not None
-            self.owner.lost_outputs(task, lease.peer)
-            if task.tries == 0:
-                self.fail(task, "WorkerDied", f"{task.spec.name}: {reason}")
-            else:
-                task.tries -= 1
-                self.retried += 1
-                self.retry(task, task.spec.retries - task.tries, now)
-        self.leases.dispatch(lease.pool, now)
-
-    def node_died(self, reason: str) -> None:
-        """The node daemon is gone: nothing that is pending will ever come."""
-        self.lost = reason
-        self.rests.clear()
-        for row in list(self.owner.rows.values()):
-            if row.state == PENDING:
-                if row.task is not None:
-                    self.fail(row.task, "NodeDied", reason)
-                else:
-                    self.owner.fail(row, "NodeDied", reason)
-        self.leases.node_died(reason)
-        for line in list(self.actors.lines.values()):
-            self.actors.died(line, ["NodeDied", reason])
 
 
 def _near(task: Task, node: Peer | None) -> bytes:

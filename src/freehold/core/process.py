@@ -87,7 +87,9 @@ class Process(Machine):
         if peer.kind == "node" and node is not None and peer is not node:
             return  # another node: whether it is dead is for the head to say
         if peer is node or peer.kind == "node":  # perhaps before it ever said hello
-            self.client.node_died("the node daemon is gone, and with it every worker and object")
+            self.client.deaths.node_died(
+                "the node daemon is gone, and with it every worker and object"
+            )
             for other in [peer, *self.peers.values()]:  # what a lone process says would be wrong
                 other.down = True
                 other.outbox.clear()
@@ -99,13 +101,12 @@ class Process(Machine):
             peer.down = True  # what was under way may be lost, so it is not mended: one will end
 
     def deadline(self) -> float:
-        return min(self.client.leases.deadline(), self.client.rests.deadline())
+        return min(self.client.leases.deadline(), self.client.deaths.rests.deadline())
 
     def on_timer(self, now: float) -> None:
         if self.owner.node is not None and not self.owner.node.down:
             self.client.leases.on_timer(now)
-            for task in self.client.rests.over(now):
-                self.client.restart(task, now)
+            self.client.deaths.on_timer(now)
 
     def settle(self, now: float) -> None:
         owner = self.owner
@@ -209,7 +210,7 @@ class Process(Machine):
                 self.send(heir, m.REGISTER, id, self.id, ticket, self.home)
         ask_heir(self.owner, heir)
         self.executor.on_death(dead)
-        self.client.on_death(dead, now, reason, started)
+        self.client.deaths.on_death(dead, now, reason, started)
         del self.peers[proc]
 
     def on_node_lost(
@@ -241,7 +242,7 @@ class Process(Machine):
         ask_heir(self.owner, heir)
         for other in gone:
             self.executor.on_death(other)
-            self.client.on_death(other, now, reason, None)
+            self.client.deaths.on_death(other, now, reason, None)
             if other.id == node:
                 self.client.leases.requests.node_died(other)
             del self.peers[other.id]
@@ -320,12 +321,12 @@ class Process(Machine):
             "failed": states[STATES[FAILED]],
             "shared": states[STATES[SHARED]],
             "shared_bytes": shared_bytes,
-            "queued": sum(len(pool.queue) for pool in pools) + len(self.client.rests.tasks),
+            "queued": sum(len(pool.queue) for pool in pools) + len(self.client.deaths.rests.tasks),
             "leases": sum(len(pool.leases) for pool in pools),
             "inflight": sum(len(lease.inflight) for pool in pools for lease in pool.leases),
             "actors": len(self.client.actors.lines),
             "to_run": len(self.executor.queue),
-            "retried": self.client.retried,
+            "retried": self.client.deaths.retried,
             "heap_used": self.heap.used,
             "heap_empty": self.heap.empty,
         }

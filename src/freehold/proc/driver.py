@@ -254,7 +254,7 @@ class Driver(Runtime):
 
     def broken(self, error: Exception) -> None:
         with self.lock:
-            self.client.node_died(f"this process cannot go on: {error!r}")
+            self.client.deaths.node_died(f"this process cannot go on: {error!r}")
         self.waker.wake()
 
     def show_logs(self, logs: list[tuple[int, str, str, list[str]]]) -> None:
