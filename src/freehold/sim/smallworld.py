@@ -11,10 +11,11 @@ each pair of hosts the frames under way, for each node its memory.  A local stat
 (``smallsites``); what an event does to it is found out once and looked up ever after.
 
 *What can happen next.*  The oldest channel delivers its first frame; or that channel is held up
-(a *delay*) and delivers at any later moment; or a process or node dies.  Delays and deaths are
-bounded in number: with ``delays=None`` every order of deliveries is explored, with a number only
-those that differ from the usual order in so many places (delay-bounded scheduling: Emmi, Qadeer,
-Rakamaric, POPL 2011).  Time passes only when nothing else can happen.
+(a *delay*) and delivers at any later moment; or a process, a node or the head dies.  Another head
+takes the store as soon as what is under way by then has arrived, and the nodes call it.  Delays and
+deaths are bounded in number: with ``delays=None`` every order of deliveries is explored, with a
+number only those that differ from the usual order in so many places (delay-bounded scheduling:
+Emmi, Qadeer, Rakamaric, POPL 2011).  Time passes only when nothing else can happen.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from freehold.core.machine import NEVER
 from freehold.sim.smallprocess import ProcessSite
 from freehold.sim.smallsites import (
     EVENTS,
+    HEAD_ADDRESS,
     WINDOW,
     HeadSite,
     NodeSite,
@@ -157,6 +159,9 @@ class SmallWorld:
             for number, info in enumerate(state.hosts):
                 if (info.node, info.slot) == (host, what[0]) and state.locals[number] >= 0:
                     self._end(state, number, -9)
+        elif verb == "seek":
+            if state.at(HEAD_ADDRESS) >= 0:
+                state.append(("seek", host), ("seek",))
         elif verb == "exit":
             self._end(state, host, what[0])
         elif verb == "run":
@@ -219,8 +224,22 @@ class SmallWorld:
             if target >= 0:
                 state.append((address, target), ("end", address))
 
+    def revive(self, state: State, host: int, life: int, entries: Any) -> None:
+        """A head takes the store of one that has died; the nodes hear that there is one."""
+        state.locals[host] = self.intern(HeadSite(life, entries))
+        self.happen(state, host, ("begin",))
+        for number, info in enumerate(state.hosts):
+            if info.node == number and state.locals[number] >= 0:
+                state.append(("seek", number), ("seek",))
+
     def kill(self, state: State, host: int) -> None:
-        """A worker is killed, or a node with all that runs there."""
+        """A worker is killed, the head, or a node with all that runs there."""
+        if state.hosts[host].address == HEAD_ADDRESS:
+            head = thaw(self.locals[state.locals[host]].blob)
+            assert isinstance(head, HeadSite)
+            self._fall_silent(state, host)
+            state.append(("restart", host), ("revive", head.life + 1, head.entries()))
+            return
         if state.hosts[host].node != host:
             self._end(state, host, -9)
             return
@@ -267,7 +286,7 @@ class SmallWorld:
     def _victims(self, state: State) -> Iterator[int]:
         victims = self.scenario.victims
         for number, info in enumerate(state.hosts):
-            if state.locals[number] < 0 or info.node < 0:
+            if state.locals[number] < 0:
                 continue
             kind = "workers" if info.slot > 0 else "nodes" if info.node == number > 1 else ""
             if kind in victims or info.name in victims:
@@ -283,7 +302,10 @@ class SmallWorld:
             else:
                 del new.channels[what]
             new.held -= {what}
-            self.happen(new, what[1], event)
+            if event[0] == "revive":
+                self.revive(new, what[1], *event[1:])
+            else:
+                self.happen(new, what[1], event)
         elif verb == "delay":
             new.held |= {what}
             new.delays -= 1
