@@ -212,3 +212,25 @@ def test_shutdown_while_another_thread_waits() -> None:
     assert got == [fh.NotInitialized] * 3, got
     """
     run_script(code)
+
+
+def test_threads_whose_first_use_comes_at_once_share_one_session() -> None:
+    code = """
+    import freehold as fh, os, threading
+    barrier = threading.Barrier(8)
+    nodes = []
+    @fh.remote
+    def add(a, b):
+        return a + b
+    def use():
+        barrier.wait()
+        assert fh.get(add.remote(fh.put(1), 2)) == 3
+        nodes.append(fh.status()["node"])
+    threads = [threading.Thread(target=use) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(nodes) == 8 and len(set(nodes)) == 1, nodes
+    """
+    run_script(code)
