@@ -234,3 +234,33 @@ def test_threads_whose_first_use_comes_at_once_share_one_session() -> None:
     assert len(nodes) == 8 and len(set(nodes)) == 1, nodes
     """
     run_script(code)
+
+
+def test_an_arena_that_cannot_be_had_says_so() -> None:
+    code = """
+    import freehold as fh, pytest
+    for size in (2**50, 2**62):
+        with pytest.raises(fh.ObjectStoreFull, match="arena of .* cannot .*arena_bytes"):
+            fh.init(arena_bytes_max=size)
+        assert not fh.is_initialized()
+    fh.init(num_cpus=1)
+    assert fh.get(fh.put(1)) == 1
+    """
+    run_script(code)
+
+
+def test_settings_in_the_environment() -> None:
+    code = """
+    import os, freehold as fh, pytest
+    for name, text in (("NUM_CPUS", "two"), ("NUM_CPUS", "true"), ("RESOURCES", "gold"),
+                       ("RESOURCES", "CPU=1"), ("LOG_TO_DRIVER", "perhaps")):
+        os.environ["FREEHOLD_" + name] = text
+        with pytest.raises(ValueError, match=name + "|" + name.lower()):
+            fh.init()
+        del os.environ["FREEHOLD_" + name]
+    os.environ.update(FREEHOLD_NUM_CPUS="1.5", FREEHOLD_RESOURCES="gold=2, tape=0.5",
+                      FREEHOLD_LOG_TO_DRIVER="false")
+    fh.init()
+    assert fh.cluster_resources() == {"CPU": 1.5, "gold": 2.0, "tape": 0.5}
+    """
+    run_script(code)
