@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import types
 from typing import Any
 
 import pytest
@@ -264,3 +265,22 @@ def test_settings_in_the_environment() -> None:
     assert fh.cluster_resources() == {"CPU": 1.5, "gold": 2.0, "tape": 0.5}
     """
     run_script(code)
+
+
+def test_what_is_remote_already_is_neither_made_remote_nor_derived_from() -> None:
+    class Plain:
+        def method(self) -> int:
+            return 1
+
+    remote_class = fh.remote(Plain)
+    for again in (same, remote_class):
+        with pytest.raises(TypeError, match="is remote already"):
+            fh.remote(again)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="derive from the plain class"):
+        types.new_class("Derived", (remote_class,))
+    for thing, text in (
+        (same, "RemoteFunction(same)"),
+        (remote_class, "ActorClass(Plain)"),
+        (remote_class.remote().method, "ActorMethod(Plain.method)"),
+    ):
+        assert repr(thing) == text
