@@ -107,6 +107,8 @@ def remote(target: Any = None, /, **options: Any) -> Any:
 
 
 def _make_remote(target: Any, options: dict[str, Any]) -> Any:
+    if isinstance(target, (RemoteFunction, ActorClass)):
+        raise TypeError(f"{target!r} is remote already: use its .options(...)")
     if inspect.isclass(target):
         return ActorClass(target, options)
     if inspect.iscoroutinefunction(target) or inspect.isasyncgenfunction(target):

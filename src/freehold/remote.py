@@ -138,6 +138,9 @@ class RemoteFunction(Generic[P, R]):
         self._session = here
         return here
 
+    def __repr__(self) -> str:
+        return f"RemoteFunction({getattr(self._function, '__qualname__', self._function)})"
+
     def __reduce__(self) -> tuple[Any, ...]:
         return RemoteFunction, (self._function, self._given)
 

@@ -39,6 +39,7 @@ LIBRARY = tuple(  # the files in which Ctrl-C waits
     for part in ("api.py", "actor.py", "ref.py", "remote.py", "proc", "core", "wire", "io")
 )
 _ended_here = False  # this process had a runtime and shut it down
+_changing = threading.RLock()  # held by who starts a session
 
 
 class Driver(Runtime):
@@ -282,6 +283,11 @@ def _in_library(frame: FrameType | None) -> bool:
 
 def init(options: dict[str, Any]) -> Driver:
     """Start a session.  Raises AlreadyInitialized if there is one."""
+    with _changing:
+        return _init(options)
+
+
+def _init(options: dict[str, Any]) -> Driver:
     global _ended_here
     existing = session.current()
     if existing is not None:
@@ -315,6 +321,12 @@ def shutdown() -> None:
 
 def first_use() -> Runtime:
     """There is no runtime: start one, unless there was one and it has ended."""
+    with _changing:
+        current: Runtime | None = session.current()
+        return _first_use() if current is None else current  # another thread was faster
+
+
+def _first_use() -> Runtime:
     if session.forked:
         raise NotInitialized(
             "this process was forked from one that uses freehold and has no connection of its own; "
@@ -322,11 +334,13 @@ def first_use() -> Runtime:
         )
     if _ended_here:
         raise NotInitialized("freehold was shut down; call freehold.init() to start again")
-    return init({})
+    return _init({})
 
 
 def _after_fork() -> None:
     """The child of a driver is no driver: it must not touch its sockets, nor keep them open."""
+    global _changing
+    _changing = threading.RLock()  # a thread of the parent may have held it
     inherited = session.leave_to_parent()
     if isinstance(inherited, Driver):
         inherited.abandon_node()
