@@ -298,7 +298,7 @@ def test_deaths_that_were_decided_without_a_head_hold() -> None:
     cluster.stop_head()
     cluster.paused.add("b")
     for name in "ac":
-        node(cluster, name).members.suspect(identity("b"), cluster.now)
+        node(cluster, name).members.suspects.add(identity("b"), cluster.now)
     cluster.tick(2.2)
     assert cluster.views() == [["a", "c"], ["a", "b", "c"], ["a", "c"]]
     cluster.start_head()
@@ -318,7 +318,7 @@ def test_who_declared_the_living_dead_was_cut_off_and_is_dead_itself() -> None:
     cluster.stop_head()
     cluster.silent |= {"b", "c"}
     for name in "bc":
-        node(cluster, "a").members.suspect(identity(name), cluster.now)
+        node(cluster, "a").members.suspects.add(identity(name), cluster.now)
     cluster.tick(2.2)
     assert cluster.views()[0] == ["a"]
     cluster.start_head()

@@ -71,6 +71,7 @@ class Node(Machine):
         self.delays = Delays(self, self.workers, self.scheduler)
         self.locals: dict[bytes, Peer] = {}  # this node's processes that are connected
         self.pulls = Pulls(self, self.store)
+        self.pulls.on_trouble = self.members.suspects.add
         self.estates.copies = self.pulls.copies
         self.neighbours = Neighbours(
             self, self.store, self.estates, self.pulls, self.scheduler, self.processes
@@ -112,7 +113,7 @@ class Node(Machine):
         elif peer.kind == "node":
             if peer.id in self.members.dead:
                 peer.down = True
-            self.members.cleared(peer.id)
+            self.members.suspects.clear(peer.id)
         if peer.kind not in ("driver", "worker") or info.get("node", self.id) not in (b"", self.id):
             return
         self.locals[peer.id] = peer
@@ -143,7 +144,7 @@ class Node(Machine):
             return
         if peer.id not in self.locals:  # whose own node, or the head, says what became of it
             if peer.kind == "node":
-                self.members.suspect(peer.id, now)
+                self.members.suspects.add(peer.id, now)
             elif peer.kind == "tool":
                 self.peers.pop(peer.id, None)
             return

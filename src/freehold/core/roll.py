@@ -5,7 +5,8 @@ and the head gossips what has changed to all.
 
 *Deaths.*  A node that is silent for ``unreachable_s`` is dead.  A closed connection says more: the
 node is dialled back at once, and if nobody is there it is dead now.  A death is recorded, raises
-the epoch, and is told to every member; the dead identity is refused for ever.
+the epoch, and is told to every member; the dead identity is refused for ever.  Of two that the head
+reaches, but that do not reach each other, one is declared dead (``core.gaps``).
 
 *A restart.*  The records say who was a member.  Each is awaited for ``unreachable_s``, then
 dialled, and dead if it does not answer.  A node that had no head may have declared another dead
@@ -19,6 +20,7 @@ from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.directory import Answer, Directory
+from freehold.core.gaps import Gaps
 from freehold.core.gossip import connected
 from freehold.core.groups import Groups
 from freehold.core.machine import NEVER, Machine, Peer
@@ -66,6 +68,14 @@ class Roll:
         self.epoch = 0  # of the last change that was decided
         self.told = 0  # of the last one that members were told of
         self._sweep_at = NEVER
+        self.gaps = Gaps(
+            machine,
+            self.nodes,
+            has_driver=directory.has_driver,
+            bury=self._bury,
+            join=self.join,
+            unreachable_s=unreachable_s,
+        )
         machine.on(
             {
                 m.REPORT: self.on_report,
@@ -109,11 +119,14 @@ class Roll:
             self._refuse(peer, flaw)
             return
         node = self.nodes.get(peer.id)
+        if node is None and self.gaps.keeps_out(peer, now, info):
+            return
         if node is None:
             node = Standing(peer.id, peer.address, info["total"], info["labels"])
             self.nodes[peer.id] = node
             self._change((NODE + peer.id, _record(node)))
             self.tables.after(now, self._member, node, self.epoch)
+        self.gaps.renew(node.id)
         node.peer, node.probed = peer, False
         node.retiring |= bool(info.get("retiring"))
         self._alive(node, now)
@@ -195,6 +208,7 @@ class Roll:
 
     def on_down(self, peer: Peer, now: float) -> None:
         """A connection is closed.  If it is a node's, see at once whether there still is one."""
+        self.gaps.hang_up(peer)
         node = self.nodes.get(peer.id)
         if node is not None and node.peer is peer:
             node.peer = None
@@ -239,6 +253,7 @@ class Roll:
         record = encode([self.epoch + 1, reason])
         self._change((NODE + node.id, b""), (DEAD + node.id, record))
         self.tables.after(now, self._gone, node, reason, self.epoch)
+        self.gaps.forget(node, now)
         while len(self.dead) > self.dead_max:
             oldest = next(iter(self.dead))
             del self.dead[oldest]
@@ -256,13 +271,14 @@ class Roll:
 
     # -- time -------------------------------------------------------------------------------------
     def deadline(self) -> float:
-        """The next look for the silent."""
-        return self._sweep_at
+        """The next look for the silent, or for those that do not reach each other."""
+        return min(self._sweep_at, self.gaps.deadline())
 
     def on_timer(self, now: float) -> None:
         """Give up the silent."""
         if now >= self._sweep_at:
             self._sweep(now)
+        self.gaps.on_timer(now)
 
     def _sweep(self, now: float) -> None:
         """Give up those that have been silent for too long."""
@@ -282,6 +298,7 @@ class Roll:
     def check(self) -> None:
         """Nobody is both a member and dead, and nobody is forgotten who is silent."""
         assert self.told <= self.epoch
+        self.gaps.check()
         for id, node in self.nodes.items():
             assert node.id == id
             assert (id in self.dead) == (node.phase == LEAVING), f"{node!r} is both"
