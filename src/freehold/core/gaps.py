@@ -6,18 +6,19 @@ goes.*  It is declared dead like any other; what it had is made again elsewhere,
 
 ::
 
-    a link breaks, and dialling fails again and again (``core.members``): REACH, a complaint
+    a link breaks, and dialling fails again and again (``core.suspects``): REACH, a complaint
       -> the head has others dial both (WITNESS, REACH): whom do *they* not reach?
       -> SETTLE later, if the complaint has not been taken back: one of the two goes
 
 *Which one*: whom more members do not reach; a member that has made another go before, and keeps it
 out, counts that as one more.  Among equals the one without a driver, then one that is retiring,
-then the one of the greater id.  Who is not connected now, or has not reported lately, is in worse
-trouble, which is the roll's affair (``core.roll``): the decision waits for that.
+then the one of the greater id.  Who is not connected, or has not reported lately, is in worse
+trouble, which is the roll's affair (``core.roll``).  When that has passed, the others get TRUCE to
+find it and take back what they have said, and the witnesses are asked again.
 
 *It cannot flap.*  The host of who has gone is remembered, with who has stayed.  A node that comes
 from there is let in as soon as the other one reaches it, or is no member any more; until then it
-waits.  And one goes at a time: the other complaints get another ``unreachable_s`` to be taken back.
+waits.  And one goes at a time: the other complaints get another TRUCE.
 """
 
 from __future__ import annotations
@@ -32,10 +33,21 @@ from freehold.core.member import MEMBER, Standing
 from freehold.errors import ProtocolError
 
 SETTLE = 0.3  # of unreachable_s, which a probe must fit in: from the complaint to the decision
+TRUCE = 0.7  # of unreachable_s: more than two dials take
 WITNESSES_MAX = 5
 Key = tuple[bytes, bytes]  # who says it, and whom it does not reach
 Bury = Callable[[Standing, float, str], None]
 Join = Callable[[Peer, float, dict[str, Any]], None]
+
+
+class Complaint:
+    """What one member says about another."""
+
+    __slots__ = ("due", "heard")
+
+    def __init__(self, due: float) -> None:
+        self.due = due  # when to go on with it
+        self.heard = False  # the witnesses have been asked
 
 
 class Waiting(NamedTuple):
@@ -74,12 +86,12 @@ class Gaps:
         self.bury = bury
         self.join = join
         self.unreachable_s = unreachable_s
-        self.complaints: dict[Key, float] = {}  # -> when it is decided
+        self.complaints: dict[Key, Complaint] = {}
         self.evidence: dict[Key, None] = {}  # what witnesses have said: a gap, but no complaint
         self.stayed: dict[str, bytes] = {}  # host of one who has gone -> the other one
         self.waiting: dict[bytes, Waiting] = {}  # from such hosts
         self._ask_at = NEVER  # when to have those who wait dialled again
-        self._rest_until = 0.0  # nobody goes before
+        self._truce_until = 0.0  # nobody goes before
         machine.on({m.REACH: self.on_reach})
 
     # -- what members say -------------------------------------------------------------------------
@@ -100,43 +112,50 @@ class Gaps:
             if asked:
                 self.evidence[key] = None
             elif key not in self.complaints:
-                self.complaints[key] = max(now + self._settle, self._rest_until)
-                self._ask_witnesses(key)
-
-    @property
-    def _settle(self) -> float:
-        return self.unreachable_s * SETTLE
+                self.complaints[key] = Complaint(max(now, self._truce_until))
 
     def _is_member(self, id: bytes) -> bool:
         node = self.nodes.get(id)
         return node is not None and node.phase == MEMBER
 
+    # -- decisions --------------------------------------------------------------------------------
+    def _go_on(self, key: Key, now: float) -> None:
+        """A complaint is due: hear the witnesses, then decide."""
+        complaint, pair = self.complaints[key], [self.nodes[id] for id in key]
+        if any(node.peer is None or now > node.seen + self.unreachable_s / 2 for node in pair):
+            self._put_off(key, now)
+        elif not complaint.heard:
+            complaint.heard, complaint.due = True, now + self.unreachable_s * SETTLE
+            self._ask_witnesses(key)
+        else:
+            self._part(now, *pair)
+
+    def _put_off(self, key: Key, now: float) -> None:
+        complaint = self.complaints[key]
+        complaint.heard, complaint.due = False, now + self.unreachable_s * TRUCE
+        self.evidence = {old: None for old in self.evidence if not set(key) & set(old)}
+
     def _ask_witnesses(self, key: Key) -> None:
         others = [
-            node for node in self.nodes.values()
+            node.peer
+            for node in self.nodes.values()
             if node.id not in key and node.phase == MEMBER and node.peer is not None
-        ]  # fmt: skip
+        ]
         for witness in others[:WITNESSES_MAX]:
             for id in key:
-                assert witness.peer is not None
-                self.machine.send(witness.peer, m.WITNESS, id, self.nodes[id].address)
+                self.machine.send(witness, m.WITNESS, id, self.nodes[id].address)
 
-    # -- decisions --------------------------------------------------------------------------------
-    def _decide(self, key: Key, now: float) -> None:
-        """One of the two goes, unless one of them is in worse trouble."""
-        one, other = pair = [self.nodes[id] for id in key]
-        if any(node.peer is None or now > node.seen + self.unreachable_s / 2 for node in pair):
-            self.complaints[key] = now + self._settle
-            return
+    def _part(self, now: float, one: Standing, other: Standing) -> None:
+        """One of the two goes."""
         goes, stays = (one, other) if self._blame(one) > self._blame(other) else (other, one)
         host = _host_of(goes.address)
         if host:
             self.stayed[host] = stays.id
-        self._rest_until = now + self.unreachable_s
         text = f"it and node {stays.id.hex()[:8]} cannot reach each other; the head reaches both"
         self.bury(goes, now, text)
-        for late in self.complaints:
-            self.complaints[late] = max(self.complaints[late], self._rest_until)
+        self._truce_until = now + self.unreachable_s * TRUCE
+        for key in self.complaints:
+            self._put_off(key, now)
 
     def _blame(self, node: Standing) -> tuple[int, bool, bool, bytes]:
         gaps = (*self.complaints, *self.evidence)
@@ -146,14 +165,14 @@ class Gaps:
 
     def forget(self, node: Standing, now: float) -> None:
         """It is no member any more: what was said by it, and about it, does not matter."""
-        self.complaints = {key: at for key, at in self.complaints.items() if node.id not in key}
+        self.complaints = {key: one for key, one in self.complaints.items() if node.id not in key}
         self.evidence = {key: None for key in self.evidence if node.id not in key}
         self.stayed = {host: id for host, id in self.stayed.items() if id != node.id}
         self._let_in(now)
 
     def renew(self, id: bytes) -> None:
         """The member begins anew with this head: it says again what still holds."""
-        self.complaints = {key: at for key, at in self.complaints.items() if key[0] != id}
+        self.complaints = {key: one for key, one in self.complaints.items() if key[0] != id}
 
     # -- who comes from where one had gone --------------------------------------------------------
     def keeps_out(self, peer: Peer, now: float, info: dict[str, Any]) -> bool:
@@ -187,13 +206,15 @@ class Gaps:
     # -- time -------------------------------------------------------------------------------------
     def deadline(self) -> float:
         """The next decision, or question."""
-        return min([self._ask_at, *self.complaints.values()])
+        if not self.complaints:
+            return self._ask_at
+        return min(self._ask_at, *(complaint.due for complaint in self.complaints.values()))
 
     def on_timer(self, now: float) -> None:
-        """Decide what is due, one by one."""
-        for key, due in list(self.complaints.items()):
-            if key in self.complaints and now >= max(due, self.complaints[key]):
-                self._decide(key, now)
+        """See to what is due, one by one."""
+        for key in list(self.complaints):
+            if key in self.complaints and now >= self.complaints[key].due:
+                self._go_on(key, now)
         if not self.complaints:
             self.evidence.clear()
         if now >= self._ask_at:

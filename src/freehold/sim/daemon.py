@@ -68,7 +68,7 @@ class NodeHost(Host):
 
     def address_of(self, name: str) -> str:
         """Where a process of that name listens."""
-        return f"{self.where}|{name}.sock|{name}:1" if self.where else f"{name}.sock"
+        return f"{self.where}|{name}.sock|m{self.number}:1" if self.where else f"{name}.sock"
 
     def hello(self, to: bytes = b"") -> bytearray:
         """With what this node has now."""
