@@ -425,10 +425,10 @@ def test_a_node_from_which_no_bytes_come_is_looked_at() -> None:
     desk.moved("a", 10, "the connection broke")
     assert missed == [FAR]
     desk.pass_time(1.0)
-    desk.moved("a", 10, "", OTHER_AT)  # ask that one instead
-    desk.moved("a", 10, "refused")
-    assert missed == [FAR, OTHER]
     desk.moved("a", 10, "gone")
+    desk.fetch(P, "b")
+    desk.moved("b", 10, "", OTHER_AT)  # ask that one instead
+    desk.moved("b", 10, "refused")
     assert missed == [FAR, OTHER]
 
 

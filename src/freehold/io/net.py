@@ -228,7 +228,7 @@ def _tune(sock: socket.socket) -> None:
 
 
 def notice_silence(sock: socket.socket, seconds: int) -> None:
-    """Have the kernel end the connection when nothing comes back for about so long.
+    """Have the kernel end the connection when nothing comes back for so long, or a second more.
 
     For connections whose end is a reason to look; what the other side's kernel answers is enough,
     so that a process that is stopped does not count as silent.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT = 2.0  # seconds
 SHAKE_TIMEOUT = 5.0
-SILENCE = 2  # of the kernel there, after which the bytes are awaited no longer
+SILENCE = 1  # second, of the kernel there, after which the bytes are awaited no longer
 
 
 class DataPlane:

@@ -46,7 +46,7 @@ PAUSE_MAX = 1.0
 QUIET_MAX = 30.0
 COURTESY = 0.1
 SWEEP_EVERY = 1.0
-SILENCE = 2  # of the other node's kernel: then its link is taken for broken
+SILENCE = 1  # second, of the other node's kernel: then its link is taken for broken
 GIVEN_UP = -1
 
 
