@@ -8,6 +8,9 @@ node is dialled back at once, and if nobody is there it is dead now.  A death is
 the epoch, and is told to every member; the dead identity is refused for ever.  Of two that the head
 reaches, but that do not reach each other, one is declared dead (``core.gaps``).
 
+*Alone.*  When more than half of the members fall silent at a time, it is rather the head that is cut
+off.  Then silence is a death only after ``ALONE`` times as long, or when the others are heard again.
+
 *A restart.*  The records say who was a member.  Each is awaited for ``unreachable_s``, then
 dialled, and dead if it does not answer.  A node that had no head may have declared another dead
 meanwhile; it says so when it is back.  If the other one lives and is connected here, then it was
@@ -40,6 +43,7 @@ from freehold.core.tables import RECORD_BYTES_MAX, Tables
 NODE = b"node/"
 DEAD = b"dead/"
 EPOCH = b"epoch"
+ALONE = 5
 
 
 class Roll:
@@ -227,8 +231,16 @@ class Roll:
             self._bury(node, now, "it closed its connection, and does not listen any more")
         elif answer == "alive":
             self._alive(node, now)  # it will say hello
-        elif now >= node.seen + self.unreachable_s:
+        elif now >= node.seen + self.unreachable_s and not self._is_patient(node, now):
             self._bury(node, now, self._silence(node, now))
+
+    def _is_patient(self, node: Standing, now: float) -> bool:
+        """Whether the silent node gets more time, since the head seems to be alone."""
+        if now >= node.seen + self.unreachable_s * ALONE:
+            return False
+        members = [other for other in self.nodes.values() if other.phase == MEMBER]
+        silent = sum(now > other.seen + self.unreachable_s / 2 for other in members)
+        return silent > 1 and 2 * silent > len(members)
 
     def _silence(self, node: Standing, now: float) -> str:
         return f"it has been silent for {now - node.seen:.1f} s"
@@ -287,11 +299,14 @@ class Roll:
             if node.phase == LEAVING:
                 continue
             if now >= node.until:
-                if node.peer is not None or node.probed:
+                if node.peer is None and not node.probed:
+                    self._probe(node)  # this head has never heard of it: the last chance
+                    node.until = now + self.unreachable_s
+                elif self._is_patient(node, now):
+                    node.until = now + self.unreachable_s / 4
+                else:
                     self._bury(node, now, self._silence(node, now))
                     continue
-                self._probe(node)  # this head has never heard of it: the last chance
-                node.until = now + self.unreachable_s
             soonest = min(soonest, node.until)
         self._sweep_at = soonest
 
