@@ -8,8 +8,9 @@ node is dialled back at once, and if nobody is there it is dead now.  A death is
 the epoch, and is told to every member; the dead identity is refused for ever.  Of two that the head
 reaches, but that do not reach each other, one is declared dead (``core.gaps``).
 
-*Alone.*  When more than half of the members fall silent at a time, it is rather the head that is cut
-off.  Then silence is a death only after ``ALONE`` times as long, or when the others are heard again.
+*Alone.*  When more than half of the members fall silent at a time, it is rather the head that is
+cut off.  Then silence is a death only when it has lasted ``ALONE`` times as long, or when most are
+heard again.
 
 *A restart.*  The records say who was a member.  Each is awaited for ``unreachable_s``, then
 dialled, and dead if it does not answer.  A node that had no head may have declared another dead
