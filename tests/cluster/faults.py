@@ -15,7 +15,6 @@ Damage = Literal["nothing", "process", "machine"]
 KINDS = ("kill", "cut", "cut one way", "pause", "slow")
 SHORT = (0.1, 0.8)  # seconds: nobody is given up for it
 LONG = (2.6, 3.2)  # longer than it takes to be given up
-MOMENTS = 0.05  # seconds in which the moment of the strike is drawn
 DELAYS = (0.02, 0.05)  # seconds that a frame takes on a slow link
 MBIT = 8.0
 
@@ -26,7 +25,7 @@ class Fault:
 
     Attributes:
         kind: one of ``KINDS``.
-        moment: seconds after the work has begun.
+        moment: when it happens: 0, as soon as the work has begun, to 1, when it may be over.
         lasts: seconds until all is mended; 0: until the outcome is known.
         way: of a cut: to or from the victims, or both.
         delay: of a slow link.
@@ -45,12 +44,10 @@ class Fault:
         lasts = draw.uniform(*(SHORT if short else LONG))
         if kind == "cut" and not short:
             lasts = 0.0
-        return cls(
-            kind, draw.random() * MOMENTS, lasts, draw.choice(["to", "from"]), draw.uniform(*DELAYS)
-        )
+        return cls(kind, draw.random(), lasts, draw.choice(["to", "from"]), draw.uniform(*DELAYS))
 
     def __str__(self) -> str:
-        text = f"{self.kind} at {self.moment * 1e3:.0f} ms"
+        text = f"{self.kind} at {self.moment:.2f}"
         if self.kind in ("cut", "cut one way", "pause"):
             text += f" for {self.lasts:.1f} s" if self.lasts else " for good"
         return text + {"cut one way": f", {self.way} it", "slow": f", {self.delay:.3f} s"}.get(

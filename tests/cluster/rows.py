@@ -24,6 +24,7 @@ Read = Callable[[], Found]
 ANY = object()  # whatever the value is
 TASKS = 10
 CALLS = 30
+CALL_MS = 5
 TASK_MS = 10
 DRIVER = """
 import sys
@@ -48,6 +49,7 @@ class Work:
         victims: the machines that it strikes.
         kill: what dies.
         whole: the machines die of it.
+        lasts: seconds that it takes, if nothing happens.
         reads: name -> how to read it, and its value.
         errors: name -> errors that excuse it when "process", or more, is lost; when a "machine" is.
         kept: what must live as long as that.
@@ -57,6 +59,7 @@ class Work:
     victims: list[int]
     kill: Callable[[], None]
     whole: bool = False
+    lasts: float = 0.05
     reads: dict[str, tuple[Read, Any]] = field(default_factory=dict)
     errors: dict[str, tuple[set[str], set[str]]] = field(default_factory=dict)
     kept: list[Any] = field(default_factory=list)
@@ -217,9 +220,10 @@ def actor(site: Site) -> Work:
     durable = cast.Counter.options(max_restarts=4, max_task_retries=-1, **options).remote()
     mortal = cast.Counter.options(num_cpus=0, **options).remote()
     work = process(site, 1, fh.get(durable.whoami.remote(), timeout=20)[1])
+    work.lasts = CALLS * CALL_MS / 1e3
     fh.get(mortal.whoami.remote(), timeout=20)
     for number in range(CALLS):
-        work.read(f"call {number}", durable.spend.remote(5), ANY)
+        work.read(f"call {number}", durable.spend.remote(CALL_MS), ANY)
     work.read("of one without restarts", mortal.add.remote(), ANY, machine={"ActorDied"})
     work.kept = [durable, mortal]
     return work
@@ -281,6 +285,7 @@ def borrower(site: Site) -> Work:
     """A borrower, in the middle of registering."""
     lender, keeper = site.keeper(2), site.keeper(1)
     work = process(site, 1, fh.get(keeper.whoami.remote())[1])
+    work.lasts = 0.01
     refs = fh.get(lender.make.remote(site.node(2), LARGE, 1))
     kept = [keeper.keep.remote(refs), keeper.keep.remote([fh.put(bytes(LARGE))])]
     kept += [keeper.keep.remote(refs) for _ in range(10)]

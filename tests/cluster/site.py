@@ -13,7 +13,10 @@ from cluster import ground
 from cluster.ground import NODES, Ground
 from cluster.netns import Network
 from cluster.processes import eventually
+from freehold.proc import start
+from freehold.proc.questions import asking
 
+HEARD_S = 0.7  # seconds since its last sign of life, of which there is one every half
 DRIVER = NODES  # the host of this process
 
 
@@ -30,13 +33,26 @@ class Site(Ground):
             self.network.delay(index, 0.0)
             self.cluster.kill_node(index, signal.SIGCONT)
         super().restore()
-        for machine in self.cluster.machines:
-            eventually(lambda machine=machine: ground.node_of(machine), 20.0, f"{machine} is back")
-            machine.node = ground.node_of(machine)
-        eventually(self._is_whole, 20.0, "all are members")
+        eventually(self._is_whole, 30.0, "all are members")
 
     def _is_whole(self) -> bool:
-        return [status["members"]["nodes"] for status in self.statuses()] == [NODES + 1] * 4
+        """Whether the head hears all nodes, and they agree on who is there.
+
+        A node that was cut off may be given up some time after it is connected again, since what
+        was on its way is sent again late.
+        """
+        rows = asking(start.ensure()).ask("nodes", 5.0)["nodes"]
+        if any(not row["connected"] or row["silent"] > HEARD_S for row in rows):
+            return False
+        for machine in self.cluster.machines:
+            machine.node = ground.node_of(machine)
+        ids = {row["node"].hex() for row in rows}
+        known = [status["members"]["nodes"] for status in self.statuses()]
+        return (
+            len(ids) == NODES + 1
+            and known == [NODES + 1] * (NODES + 1)
+            and all(machine.node in ids for machine in self.cluster.machines)
+        )
 
 
 @contextlib.contextmanager

@@ -64,7 +64,7 @@ def test_a_row_of_the_table(site: Site, row: Callable[[Site], Work], kind: str) 
 
 def strike(site: Site, work: Work, fault: Fault) -> None:
     """Let the fault happen while the work is under way, and see what comes of it."""
-    moment = time.monotonic() + fault.moment
+    moment = time.monotonic() + fault.moment * work.lasts
     eventually(lambda: time.monotonic() >= moment)
     damage = fault.damage(work)
     mending = fault.strike(site, work)
