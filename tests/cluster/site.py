@@ -17,7 +17,7 @@ from freehold.proc import start
 from freehold.proc.questions import asking
 
 HEARD_S = 0.7  # seconds since its last sign of life, of which there is one every half
-DRIVER = NODES  # the host of this process
+DRIVER, OTHER = NODES, NODES + 1  # the hosts of this process, and of another program
 
 
 class Site(Ground):
@@ -58,7 +58,7 @@ class Site(Ground):
 @contextlib.contextmanager
 def make() -> Iterator[Site]:
     """The site, and this process as its driver."""
-    with Network(NODES + 1) as network, network.inside(DRIVER):
+    with Network(NODES + 2) as network, network.inside(DRIVER):
         hosts = list(network.hosts)[:NODES]
         with ground.make(
             namespaces=[network.namespace(host) for host in hosts],

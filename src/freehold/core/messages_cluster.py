@@ -329,3 +329,8 @@ WITNESS = message(
     "node: bytes",
     "address: str",
 )  # fmt: skip
+OUSTED = message(
+    "OUSTED", "node", "process",
+    "The head has given this node up, and it ends now.",
+    "reason: str",
+)  # fmt: skip

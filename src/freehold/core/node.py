@@ -64,6 +64,7 @@ class Node(Machine):
             total=self.workers.total,
             labels=labels,
             on_node_down=[self._on_node_down],
+            on_refused=[self._on_refused],
             on_change=[self._on_change],
             unreachable_s=unreachable_s,
         )
@@ -130,6 +131,10 @@ class Node(Machine):
 
     def _on_node_down(self, node: bytes, reason: str, now: float) -> None:
         self.neighbours.node_down(node, reason, now)
+
+    def _on_refused(self, reason: str, now: float) -> None:
+        for process in self.processes():
+            self.send(process, m.OUSTED, reason)
 
     def _on_change(self, now: float) -> None:
         """The view of the cluster has changed."""
