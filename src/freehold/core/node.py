@@ -71,8 +71,7 @@ class Node(Machine):
         self.scheduler = Scheduler(self, self.workers, self.members)
         self.delays = Delays(self, self.workers, self.scheduler)
         self.locals: dict[bytes, Peer] = {}  # this node's processes that are connected
-        self.pulls = Pulls(self, self.store)
-        self.pulls.on_trouble = self.members.suspects.add
+        self.pulls = Pulls(self, self.store, on_trouble=self.members.suspects.add)
         self.estates.copies = self.pulls.copies
         self.neighbours = Neighbours(
             self, self.store, self.estates, self.pulls, self.scheduler, self.processes

@@ -95,6 +95,7 @@ class Pulls:
         machine: Machine,
         store: Store,
         *,
+        on_trouble: Callable[[bytes, float], None] = lambda node, now: None,
         patience: float = PATIENCE,
         moves_max: int = MOVES_MAX,
         pulls_max: int = PULLS_MAX,
@@ -106,7 +107,7 @@ class Pulls:
         self.pulls_max = pulls_max
         self.kept: Callable[[bytes, list[Any], list[Any], str], None]  # FETCHED, of the keeper
         self.address_of: Callable[[bytes], str] = lambda node: ""  # of living nodes; else empty
-        self.on_trouble: Callable[[bytes, float], None] = lambda node, now: None  # no bytes come
+        self.on_trouble = on_trouble  # no bytes come from that node
         self.mover = Peer(b"", "", "mover")
         self.copies = Copies(machine, store)
         self.servings = Servings(machine, store, self.copies, self.mover)
