@@ -3,6 +3,7 @@
 #
 #   make demo [TREE=dir]    the main job: index a source tree while a worker is killed
 #   make test [ARGS=...]    every test
+#   make faults [RUNS=10]   every row of the failure table, every kind of fault, so many times (1 h)
 #   make check              what a change must pass: lint, types, core tests, 200 seeds (< 1 minute)
 #   make bench [ARGS=...]   freehold beside its peers, one table
 #   make sim SEED=n [FLEET=1 [FAULT=kind]]   replay one simulated run, of one node or of several
@@ -14,7 +15,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench sim sim-long fmt docs clean
+.PHONY: help demo test faults check bench sim sim-long fmt docs clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -23,6 +24,7 @@ FLEET ?=
 FAULT ?=
 TREE ?=
 ARGS ?=
+RUNS ?= 10
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # The first of these that is 3.11 or newer; name another with `make PYTHON=...`.
@@ -71,6 +73,9 @@ demo: $(VENV)/.run
 
 test: $(VENV)/.dev
 	$(PY) -m pytest $(ARGS)
+
+faults: $(VENV)/.dev
+	FREEHOLD_FAULT_RUNS=$(RUNS) $(PY) -m pytest -q -rA -s tests/cluster/test_faults.py $(ARGS)
 
 CHECKED := tests/test_tidy.py tests/core tests/wire tests/scenarios tests/test_budget.py
 check: $(VENV)/.dev

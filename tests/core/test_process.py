@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from freehold.core import messages as m
+from freehold.core.process import Process
 from freehold.sim.bench import function
 from wires import Wires
 
@@ -71,6 +73,16 @@ def test_a_suspicion_that_is_too_late_is_answered_with_the_death() -> None:
     wires.deliver()
     assert len(wires.seen("PROC_DOWN")) == 2
     assert wires.row("driver", "a").data[0] == "WorkerDied"
+
+
+def test_a_node_that_is_given_up_says_why_before_it_ends() -> None:
+    process = Process(b"p" * 8, "p.sock")
+    node = process.peer(b"n" * 8, "n.sock")
+    node.kind = "node"
+    process.on_up(node, 0.0, {"cpus": 1.0})
+    process.handlers[m.OUSTED](node, 0.0, "it has been silent for 2.0 s")
+    process.on_down(node, 0.0)
+    assert "no member of the cluster any more: it has been silent" in process.client.lost
 
 
 def test_status_counts_what_every_process_has() -> None:

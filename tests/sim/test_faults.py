@@ -9,6 +9,7 @@ import pytest
 
 from freehold.core.departing import Departing
 from freehold.core.directory import Answer, Directory
+from freehold.core.gaps import Gaps
 from freehold.core.groups import Groups
 from freehold.core.scheduler import Scheduler
 from freehold.sim import __main__ as command
@@ -48,6 +49,13 @@ def found(kind: str, seeds: int, **given: Any) -> str:
         except Exception as error:
             return f"{type(error).__name__}: {error}"
     return ""
+
+
+def test_finds_a_gap_of_which_nothing_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The head hears that two do not reach each other, and leaves it at that."""
+    monkeypatch.setattr(Gaps, "on_reach", lambda self, *fields: None)
+    how = found("gap", 40)
+    assert "hang" in how or "left over" in how
 
 
 def test_finds_a_name_that_two_actors_bear(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,11 +64,11 @@ class NodeHost(Host):
         self.mover = Mover(self, node.pulls.mover, self)
         self._witness = Peer(b"witness.", "", "witness")  # in whose name a job's end is told
         self._told: Peer | None = None  # the head that knows that this node has drained
-        self.prober = Prober(self, node.members.prober)
+        self.prober = Prober(self, node.members.suspects.prober)
 
     def address_of(self, name: str) -> str:
         """Where a process of that name listens."""
-        return f"{self.where}|{name}.sock|{name}:1" if self.where else f"{name}.sock"
+        return f"{self.where}|{name}.sock|m{self.number}:1" if self.where else f"{name}.sock"
 
     def hello(self, to: bytes = b"") -> bytearray:
         """With what this node has now."""

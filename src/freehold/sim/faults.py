@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from freehold.core.messages import INLINE, SHARED
 from freehold.sim.daemon import NodeHost
+from freehold.sim.gaps import Gaps, miss
 from freehold.sim.ledger import Ledger
 from freehold.sim.process import ProcessHost
 from freehold.sim.world import BOTH, IN, OUT, World
@@ -27,6 +28,7 @@ KINDS = {
     "head": "the head is killed, and starts again on its store",
     "partition": "a machine is cut off in both directions for a while",
     "one-way": "a machine is cut off in one direction for a while",
+    "gap": "two machines do not reach each other, for a while or for good; the head reaches both",
     "pause": "a machine stands still for a while, and goes on",
     "slow": "a machine's links are slow for a while",
     "drain": "a node is retired: it moves off what lies there, leaves, and comes back as another",
@@ -63,6 +65,7 @@ class Faults:
         self.cluster = cluster
         self.world = cluster.world
         self.ledger = cluster.ledger
+        self.gaps = Gaps(self.world, self.ledger, self._hosts)
         self.kinds: dict[str, Callable[[], bool]] = {
             "worker": lambda: self._kill("crash of a worker", self._busy()),
             "owner": lambda: self._kill("crash of an owner", self._owners()),
@@ -73,6 +76,7 @@ class Faults:
             "head": self._crash_head,
             "partition": lambda: self._part("partition", BOTH),
             "one-way": lambda: self._part("one-way partition", self.world.rng.choice([IN, OUT])),
+            "gap": self._open_gap,
             "pause": self._pause,
             "slow": self._slow,
             "drain": self._drain,
@@ -209,9 +213,7 @@ class Faults:
                 if not end.lasting:
                     end.cut()
                 elif host.kind == other.kind == "node":
-                    for side in (end, end.other):
-                        if side.peer is not None:
-                            self.world.after(0.5, side.host.troubled, side.peer)
+                    miss(end)
 
     def _hosts(self) -> list[Any]:
         return [self.cluster.head, *self.cluster.nodes, *self.cluster.living]
@@ -223,6 +225,11 @@ class Faults:
             for end in list(host.ends):
                 if spot in (host.spot, end.other.host.spot):
                     end.resume()
+
+    def _open_gap(self) -> bool:
+        spared = {driver.spot for driver in self.cluster.drivers if driver.alive}
+        self.gaps.open(self.cluster.nodes, spared)
+        return True  # there may be one already, which lasts
 
     def _pause(self) -> bool:
         """SIGSTOP of all its processes."""

@@ -116,7 +116,7 @@ class Fleet(Simulation):
     def _return(self, old: NodeHost) -> None:
         node = NodeHost(self.world, self._make_worker, old.number, old.incarnation + 1)
         self.nodes[old.number] = node
-        if node.spot in self.world.islands or node.spot in self.world.paused:
+        if self.world.is_apart(node.spot):
             self.ledger.away(node.machine.id)
         node.start()
         node.seek_head()

@@ -18,6 +18,7 @@ from freehold.sim.values import Violation
 from freehold.sim.world import World
 from freehold.wire.codec import Reader, encode
 
+LOOK = 0.5  # seconds until a node misses another one
 LATE_MAX = 50  # a real process would spin meanwhile
 
 
@@ -144,6 +145,8 @@ class Host:
                 box.clear()
                 return True
             peer.port = connect(self, peer, target)
+            if self.kind == peer.kind == "node" and self.world.parted(self, target):
+                self.world.after(LOOK, self.troubled, peer)
         if self.kind == "worker" and self.world.chance(self.world.setup.crash_in_flush):
             self.world.fault("crash between two sends")
             self.crash(-9)

@@ -13,6 +13,7 @@ SWARM: tuple[tuple[str, tuple[int, ...]], ...] = (
     ("node", (0, 0, 1, 1, 2)),
     ("partition", (0, 0, 0, 1)),
     ("one-way", (0, 0, 0, 1)),
+    ("gap", (0, 0, 0, 1)),
     ("pause", (0, 0, 0, 1, 2)),
     ("slow", (0, 0, 0, 1, 2)),
     ("driver", (0, 1)),

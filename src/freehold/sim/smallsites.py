@@ -381,7 +381,7 @@ class NodeSite(Site):
         node = self.node
         return {
             "spawner": node.spawner, "arena": node.store.arena, "mover": node.pulls.mover,
-            "prober": node.members.prober,
+            "prober": node.members.suspects.prober,
         }  # fmt: skip
 
     def begin(self) -> None:
