@@ -259,16 +259,10 @@ class Process(Machine):
         if id in self.owner.dead:  # the news of its death has overtaken what names it
             made.down = True
             del self.peers[id]
-        else:
-            self._watch(made)
+        elif not self.heed(node_of(made.address)):
+            made.down = True
+            self.owner.on_death(made, self.dead_nodes[node_of(made.address)])
         return made
-
-    def _watch(self, peer: Peer) -> None:
-        """Have the node tell of deaths on the node where that process lives."""
-        where = node_of(peer.address)
-        if not self.heed(where):
-            peer.down = True
-            self.owner.on_death(peer, self.dead_nodes[where])
 
     def heed(self, where: bytes) -> bool:
         """Hear of deaths on that node; False if it is dead itself."""

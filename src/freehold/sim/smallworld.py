@@ -152,7 +152,7 @@ class SmallWorld:
         elif verb == "probe":
             node, address = what
             answer = "alive" if state.at(address) >= 0 else "refused"
-            self._near(state, host, "prober", (m.PROBED, node, answer))
+            _near(state, host, "prober", (m.PROBED, node, answer))
         elif verb == "spawn":
             self._spawn(state, host, what[0])
         elif verb == "signal":
@@ -184,9 +184,6 @@ class SmallWorld:
         else:
             state.append((lane + state.hosts[host].address, target), event)
 
-    def _near(self, state: State, host: int, kind: str, frame: tuple[Any, ...]) -> None:
-        state.append((kind, host), ("near", kind, bytes(encode([frame]))))
-
     def _add(self, state: State, site: Site, node: int, slot: int) -> int:
         number = len(state.hosts)
         state.hosts = (*state.hosts, HostInfo(site.name, site.address, node, slot))
@@ -200,7 +197,7 @@ class SmallWorld:
         name = state.hosts[node].name
         count = sum(info.node == node and info.slot > 0 for info in state.hosts)
         worker = ProcessSite("worker", f"{name}.w{count}", name, slot, self.scenario.library)
-        self._near(state, node, "spawner", (m.SPAWNED, slot, count + 100))
+        _near(state, node, "spawner", (m.SPAWNED, slot, count + 100))
         self._add(state, worker, node, slot)
 
     # -- deaths -----------------------------------------------------------------------------------
@@ -211,7 +208,7 @@ class SmallWorld:
         self._fall_silent(state, host)
         if info.slot > 0 and state.locals[info.node] >= 0:
             frame = (m.EXITED, info.slot, code, "", local.started)
-            self._near(state, info.node, "spawner", frame)
+            _near(state, info.node, "spawner", frame)
 
     def _fall_silent(self, state: State, host: int) -> None:
         address = state.hosts[host].address
@@ -429,3 +426,8 @@ class SmallWorld:
             text = "; ".join(f"{m.NAMES[op]} {brief(fields)}" for op, *fields in frames)
         source = names.get(source.removeprefix("~"), source)
         return f"{verb} {source} > {state.hosts[host].name}: {text}"
+
+
+def _near(state: State, host: int, kind: str, frame: tuple[Any, ...]) -> None:
+    """A near peer of a node says something to it."""
+    state.append((kind, host), ("near", kind, bytes(encode([frame]))))
