@@ -64,6 +64,7 @@ class Client:
                 m.RETURNED: self.on_returned,
                 m.GRANT: self.on_grant,
                 m.DENIED: self.on_denied,
+                m.OUSTED: self.deaths.on_ousted,
             }
         )
         machine.bulk[m.DONE] = self.take_done

@@ -18,6 +18,8 @@ from freehold.core.owner import Owner
 from freehold.core.rests import Rests
 from freehold.core.rows import Lease, Task
 
+GONE = "the node daemon is gone, and with it every worker and object"
+
 
 class Caller(Protocol):
     """What this file needs of ``core.client``."""
@@ -41,6 +43,7 @@ class Deaths:
         self.caller = caller
         self.rests = Rests(limits.retry_rest, limits.retry_rest_max)
         self.retried = 0  # tasks run again because a worker died
+        self.ousted = ""  # why the node ends, if it has said so
 
     def retry(self, task: Task, failures: int, now: float) -> None:
         """Run a task again that has failed so often, now or after a rest."""
@@ -89,9 +92,12 @@ class Deaths:
                 self.retry(task, task.spec.retries - task.tries, now)
         leases.dispatch(lease.pool, now)
 
-    def node_died(self, reason: str) -> None:
+    def on_ousted(self, peer: Peer, now: float, reason: str) -> None:
+        self.ousted = f"this node is no member of the cluster any more: {reason}"
+
+    def node_died(self, reason: str = "") -> None:
         """The node daemon is gone: nothing that is pending will ever come."""
-        caller = self.caller
+        caller, reason = self.caller, reason or self.ousted or GONE
         caller.lost = reason
         self.rests.clear()
         for row in list(caller.owner.rows.values()):

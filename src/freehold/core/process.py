@@ -23,7 +23,6 @@ from freehold.core.owner import Owner
 from freehold.core.questions import Questions
 from freehold.core.rows import BROKEN, Lease, Row
 
-GONE = "the node daemon is gone, and with it every worker and object"
 HEAP_RESERVE = 256 * 1024 * 1024  # bytes of empty extents that a process keeps warm for itself
 
 
@@ -51,7 +50,6 @@ class Process(Machine):
         self.extents: dict[int, str | None] = {}  # request -> None while pending, "" or a refusal
         self.home = b""  # the id of its node
         self.exiting = False
-        self.ousted = ""  # why the node will be gone
         self.watched: set[bytes] = set()  # nodes of whose deaths this process is told
         self.dead_nodes: dict[bytes, Peer] = {}  # -> who owns in their processes' stead
         self._requests = 0
@@ -67,7 +65,6 @@ class Process(Machine):
                 m.EXIT: self.on_exit,
                 m.DISMISS: self.on_dismiss,
                 m.CLUSTER: self.on_cluster,
-                m.OUSTED: self.on_ousted,
             }
         )
 
@@ -90,7 +87,7 @@ class Process(Machine):
         if peer.kind == "node" and node is not None and peer is not node:
             return  # another node: whether it is dead is for the head to say
         if peer is node or peer.kind == "node":  # perhaps before it ever said hello
-            self.client.deaths.node_died(self.ousted or GONE)
+            self.client.deaths.node_died()
             for other in [peer, *self.peers.values()]:  # what a lone process says would be wrong
                 other.down = True
                 other.outbox.clear()
@@ -123,9 +120,6 @@ class Process(Machine):
     def on_cluster(self, peer: Peer, now: float, total: dict[str, float], nodes: int) -> None:
         self.client.leases.on_cluster(peer, now, total, nodes)
         self.keeping.retry()
-
-    def on_ousted(self, peer: Peer, now: float, reason: str) -> None:
-        self.ousted = f"this node is no member of the cluster any more: {reason}"
 
     # -- memory -----------------------------------------------------------------------------------
     def request_extent(self, size: int) -> int:

@@ -156,6 +156,7 @@ class Fleet(Simulation):
     def _let_go(self) -> bool:
         """The jobs end, too: what tasks that died have made for them goes with them."""
         found = super()._let_go()
+        self.faults.gaps.close()  # without a driver, the first node is like any other
         for driver in self.drivers:
             if driver.alive and driver not in self._ended:
                 self._ended.append(driver)
