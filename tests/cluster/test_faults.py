@@ -37,7 +37,8 @@ PROCESS_S = 3.0  # until all is read after the death of a process
 MACHINE_S = 6.0  # ... of a machine that only falls silent: 2 s of it are silence
 SLOW_S = 10.0  # ... over a slow link
 ONE_EACH = {
-    "worker": "kill", "owner": "cut", "primary": "cut one way", "actor": "pause", "borrower": "slow",
+    "worker": "kill", "owner": "cut", "primary": "cut one way", "actor": "pause",
+    "borrower": "slow",
 }  # fmt: skip
 PAIRS = [
     (row, kind) for row in ROWS for kind in KINDS if RUNS or kind == ONE_EACH.get(row.__name__)
