@@ -190,7 +190,7 @@ def test_a_cluster_whose_head_is_away_is_shown_as_such() -> None:
     assert "its head does not answer: no way" in console.export_text()
 
 
-def test_requests_that_wait_and_groups_are_shown() -> None:
+def test_groups_and_detached_actors_are_shown() -> None:
     from rich.console import Console
 
     from freehold.cli import clusters
@@ -199,10 +199,17 @@ def test_requests_that_wait_and_groups_are_shown() -> None:
         "group": "ab", "name": "pair", "strategy": "spread", "state": "waiting",
         "bundles": [[{"CPU": 2.0}, "0123456789abcdef"], [{"gpu": 1.0}, ""]],
     }  # fmt: skip
-    cluster = {"address": "h:1", "nodes": [], "jobs": [], "groups": [group]}
-    console = Console(width=100, record=True, file=io.StringIO())
+    actor = {
+        "actor": "cd", "namespace": "actors/all", "name": "lamp", "node": "", "number": 2,
+        "state": "waiting", "restarts_left": -1, "why": "no node is there",
+    }  # fmt: skip
+    cluster = {"address": "h:1", "nodes": [], "jobs": [], "groups": [group], "detached": [actor]}
+    console = Console(width=120, record=True, file=io.StringIO())
     console.print(*clusters.view(cluster))
-    assert "2 CPU on 01234567, 1 gpu" in console.export_text()
+    shown = console.export_text()
+    assert "2 CPU on 01234567, 1 gpu" in shown
+    assert "any number" in shown
+    assert "waiting: no node is there" in shown
 
 
 @pytest.mark.parametrize(

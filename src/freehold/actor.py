@@ -4,11 +4,14 @@ An actor is an instance that lives in a worker process of its own.  Plain method
 other, in the order in which each caller submitted them; ``async def`` methods run concurrently on
 an event loop; with ``max_concurrency`` plain methods run in that many threads.  An actor ends when
 its last handle is gone and its pending calls are done, when it is killed, or with its creator's
-process.
+process (but if that was a program, and others hold the actor, only with their last handle).  A
+*detached* one (``lifetime="detached"``, and a name) ends with none of these but
+``kill``: it lives as long as the cluster, or the embedded session.
 
 With a *name* an actor can be found by other programs of the cluster too (``get_actor``).  Names are
 unique in a namespace; unless one is given, that is the job's own: the driver and all that runs for
-it.  A name goes when its actor has ended.
+it.  Detached actors without one share a namespace that every program looks into, after its own.  A
+name goes when its actor has ended.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from freehold.remote import wrap
 from freehold.wire import serial
 
 if TYPE_CHECKING:
-    from freehold.proc.calls import Line
+    from freehold.proc.calls import Line, Spec
     from freehold.proc.runtime import Runtime
 
 T = TypeVar("T")
@@ -72,6 +75,8 @@ class ActorClass(Generic[T]):
         title = self._options["name"] or self._class.__name__
         given = opts.complete(self._options)
         spec = calls.make_spec(self._code, title, calls.CONSTRUCTOR, given, self._wire)
+        if self._options["lifetime"] == "detached":
+            return self._detached(here, spec, args, kwargs)
         named = self._options["name"] is not None
         rows = calls.submit(here, spec, args, kwargs, Ref, gate=named)
         again = (self._options["max_restarts"], self._options["max_task_retries"])
@@ -79,6 +84,16 @@ class ActorClass(Generic[T]):
         if named:
             self._claim(here, handle)
         return handle
+
+    def _detached(self, here: Runtime, spec: Spec, args: Any, kwargs: Any) -> ActorHandle:
+        """Have the head make it, when it has recorded it under its name."""
+        from freehold.proc import detached, names  # here, so that `import freehold` is fast
+
+        space = names.space_of(here, self._options["namespace"], detached=True)
+        again = (self._options["max_restarts"], self._options["max_task_retries"])
+        methods = _methods(self._class)
+        row = detached.make(here, spec, args, kwargs, Ref, space, methods, again)
+        return ActorHandle(Ref(row), spec.name, methods, again)
 
     def _claim(self, here: Runtime, handle: ActorHandle) -> None:
         """Register the name, and only then let the constructor start."""
@@ -103,10 +118,11 @@ class ActorClass(Generic[T]):
 
         maker = self.options(get_if_exists=False)
         name, namespace = self._options["name"], self._options["namespace"]
+        space = names.space_of(here, namespace, self._options["lifetime"] == "detached")
         until = now() + names.TIMEOUT
         while True:
             with contextlib.suppress(NameUnknown):
-                return get_actor(name, namespace)
+                return _found(here, [space], name)
             try:
                 return maker.remote(*args, **kwargs)
             except NameTaken:  # by another, or by one that is ending, just now
@@ -135,7 +151,7 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
     Args:
         name: as it was given.
         namespace: as it was given; None: that of this program's job, to which other jobs' actors do
-            not belong.
+            not belong, and then that of all detached actors.
 
     Raises:
         NameUnknown: there is none, or it has just ended.
@@ -146,7 +162,17 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
     here = start.ensure()
     here.check_alive()
     opts.merge(opts.ACTOR_DEFAULTS, {"name": name, "namespace": namespace}, "an actor")
-    row, named = names.find(here, names.space_of(here, namespace), name)
+    return _found(here, names.spaces_of(here, namespace), name)
+
+
+def _found(here: Runtime, spaces: list[str], name: str) -> ActorHandle:
+    """A handle to the actor that has the name in the first of these namespaces where one has."""
+    from freehold.proc import names  # here, so that `import freehold` is fast
+
+    for space in spaces[:-1]:
+        with contextlib.suppress(NameUnknown):
+            return _found(here, [space], name)
+    row, named = names.find(here, spaces[-1], name)
     return ActorHandle(Ref(row), name, named.methods, named.again)
 
 
@@ -154,7 +180,7 @@ def list_named_actors(namespace: str | None = None) -> list[str]:
     """The names of actors in that namespace, in alphabetical order.
 
     Args:
-        namespace: None: that of this program's job.
+        namespace: None: that of this program's job, and that of all detached actors.
 
     Raises:
         FreeholdError: the cluster's head does not answer.
@@ -164,7 +190,8 @@ def list_named_actors(namespace: str | None = None) -> list[str]:
     here = start.ensure()
     here.check_alive()
     opts.merge(opts.ACTOR_DEFAULTS, {"name": "any", "namespace": namespace}, "an actor")
-    return names.listed(here, names.space_of(here, namespace))
+    spaces = names.spaces_of(here, namespace)
+    return sorted({name for space in spaces for name in names.listed(here, space)})
 
 
 def _methods(kind: type) -> dict[str, int]:

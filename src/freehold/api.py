@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from freehold.actor import ActorClass, ActorHandle
+from freehold.core.ids import is_detached
 from freehold.errors import GetTimeoutError, Unschedulable
 from freehold.proc import session, start
 from freehold.proc.session import now
@@ -90,8 +91,10 @@ def remote(target: Any = None, /, **options: Any) -> Any:
             Of a class: the same except ``num_returns``, ``max_retries`` and ``retry_exceptions``;
             ``num_cpus`` is 0; ``max_concurrency`` (1 for plain methods, 1000 for ``async def``),
             ``max_restarts`` (0; -1 for ever) and ``max_task_retries`` (0), ``name`` (by which
-            ``get_actor`` finds it; it must be free), ``namespace`` (None: the job's own) and
-            ``get_if_exists`` (False; True: ``remote`` gives a handle to who has the name).
+            ``get_actor`` finds it; it must be free), ``namespace`` (None: the job's own),
+            ``get_if_exists`` (False; True: ``remote`` gives a handle to who has the name) and
+            ``lifetime`` (None; ``"detached"``: it lives until it is killed, or to the end of the
+            cluster or the embedded session; it needs a name, which every program finds).
 
     Raises:
         ValueError: an unknown option, or an impossible value.
@@ -291,14 +294,21 @@ def wait(
 def kill(actor: ActorHandle) -> None:
     """End an actor now; its pending and later calls raise ActorDied.
 
+    A detached actor ends for good, and its name is free when this returns, whoever has made it.
+
     Raises:
         TypeError: not an actor's handle.
+        FreeholdError: the actor is detached, and the cluster's head does not answer.
     """
     if not isinstance(actor, ActorHandle):
         raise TypeError(f"kill() takes an actor's handle, not {actor!r}")
     here, line = actor._bound()
     row = actor._ref._row
-    if row.owner is not None:  # another process has made it, and knows where it is
+    if is_detached(row.id):
+        from freehold.proc import detached  # here, so that `import freehold` is fast
+
+        detached.end(here, row.id)
+    elif row.owner is not None:  # another process has made it, and knows where it is
         here.wait_row(row)
     with here.lock:
         here.client.actors.kill(line)

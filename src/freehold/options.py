@@ -40,6 +40,7 @@ ACTOR_DEFAULTS: dict[str, Any] = {
     "get_if_exists": False,
     "lifetime": None,
 }
+LIFETIMES = ("job", "non_detached", "detached")  # the first two mean what None does
 TEXT_MAX = 500  # characters of a name
 RETRIES = ("max_retries", "max_restarts", "max_task_retries")  # -1: for ever
 METHOD_DEFAULTS: dict[str, Any] = {"num_returns": 1, "name": None}
@@ -79,7 +80,8 @@ def _check_together(options: dict[str, Any]) -> None:
             raise ValueError("with a placement_group there is no other scheduling strategy")
         groups.check_fits(group, _wanted(options), index)
     for name in ("namespace", "get_if_exists", "lifetime"):
-        if options.get(name) and not options["name"]:
+        needs_name = options.get(name) not in (None, False, "job", "non_detached")
+        if needs_name and not options["name"]:
             raise ValueError(f"{name} is for actors with a name, and there is none")
 
 
@@ -134,7 +136,7 @@ def _check(name: str, value: Any) -> None:
     elif name == "get_if_exists":
         good, need = isinstance(value, bool), "True or False"
     elif name == "lifetime":
-        good, need = value == "job", "None or 'job'; detached actors are not there yet"
+        good, need = value in LIFETIMES, f"None, or one of {', '.join(LIFETIMES)}"
     else:
         good = isinstance(value, str) and 0 < len(value) <= TEXT_MAX and "\0" not in value
         need = f"a string that is not empty, of at most {TEXT_MAX} characters"

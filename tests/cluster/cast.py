@@ -224,6 +224,37 @@ class Bearer:
         """A copy of it."""
         return bytes(self.value)
 
+    def whoami(self) -> tuple[int, int]:
+        """Machine and process."""
+        return here(), os.getpid()
+
+
+@fh.remote
+class Pair:
+    """Has a value and a reference to another, and does work of its own."""
+
+    def __init__(self, value: bytes, refs: list[fh.Ref[bytes]]) -> None:
+        self.value = value
+        self.refs = refs
+
+    def read(self) -> tuple[int, int, int, int]:
+        """Tag and size of both."""
+        other = fh.get(self.refs[0])
+        return self.value[0], len(self.value), other[0], len(other)
+
+    def whoami(self) -> tuple[int, int]:
+        """Machine and process."""
+        return here(), os.getpid()
+
+    def work(self, tag: int) -> tuple[int, int]:
+        """What a task of a task comes to."""
+        value = fh.get(grow.remote(make.remote(LARGE, tag)))
+        return value[0], len(value)
+
+    def put(self, tag: int) -> list[fh.Ref[bytes]]:
+        """A reference to a value of this actor's."""
+        return [fh.put(bytes([tag]) * LARGE)]
+
 
 @fh.remote
 def call_often(counter: Any, caller: str, calls: int) -> list[Found]:

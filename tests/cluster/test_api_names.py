@@ -43,6 +43,16 @@ def make(name: str) -> fh.ActorHandle:
     return Counter.options(name=name).remote()
 
 
+@fh.remote(num_cpus=0.1)
+def make_detached(name: str) -> fh.ActorHandle:
+    return Counter.options(name=name, lifetime="detached").remote()
+
+
+@fh.remote(num_cpus=0.1)
+def add_to(counter: fh.ActorHandle) -> int:
+    return fh.get(counter.add.remote())
+
+
 @pytest.fixture
 def no_names(anywhere: str) -> Iterator[None]:
     """Each test's names are gone at its end, since their actors are."""
@@ -135,6 +145,34 @@ class TestAnywhere:
         assert fh.get(found.add.remote(), timeout=20) == 4
         assert fh.get(found.pid.remote(), timeout=20) != pid
 
+    def test_a_detached_actor_lives_without_handles_until_it_is_killed(self) -> None:
+        options = {"name": "one", "lifetime": "detached", "max_restarts": 1}
+        made = Counter.options(**options).remote(3)
+        assert fh.get(made.add.remote(), timeout=20) == 4
+        pid = fh.get(made.pid.remote(), timeout=20)
+        del made
+        found = fh.get_actor("one")
+        assert fh.get(add_by_name.remote("one"), timeout=20) == 5
+        with pytest.raises(fh.ActorUnavailable):
+            fh.get(found.fall.remote(), timeout=20)
+        assert fh.get(found.add.remote(), timeout=20) == 4
+        assert fh.get(found.pid.remote(), timeout=20) != pid
+        with pytest.raises(fh.NameTaken, match="detached"):
+            Counter.options(**options).remote()
+        assert Counter.options(**options, get_if_exists=True).remote() == found
+        fh.kill(found)
+        assert fh.list_named_actors() == []
+        with pytest.raises(fh.ActorDied, match="killed"):
+            fh.get(found.add.remote(), timeout=20)
+        with pytest.raises(fh.ActorDied, match="killed"):
+            fh.get(add_to.remote(found), timeout=20)
+
+    def test_a_detached_actor_made_by_a_task_survives_it(self) -> None:
+        made = fh.get(make_detached.remote("one"), timeout=20)
+        assert fh.get(made.add.remote(), timeout=20) == 1
+        assert fh.get_actor("one") == made
+        fh.kill(made)
+
     def test_an_actor_made_by_a_task_has_the_job_s_namespace(self) -> None:
         made = fh.get(make.remote("one"), timeout=20)
         found = fh.get_actor("one")
@@ -176,7 +214,8 @@ class TestAnywhere:
             {"name": "x", "namespace": ""},
             {"namespace": "a"},
             {"get_if_exists": True},
-            {"name": "x", "lifetime": "detached"},  # there are none yet
+            {"lifetime": "detached"},  # without a name nobody could find it, or kill it
+            {"name": "x", "lifetime": "forever"},
         ):
             with pytest.raises(ValueError):
                 Counter.options(**options)

@@ -143,7 +143,8 @@ class Grants(RuleBasedStateMachine):
         asked = Asked(self.clients[who], self.requests, cpus, gpu, actor)
         self.waiting.append(asked)
         resources = {"gpu": gpu} if gpu else {}
-        self.say(asked.client, m.LEASE, self.requests, cpus, actor, resources, [], 0, [])
+        kind = b"an actor" if actor else b""
+        self.say(asked.client, m.LEASE, self.requests, cpus, kind, resources, [], 0, [])
         hopeless = cpus > TOTAL["CPU"] or gpu > TOTAL["gpu"]
         assert not (hopeless and asked in self.waiting), "what can never be had is not denied"
 

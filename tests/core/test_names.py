@@ -121,7 +121,7 @@ def test_the_node_s_own_questions_are_answered_to_it() -> None:
     cluster = made()
     heard: list[list[str]] = []
     relay = cluster.machines["a"].members.relay
-    relay.inquire("placed", {"group": G}, lambda error, now: heard.append(error))
+    relay.inquire("placed", {"group": G}, lambda error, fields, now: heard.append(error))
     cluster.flow()
     cluster.deliver()
     assert [error[0] for error in heard] == ["GroupRemoved"]

@@ -658,7 +658,7 @@ def test_the_node_s_own_adopted_objects_are_freed_wherever_there_are_copies() ->
     node.store.on_reserved(node.store.arena, 0.0, GRAIN, "")
     node.handlers[m.SEAL](holder, 0.0, ref("a"), owner.id, b"", 0, GRAIN)
     node.on_down(owner, 0.0)
-    node.handlers[m.HELD](holder, 0.0, owner.id, [[ref("a"), b"ticket", False]], [])
+    node.handlers[m.HELD](holder, 0.0, owner.id, [[ref("a"), b"ticket", False, True]], [])
     assert list(node.estates.adopted) == [ref("a")]
     where = [FAR, 0, GRAIN, FAR]
     node.handlers[m.COPIED](far, 0.0, ref("a"), where)

@@ -12,7 +12,7 @@ INDENT = 2
 
 
 def view(cluster: dict[str, Any]) -> list[RenderableType]:
-    """One cluster: its nodes, its programs, its placement groups."""
+    """One cluster: its nodes, its programs, its placement groups, its detached actors."""
     from rich.padding import Padding
     from rich.text import Text
 
@@ -24,6 +24,8 @@ def view(cluster: dict[str, Any]) -> list[RenderableType]:
         parts.append(_jobs(cluster["jobs"]))
     if cluster["groups"]:
         parts.append(_groups(cluster["groups"]))
+    if cluster["detached"]:
+        parts.append(_detached(cluster["detached"]))
     return [head, *(Padding(part, (0, 0, 0, INDENT), expand=False) for part in parts)]
 
 
@@ -75,4 +77,16 @@ def _groups(groups: list[dict[str, Any]]) -> RenderableType:
             for resources, node in group["bundles"]
         )
         _row(table, group["group"], group["name"], group["strategy"], group["state"], bundles)
+    return table
+
+
+def _detached(actors: list[dict[str, Any]]) -> RenderableType:
+    table = _table(
+        "detached actor", "namespace", "on node", "incarnation", "restarts left", "state"
+    )
+    for actor in actors:
+        left = "any number" if actor["restarts_left"] < 0 else actor["restarts_left"]
+        state = f"{actor['state']}: {actor['why']}" if actor["why"] else actor["state"]
+        space = actor["namespace"].removeprefix("actors/")
+        _row(table, actor["name"], space, actor["node"], actor["number"], left, state)
     return table

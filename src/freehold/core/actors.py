@@ -18,7 +18,7 @@ from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.address import node_of
-from freehold.core.ids import PROC_ID_BYTES
+from freehold.core.ids import PROC_ID_BYTES, is_detached
 from freehold.core.leases import Leases
 from freehold.core.machine import Machine, Peer
 from freehold.core.messages import FAILED, INLINE, PENDING, SHARED
@@ -67,6 +67,7 @@ class Actors:
         self.start: Callable[[Task, int, float], None]  # a constructor, after so many failures
         self.lines: dict[bytes, Line] = {}
         leases.reclaim_actor = self.reclaim
+        self.myself: Peer | None = None  # of a process that becomes a detached actor
         self.names: dict[bytes, tuple[str, str, bytes]] = {}  # RefId -> what the directory has
         self._doomed: dict[bytes, list[Task]] = {}  # calls to killed processes that may still run
 
@@ -226,6 +227,14 @@ class Actors:
             if line.node is node and line.lease == lease and line.restarts and line.maker:
                 self._end_lease(line)
 
+    def make(self, task: Task, now: float) -> None:
+        """The constructor's arguments are there: have it run, in a worker or in this process."""
+        if self.myself is None or not is_detached(task.id):
+            self.leases.requests.ask(task)
+        else:
+            assert self.owner.node is not None
+            self.construct(task, 0, self.owner.node, self.myself, now)
+
     def construct(self, task: Task, lease: int, node: Peer, worker: Peer, now: float) -> None:
         """A worker was granted for the actor: run its constructor there."""
         line = self.line(task.row)
@@ -320,4 +329,4 @@ def _as_death(data: Any) -> list[Any]:
             "the process that had made it died, and an actor ends with its owner.  Let a "
             "longer-lived process (the driver) make it."
         )
-    return ["ActorDied" if kind in ("WorkerDied", "OwnerDied") else kind, text]
+    return ["ActorDied" if kind in ("WorkerDied", "OwnerDied") else kind, text, *data[2:]]

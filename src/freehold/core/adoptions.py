@@ -12,12 +12,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from freehold.core import messages as m
+from freehold.core.abandoned import Abandoned, is_actor
 from freehold.core.address import node_of
-from freehold.core.ids import pack_index
+from freehold.core.ids import is_detached, pack_index
 from freehold.core.machine import NEVER, Machine, Peer
 from freehold.core.messages import FAILED, SHARED
 from freehold.core.revivals import Revivals
 from freehold.core.store import Store, Stored
+from freehold.core.workers import Workers
 
 Place = list[Any]
 PATIENCE = 0.5  # seconds: the news of a death may reach the asker before it reaches the adopter
@@ -44,13 +46,15 @@ class Adoptions:
 
     open: Mapping[bytes, object]  # the estates that are being collected
 
-    def __init__(self, machine: Machine, store: Store) -> None:
+    def __init__(self, machine: Machine, store: Store, workers: Workers) -> None:
         self.machine = machine
         self.store = store
         store.is_expected = self.is_expected
+        self.abandoned = Abandoned(workers)
         self.revivals = Revivals(machine, store)
         self.address = ""  # of this node, for what it owns
         self.watch: Callable[[bytes], bool] = bool  # hear of deaths on that node
+        self.locate: Callable[[Peer, bytes], None]  # say where a detached actor lives
         self.adopted: dict[bytes, Adopted] = {}
         self.left: set[bytes] = set()  # who has left a BEQUEST, and is not gone yet
         self.early: dict[bytes, bytes] = {}  # released before registered: ticket -> id
@@ -132,7 +136,9 @@ class Adoptions:
 
     def _free(self, id: bytes, owner: bytes, place: Place) -> None:
         holder, _, _, node = place
-        if holder == self.machine.id:
+        if is_actor(place) and node == self.machine.id:
+            self.abandoned.end(id, owner)
+        elif holder == self.machine.id:
             self.store.free_copy(owner, id)
         elif node == self.machine.id:
             self.store.free(id, holder, owner)
@@ -153,7 +159,9 @@ class Adoptions:
 
     def on_pull(self, peer: Peer, now: float, ids: list[bytes]) -> None:
         for id in ids:
-            if id not in self.adopted and (self.open or self._is_elsewhere(peer)):
+            if is_detached(id):
+                self.locate(peer, id)
+            elif id not in self.adopted and (self.open or self._is_elsewhere(peer)):
                 self.pulls.append((peer, id))
                 self.patience = min(self.patience, now + PATIENCE)
             else:
@@ -199,7 +207,10 @@ class Adoptions:
 
     def on_lost(self, peer: Peer, now: float, id: bytes, place: Place) -> None:
         entry = self.adopted.get(id)
-        if entry is not None and entry.place == place:
+        if entry is not None and is_actor(entry.place):
+            if entry.place[0] == place[0]:
+                self._died(entry)
+        elif entry is not None and entry.place == place:
             entry.place = next((copy for copy in entry.copies if copy != place), [])
 
     def _answer_all(self) -> None:
@@ -218,15 +229,24 @@ class Adoptions:
     def forget_holder(self, dead: bytes) -> None:
         """A process died: it holds nothing."""
         for id, entry in list(self.adopted.items()):
+            if is_actor(entry.place) and entry.place[0] == dead:
+                self._died(entry)
             for ticket in [ticket for ticket, who in entry.tickets.items() if who == dead]:
                 del entry.tickets[ticket]
             self._settle(id, entry)
+
+    def _died(self, entry: Adopted) -> None:
+        """An adopted actor's process is dead: nobody knows how to make it again."""
+        text = "its process died after the program that had made it, and with it what it is made of"
+        entry.place, entry.state, entry.data = [], FAILED, ["ActorDied", text]
 
     def forget_places(self, node: bytes) -> None:
         """A node died: nothing can be read there."""
         for entry in self.adopted.values():
             entry.copies = [place for place in entry.copies if place[3] != node]
-            if entry.place and entry.place[3] == node:
+            if is_actor(entry.place) and entry.place[3] == node:
+                self._died(entry)
+            elif entry.place and entry.place[3] == node:
                 entry.place = entry.copies[0] if entry.copies else []
 
     def owners(self) -> list[bytes]:
@@ -238,7 +258,7 @@ class Adoptions:
         for id, entry in self.adopted.items():
             assert entry.holds >= 0
             here = entry.place and entry.place[3] == self.machine.id
-            if here and not is_copy(entry.place):
+            if here and not (is_copy(entry.place) or is_actor(entry.place)):
                 stored = (id, entry.place[0], entry.owner) in self.store.objects
                 assert stored or entry.place[0] not in self.store.gone
 

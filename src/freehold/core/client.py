@@ -178,7 +178,7 @@ class Client:
                     self.finish(task, FAILED, row.data)
                     return
         if task.spec.kind == CONSTRUCTOR:
-            self.leases.requests.ask(task)
+            self.actors.make(task, now)
         else:
             self.leases.place(
                 task, now, _near(task, self.owner.node) if self.leases.nodes > 1 else b""

@@ -21,6 +21,15 @@ ungroup  group                              {found}
 groups                                      {groups: [{group, name, strategy, state, ...}, ...]}
 nodes                                       {epoch, nodes: [{node, address, ...}, ...]}
 retire   node                               {}; NodeDied if it is no member
+detach   actor, namespace, name, value,     {}; NameTaken; Unschedulable if no node can have it
+         cpus, resources, where,
+         restarts, plan
+end      actor                              {found}
+locate   actor                              {proc, address} when the detached actor lives; why it
+                                            does not, if it is no more
+incarnation  actor, number, state, proc,    {}; from a node, about a detached actor: alive, failed,
+         address, error                     died, refused
+detached                                    {detached: [{actor, name, node, state, ...}, ...]}
 =======  =================================  =====================================================
 
 What is malformed gets ProtocolError, and what is too much LimitExceeded.  A job ends when its
@@ -35,7 +44,7 @@ from collections.abc import Callable
 from typing import Any
 
 from freehold.core import messages as m
-from freehold.core.groups import Groups
+from freehold.core.groups import Asker, Groups
 from freehold.core.machine import Machine, Peer
 from freehold.core.member import TEXT_MAX
 from freehold.core.records import decode, encode
@@ -52,9 +61,10 @@ Answer = tuple[list[str], dict[str, Any]]  # error, fields
 Key = tuple[str, str]  # namespace, name
 
 _TYPES: dict[str, Any] = {
-    "after": list, "alive": bool, "bundles": list, "group": bytes, "info": dict, "job": bytes,
-    "name": str, "namespace": str, "node": bytes, "proc": bytes, "strategy": str, "value": bytes,
-    "wait": bool,
+    "actor": bytes, "address": str, "after": list, "alive": bool, "bundles": list, "cpus": float,
+    "error": list, "group": bytes, "info": dict, "job": bytes, "name": str, "namespace": str,
+    "node": bytes, "number": int, "plan": list, "proc": bytes, "resources": dict, "restarts": int,
+    "state": str, "strategy": str, "value": bytes, "wait": bool, "where": list,
 }  # fmt: skip
 _FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # verb -> required, optional
     "name": (("namespace", "name", "value"), ("job", "proc")),
@@ -69,6 +79,14 @@ _FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # verb -> requi
     "groups": ((), ()),
     "nodes": ((), ()),
     "retire": (("node",), ()),
+    "detach": (
+        ("actor", "namespace", "name", "value", "cpus", "resources", "where", "restarts", "plan"),
+        (),
+    ),
+    "end": (("actor",), ()),
+    "locate": (("actor",), ()),
+    "incarnation": (("actor", "number", "state", "proc", "address", "error"), ()),
+    "detached": ((), ()),
 }
 
 
@@ -108,6 +126,7 @@ class Directory:
             "ungroup": self._ungroup,
             "groups": lambda peer, now, fields: ([], {"groups": self.groups.describe()}),
         }
+        self.later: dict[str, Callable[[Asker, float, dict[str, Any]], Answer | None]] = {}
         machine.on({m.DIRECTORY: self.on_directory})
 
     def recover(self, key: bytes, record: bytes) -> None:
@@ -133,6 +152,10 @@ class Directory:
                 error = self.groups.wait(now, (peer, request), fields["group"])
             if error or not fields.get("wait", True):
                 self.answer(peer, now, request, (error, {}))
+        elif verb in self.later:
+            found = self.later[verb]((peer, request), now, fields)
+            if found is not None:
+                self.answer(peer, now, request, found)
         else:
             self.answer(peer, now, request, self.verbs[verb](peer, now, fields))
 
@@ -146,23 +169,35 @@ class Directory:
     # -- names ------------------------------------------------------------------------------------
     def _name(self, peer: Peer, now: float, fields: dict[str, Any]) -> Answer:
         namespace, name, value = fields["namespace"], fields["name"], fields["value"]
-        names = self.names.setdefault(namespace, {})
+        error = self.why_not(namespace, name, value)
+        if error:
+            return error, {}
         entry = value, fields.get("job", b""), peer.id if fields.get("proc") else b""
-        before = names.get(name)
-        full = before is None and len(names) >= NAMES_MAX
-        large = len(value) > VALUE_BYTES_MAX
-        if full or large or (before is not None and before[0] != value):
-            if not names:
-                del self.names[namespace]
-            if full:
-                return ["LimitExceeded", f"{namespace!r} has {NAMES_MAX:,} names already"], {}
-            if large:
-                text = f"{name!r}: a value of {len(value):,} bytes; {VALUE_BYTES_MAX:,} at most"
-                return ["LimitExceeded", text], {}
-            return ["NameTaken", f"the name {name!r} is taken in the namespace {namespace!r}"], {}
-        names[name] = entry
+        self.names.setdefault(namespace, {})[name] = entry
         self.tables.write((key_of(namespace, name), encode(entry)))
         return [], {}
+
+    def why_not(self, namespace: str, name: str, value: bytes) -> list[str]:
+        """Why that cannot be what is called so, [] if it can."""
+        names = self.names.get(namespace, {})
+        before = names.get(name)
+        if before is None and len(names) >= NAMES_MAX:
+            return ["LimitExceeded", f"{namespace!r} has {NAMES_MAX:,} names already"]
+        if len(value) > VALUE_BYTES_MAX:
+            text = f"{name!r}: a value of {len(value):,} bytes; {VALUE_BYTES_MAX:,} at most"
+            return ["LimitExceeded", text]
+        if before is not None and before[0] != value:
+            return ["NameTaken", f"the name {name!r} is taken in the namespace {namespace!r}"]
+        return []
+
+    def enter(self, namespace: str, name: str, value: bytes) -> None:
+        """A name that another record implies: a detached actor's."""
+        self.names.setdefault(namespace, {})[name] = value, b"", b""
+
+    def leave(self, namespace: str, name: str, value: bytes) -> None:
+        """That one is no more."""
+        if self.names.get(namespace, {}).get(name, (b"",))[0] == value:
+            self._drop_names([(namespace, name)])
 
     def _find(self, peer: Peer, now: float, fields: dict[str, Any]) -> Answer:
         entry = self.names.get(fields["namespace"], {}).get(fields["name"])
@@ -242,8 +277,7 @@ class Directory:
         job.alive, job.reason = False, reason
         self.jobs[id] = job
         self.tables.write((JOB + id, job.record()))
-        self._drop_names_of(1, id)
-        self.groups.remove_of(now, id)
+        self.forget_job(now, id)
         ended = [id for id, job in self.jobs.items() if not job.alive]
         for old in ended[: max(0, len(ended) - JOBS_ENDED_MAX)]:
             del self.jobs[old]
@@ -252,6 +286,11 @@ class Directory:
     def has_driver(self, node: bytes) -> bool:
         """Whether a job's driver runs there."""
         return any(job.alive and job.node == node for job in self.jobs.values())
+
+    def forget_job(self, now: float, id: bytes) -> None:
+        """What was made for the job goes with it."""
+        self._drop_names_of(1, id)
+        self.groups.remove_of(now, id)
 
     def on_node_gone(self, id: bytes, now: float, reason: str) -> None:
         """The jobs whose driver ran there have ended, and so have its processes."""
@@ -300,10 +339,10 @@ def flaw_of(verb: str, fields: dict[str, Any]) -> str:
 
 def _flaw_of_field(name: str, value: Any) -> str:
     kind = _TYPES[name]
-    if not isinstance(value, kind):
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         return f"{name} is {kind.__name__}, not {value!r:.50}"
     if name in ("name", "namespace") and ("\0" in value or len(value) > TEXT_MAX):
         return f"{value!r:.50} is no {name}"
-    if name in ("group", "job", "node", "proc") and len(value) > ID_BYTES_MAX:
+    if name in ("actor", "group", "job", "node", "proc") and len(value) > ID_BYTES_MAX:
         return f"{value!r:.50} is no id"
     return ""

@@ -17,15 +17,19 @@ processes.  The rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from typing import Any
 
 from freehold.core import messages as m
+from freehold.core.abandoned import is_actor
+from freehold.core.actors import pack_address
 from freehold.core.adoptions import Adopted, Adoptions, is_copy
 from freehold.core.copies import Copies
 from freehold.core.machine import Machine, Peer
+from freehold.core.messages import INLINE
 from freehold.core.store import Store
+from freehold.core.workers import Workers
 
 Place = list[Any]
 Told = tuple[Peer, list[Any], list[Any], list[Any]]  # a node's ESTATE_HELD
@@ -48,7 +52,7 @@ class Estate:
         self.asked = asked  # processes of this node that have not answered
         self.adopter = adopter  # to be told; None: this node
         self.nodes: set[bytes] = set()  # that have not answered, if this node is the adopter
-        self.held: list[list[Any]] = []  # [id, ticket, holder, whether it can revive it]
+        self.held: list[list[Any]] = []  # [id, ticket, holder, can revive it, of another program]
         self.contexts: list[list[bytes]] = []  # [context, process]
         self.stored: list[list[Any]] = []  # [id, owner, place]
 
@@ -56,13 +60,14 @@ class Estate:
 class Estates(Adoptions):
     """The estates of one node."""
 
-    def __init__(self, machine: Machine, store: Store) -> None:
-        super().__init__(machine, store)
+    def __init__(self, machine: Machine, store: Store, workers: Workers) -> None:
+        super().__init__(machine, store, workers)
         self.copies: Copies  # of this node; set by it
         self.open: dict[bytes, Estate] = {}
         self.heirs: dict[bytes, bytes] = {}  # dead, of whom something is stored here -> the adopter
         self.settled_with: dict[bytes, list[bytes]] = {}  # an open estate -> whose it settles too
         self.ahead: dict[bytes, list[Told]] = {}  # before ``begin``
+        self.trusted: Callable[[bytes, Peer | None], list[list[Any]]]  # held by this node itself
         machine.on(
             {
                 m.HELD: self.on_held,
@@ -79,6 +84,7 @@ class Estates(Adoptions):
         until = self.machine.now + ANSWER_MAX
         estate = self.open[key] = Estate(key, asked, adopter, until)
         estate.nodes = nodes
+        estate.held += self.trusted(key, adopter)
         for peer, held, contexts, stored in self.ahead.pop(key, ()):
             self._told(estate, peer, held, contexts, stored)
         self._advance(estate)
@@ -91,7 +97,7 @@ class Estates(Adoptions):
             return
         if peer.id in estate.asked:
             estate.asked.discard(peer.id)
-            estate.held += [[id, ticket, peer.id, again] for id, ticket, again in refs]
+            estate.held += [[id, ticket, peer.id, *flags] for id, ticket, *flags in refs]
             estate.contexts += [[context, peer.id] for context in contexts]
         self._advance(estate)
 
@@ -147,9 +153,11 @@ class Estates(Adoptions):
         found = []
         for key in keys:
             objects = self.store.owned_by(key)
+            actors = self.abandoned.of(key)
             heirs.pop(key, None)
-            if objects and estate.adopter is not None:
+            if (objects or actors) and estate.adopter is not None:
                 heirs[key] = estate.adopter.id
+            found += [[actor, owner, place] for actor, owner, place in actors]
             found += [[stored.id, stored.owner, stored.place] for stored in objects]
         return found
 
@@ -175,26 +183,26 @@ class Estates(Adoptions):
         places |= {id: (owner, place) for id, owner, place in estate.stored if not is_copy(place)}
         for context, holder in estate.contexts:
             self.revivals.revivers[context] = holder
-        for id, ticket, holder, again in estate.held:
+        for id, ticket, holder, again, other in estate.held:
             if id not in places and id not in self.adopted:
                 if again:
                     self.revivals.revivers[id] = holder
                 continue
-            if holder in self.store.gone:
+            if holder in self.store.gone or (not other and self._is_actor(id, places)):
                 continue
             if ticket in self.early:
                 del self.early[ticket]
                 continue
             entry = self.adopted.get(id)
             if entry is None:
-                entry = self.adopted[id] = Adopted(*places[id])
+                entry = self.adopted[id] = self._entry(*places[id])
             entry.tickets[ticket] = holder
         for ticket, (id, borrower) in list(self.registers.items()):
             if id in places and borrower not in self.store.gone:
                 del self.registers[ticket]
                 entry = self.adopted.get(id)
                 if entry is None:
-                    entry = self.adopted[id] = Adopted(*places[id])
+                    entry = self.adopted[id] = self._entry(*places[id])
                 entry.tickets[ticket] = borrower
         kept = [id for id in places if id in self.adopted]
         for id, (_, place) in places.items():
@@ -211,10 +219,25 @@ class Estates(Adoptions):
         self.free_others(estate.key, kept, self.machine.id, "")
         self._close(estate)
 
+    def _is_actor(self, id: bytes, places: dict[bytes, tuple[bytes, Place]]) -> bool:
+        """Whether that is an actor; its own program's processes do not keep it alive."""
+        entry = self.adopted.get(id)
+        place = places[id][1] if id in places else entry.place if entry is not None else []
+        return is_actor(place)
+
+    def _entry(self, owner: bytes, place: Place) -> Adopted:
+        if not is_actor(place):
+            return Adopted(owner, place)
+        self.watch(place[3])  # to hear of its end
+        return Adopted(owner, place, INLINE, pack_address(place[0], place[1]))
+
     def free_others(self, dead: bytes, kept: list[bytes], heir: bytes, address: str) -> None:
         """Free what is here of the dead, but for what the heir has adopted."""
         for key in self.settled_with.pop(dead, [dead]):
             self.store.free_others(key, set(kept))
+            for actor, owner, _ in self.abandoned.of(key):
+                if actor not in kept:
+                    self.abandoned.end(actor, owner)
             self.copies.inherit(key, set(kept), heir, address)
 
     def on_timer(self, now: float) -> None:

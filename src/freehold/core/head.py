@@ -1,8 +1,9 @@
 """The head's machine: the authority on nodes, and the cluster's directory.
 
-It joins the parts: the roll of the nodes, the directory of names and jobs, the placement groups,
-and the tables in the store that all of them write to.  It is on the path of no task and no object;
-while it is away, joins, new names, new groups and new jobs wait, and nothing else does.
+It joins the parts: the roll of the nodes, the directory of names and jobs, placement groups,
+detached actors, and the tables in the store that all of them write to.  It is on the path of no
+task and no object; while it is away, joins, new names, new groups, new jobs, and the making of
+detached actors wait, and nothing else does.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from freehold.core import messages as m
+from freehold.core.detached import Detached
 from freehold.core.directory import JOB, NAME, Answer, Directory
 from freehold.core.gossip import Gossip
 from freehold.core.groups import PREFIX as GROUP
@@ -59,6 +61,8 @@ class Head(Machine):
             unreachable_s=unreachable_s,
             dead_max=dead_max,
         )
+        self.detached = Detached(self, self.tables, self.nodes, self.groups, self.directory)
+        self.roll.detached = self.detached
         self.prober = self.roll.prober
         self.directory.verbs["nodes"] = self._describe_nodes
         self.directory.verbs["retire"] = self.roll.retire
@@ -81,11 +85,13 @@ class Head(Machine):
                 self.directory.recover(key, value)
             elif key.startswith(GROUP):
                 self.groups.recover(key.removeprefix(GROUP), value)
+        self.detached.recover(entries)
 
     def start(self, now: float) -> None:
         """Begin: take the store, and wait for the members that it names."""
         self.tables.claim()
         self.roll.start(now)
+        self.detached.start(now)
 
     def on_up(self, peer: Peer, now: float, info: dict[str, Any]) -> None:
         if peer.kind == "node" and not self.fenced:
@@ -97,6 +103,7 @@ class Head(Machine):
         if self.peers.get(peer.id) is peer:
             del self.peers[peer.id]
         self.groups.forget(peer)
+        self.detached.forget(peer)
         self.roll.on_down(peer, now)
 
     # -- time -------------------------------------------------------------------------------------
@@ -108,13 +115,15 @@ class Head(Machine):
     def deadline(self) -> float:
         if self.fenced:
             return NEVER
-        return min(self.roll.deadline(), self.gossip.due, self.groups.deadline())
+        due = min(self.gossip.due, self.detached.due)
+        return min(self.roll.deadline(), self.groups.deadline(), due)
 
     def on_timer(self, now: float) -> None:
         if not self.fenced:
             self.roll.on_timer(now)
             self.gossip.on_timer(now)
             self.groups.on_timer(now)
+            self.detached.on_timer(now)
             self.settle(now)
 
     # -- people -----------------------------------------------------------------------------------
@@ -144,6 +153,7 @@ class Head(Machine):
             "names": sum(len(names) for names in self.directory.names.values()),
             "jobs": sum(job.alive for job in self.directory.jobs.values()),
             "groups": {group.id.hex(): group.state for group in self.groups.groups.values()},
+            "detached": len(self.detached.actors),
             "unwritten": self.tables.written - self.tables.durable,
         }
 
@@ -152,3 +162,4 @@ class Head(Machine):
         self.tables.check()
         self.groups.check()
         self.directory.check()
+        self.detached.check()

@@ -11,6 +11,8 @@ Everything is ``bytes``, so that it is hashed, compared and sent as it is.
 * A ``put`` takes a submission index too: made again by a re-run, it has the same id.  Arguments
   that are an object of their own take none, but an output index that no task has: whether they are
   large enough for that may differ from run to run, and must not shift the ids of what follows.
+* A *detached* actor, which the head knows, has an id that says so: whoever meets it, even a process
+  that has never heard of the actor, knows whom to ask where it lives.
 * ``ProcId`` = 8 random bytes, new for each incarnation of a process: a dead id never returns.
 """
 
@@ -25,6 +27,7 @@ TASK_ID_BYTES = 16
 PROC_ID_BYTES = 8
 OUTPUTS_MAX = 65_535
 ARGUMENTS = OUTPUTS_MAX  # the index of a task's arguments, behind those of its outputs
+DETACHED = b"detached"  # how the ids of such actors begin
 
 pack_index = struct.Struct(">I").pack
 _pack_output = struct.Struct(">H").pack
@@ -48,6 +51,21 @@ def task_of(reference: bytes) -> bytes:
 def output_of(reference: bytes) -> int:
     """Which output of its task the reference is."""
     return int.from_bytes(reference[TASK_ID_BYTES:], "big")
+
+
+def detached_id(task_id: bytes) -> bytes:
+    """The name of a detached actor that would else have that one."""
+    return DETACHED + hashlib.blake2b(task_id, digest_size=TASK_ID_BYTES - len(DETACHED)).digest()
+
+
+def is_detached(reference: bytes) -> bool:
+    """Whether the reference is that of a detached actor."""
+    return reference.startswith(DETACHED)
+
+
+def job_of(actor: bytes) -> bytes:
+    """The job for which a detached actor works: its own."""
+    return actor[len(DETACHED) :]
 
 
 class Context:

@@ -121,9 +121,10 @@ ESTATE_HELD = message(
     "ESTATE_HELD", "node", "node",
     "To the adopter: what this node's processes hold of the dead, and what it stores.",
     "dead: bytes — the process, or the node",
-    "held: list — [id, ticket, holder, whether it could have it made again]",
+    "held: list — [id, ticket, holder, whether it could have it made again, whether it works for "
+    "another program]",
     "contexts: list — [context, process] of tasks that are run again",
-    "stored: list — [id, owner, place]",
+    "stored: list — [id, owner, place]; of an actor [process, address, -1, node]",
 )  # fmt: skip
 ESTATE = message(
     "ESTATE", "node", "node",
@@ -333,4 +334,41 @@ OUSTED = message(
     "OUSTED", "node", "process",
     "The head has given this node up, and it ends now.",
     "reason: str",
+)  # fmt: skip
+
+# -- detached actors (``core.detached``, ``core.bodies``, ``core.embodying``)
+EMBODY = message(
+    "EMBODY", "head", "node",
+    "Have a worker of yours become that actor, and report what comes of it (the directory's verb "
+    "``incarnation``).  It may come twice.",
+    "actor: bytes — its RefId",
+    "number: int — of the incarnation",
+    "cpus: float",
+    "resources: map",
+    "where: list — the strategy, as in LEASE",
+    "restarts: int — how often it may be made again after this time; -1: for ever",
+    "plan: list — see ``core.embodying``",
+)  # fmt: skip
+ENDED = message(
+    "ENDED", "head", "node",
+    "The actor is no more: end its process, and hold nothing for it.",
+    "actor: bytes",
+)  # fmt: skip
+BECOME = message(
+    "BECOME", "node", "worker",
+    "Become that actor: run its constructor, and own its reference.",
+    "actor: bytes",
+    "plan: list",
+)  # fmt: skip
+BORN = message(
+    "BORN", "worker", "node",
+    "The constructor is over.",
+    "actor: bytes",
+    "error: list — [] if the actor lives, else [class name, text, cause?]",
+)  # fmt: skip
+TRUST = message(
+    "TRUST", "process", "node",
+    "Hold these for the actor, whose constructor may have to run again: its arguments.",
+    "actor: bytes",
+    "refs: list — each with a ticket in the receiver's name",
 )  # fmt: skip

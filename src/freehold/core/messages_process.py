@@ -84,7 +84,7 @@ REGISTER = message(
     "home: bytes — the borrower's node",
 )  # fmt: skip
 REGISTERED = message(
-    "REGISTERED", "owner", "holder",
+    "REGISTERED", "owner", "holder, node",
     "The hand-over is on record.",
     "ticket: bytes",
 )  # fmt: skip
@@ -99,7 +99,7 @@ PULL = message(
     "ids: list — RefIds",
 )  # fmt: skip
 VALUE = message(
-    "VALUE", "owner", "borrower",
+    "VALUE", "owner", "borrower, node",
     "A value that was pulled.",
     "id: bytes — RefId",
     "state: int",
@@ -113,7 +113,7 @@ LEASE = message(
     "Lease a worker.",
     "request: int — the sender's number for it",
     "cpus: float — CPUs it occupies while it runs",
-    "actor: bool — the worker becomes an actor and is never shared or reused",
+    "actor: bytes — the actor that the worker becomes; then it is never shared or reused",
     "resources: map — custom resources",
     "where: list — the strategy: [], [spread], [node, id, soft] or [labels, map]",
     "hops: int — nodes that have redirected the request before",
@@ -215,7 +215,8 @@ HELD = message(
     "HELD", "process", "node",
     "Answer to PROC_DOWN with orphans, and to NODE_LOST: what this process still holds.",
     "dead: bytes — the process, or the node",
-    "refs: list — [id, ticket, whether the sender could have it made again]",
+    "refs: list — [id, ticket, whether the sender could have it made again, whether it works for "
+    "another program than the dead one's]",
     "contexts: list — of tasks that the dead ran, and that the sender has run again",
 )  # fmt: skip
 KILL = message(

@@ -50,6 +50,7 @@ class Neighbours:
         self.sought: set[bytes] = set()  # nodes to watch as soon as they are known
         self.nodes: dict[bytes, str] = {}  # living nodes -> where they are dialled
         self.lost: dict[bytes, tuple[str, list[Any]]] = {}  # dead nodes -> why, and who adopts
+        self.late_news: Callable[[bytes, Peer], None]  # of a death, and who owns now
         scheduler.heed = self.heed
         pulls.address_of = lambda node: self.nodes.get(node, "")
         self.strangers = Strangers(machine, pulls, self.is_unknown)
@@ -71,6 +72,11 @@ class Neighbours:
         peer = self.machine.peer(id, address)
         peer.kind = "node"
         return peer
+
+    def heir_of(self, node: bytes) -> Peer | None:
+        """Who owns in the stead of a dead node's processes; None: this node."""
+        heir = self.lost[node][1] if node in self.lost else []
+        return self.machine.peer(*heir) if heir else None
 
     def is_unknown(self, node: bytes) -> bool:
         """Whether the head has yet to tell of that node."""
@@ -128,19 +134,19 @@ class Neighbours:
         living = self.processes()
         for process in living:
             self.machine.send(process, *frame)
-        gone = self.machine.peers.get(proc)
+        gone = self.machine.peers.pop(proc, None)
         self.store.on_death(proc)
         self.estates.on_death(proc)
         self.pulls.on_death(proc)
         self.scheduler.on_death(proc, now)
-        if orphans:
-            self.estates.begin(proc, {process.id for process in living}, set(), peer)
-        else:  # it died before this node watched: the adopter never heard of what is stored here
-            self.estates.free_others(proc, [], b"", "")
         if gone is not None:
             gone.down = True
             self.scheduler.forget_holder(gone, now)
-            self.machine.peers.pop(proc, None)
+        if orphans:
+            self.estates.begin(proc, {process.id for process in living}, set(), peer)
+        else:  # it died before this node watched: the adopter never heard of what is stored here
+            self.late_news(proc, peer)
+            self.estates.free_others(proc, [], b"", "")
 
     def died(self, proc: bytes, reason: str, started: bytes, now: float) -> None:
         """A process of this node has died: tell everybody, and collect its estate."""
@@ -240,4 +246,5 @@ class Neighbours:
                 self.machine.send(target, m.FREE_FOR, peer.id, freed)
 
     def on_free_for(self, peer: Peer, now: float, owner: bytes, objects: list[list[bytes]]) -> None:
-        self.store.free_for(owner, objects)
+        values = [one for one in objects if not self.estates.abandoned.end(one[0], owner)]
+        self.store.free_for(owner, values)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from freehold.core import messages as m
+from freehold.core.bodies import Bodies
 from freehold.core.delays import Delays
 from freehold.core.departing import Departing
 from freehold.core.estates import Estates
@@ -23,6 +24,7 @@ from freehold.core.neighbours import Neighbours
 from freehold.core.pulls import Pulls
 from freehold.core.scheduler import Scheduler
 from freehold.core.store import Store
+from freehold.core.trusts import Trusts
 from freehold.core.workers import ENDING, SUSPECT_GRACE, Worker, Workers
 
 
@@ -57,7 +59,7 @@ class Node(Machine):
             workers_max=workers_max,
         )
         self.store = Store(self, arena_bytes)
-        self.estates = Estates(self, self.store)
+        self.estates = Estates(self, self.store, self.workers)
         self.members = Members(
             self,
             address=address,
@@ -80,6 +82,8 @@ class Node(Machine):
         self.departing = Departing(
             self, self.workers, self.store, self.pulls, self.members, self.neighbours
         )
+        self.trusts = Trusts(self, self.store, self.estates, self.neighbours)
+        self.bodies = Bodies(self, self.workers, self.scheduler, self.members, self.trusts)
         self.finished = False  # the driver that it serves has gone
         self.deaths = 0  # workers that died without being told to
         self.inquiries = Inquiries(self, self.processes, self.describe)
@@ -100,6 +104,7 @@ class Node(Machine):
             "standing": self.standing,
             "node": self.id,
             "bundles": [list(key) for key in self.scheduler.bundles],
+            "actors": self.bodies.actors,
         }
 
     def processes(self) -> list[Peer]:
@@ -134,6 +139,7 @@ class Node(Machine):
     def _on_refused(self, reason: str, now: float) -> None:
         for process in self.processes():
             self.send(process, m.OUSTED, reason)
+        self.bodies.on_refused(now, f"its node is no member any more: {reason}")
 
     def _on_change(self, now: float) -> None:
         """The view of the cluster has changed."""
@@ -195,8 +201,9 @@ class Node(Machine):
         self._forget(gone)
         self.members.relay.forget(gone)
         self.inquiries.forget(gone.id)
-        self.neighbours.died(gone.id, reason, started, now)
+        self.bodies.on_death(gone.id, reason)
         self.scheduler.forget_holder(gone, now)
+        self.neighbours.died(gone.id, reason, started, now)
 
     def on_kill(
         self, peer: Peer, now: float, proc: bytes, node: bytes, reason: str, suspected: bool
@@ -279,6 +286,7 @@ class Node(Machine):
     def settle(self, now: float) -> None:
         self.pulls.settle(now)
         self.departing.settle(now)
+        self.bodies.settle(now)
         if self.members.joined:
             self.scheduler.report(now)
 
@@ -291,6 +299,7 @@ class Node(Machine):
         self.pulls.check()
         self.workers.check()
         self.members.check()
+        self.bodies.check()
 
 
 def _death(pid: int, code: int, why: str, tail: str) -> str:

@@ -23,7 +23,7 @@ from freehold.core import messages as m
 from freehold.core.address import node_of
 from freehold.core.ids import pack_index
 from freehold.core.machine import Machine, Peer
-from freehold.core.messages import COLLECTED, FAILED, PENDING, SHARED
+from freehold.core.messages import COLLECTED, FAILED, INLINE, PENDING, SHARED
 from freehold.core.references import References
 from freehold.core.rows import Row, Task
 from freehold.core.twins import Twins
@@ -256,7 +256,8 @@ class Owner(References):
     def on_death(self, dead: Peer, heir: Peer) -> list[list[bytes]]:
         """A process died, and ``heir`` owns in its stead.
 
-        Returns ``[id, ticket]`` of what is still held here of the dead one's.
+        Returns ``[id, ticket]`` of what is still held here of the dead one's.  An actor, which may
+        live on, is held like a value, although it is known where it is.
         """
         for other in [other for other, whose in self.dead.items() if whose is dead]:
             self.dead[other] = heir  # what the dead one had adopted is part of its estate
@@ -271,7 +272,8 @@ class Owner(References):
         held = []
         for row in [row for row in self.rows.values() if row.owner is dead]:
             row.owner = heir
-            if row.state in (PENDING, SHARED):
+            actor = row.more is not None and row.more.actor and row.state == INLINE
+            if row.state in (PENDING, SHARED) or actor:
                 ticket = self.ticket()
                 row.extend().mine.append(ticket)
                 row.extend().sure = True

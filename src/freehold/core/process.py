@@ -12,6 +12,7 @@ from freehold.core import messages as m
 from freehold.core.address import node_of
 from freehold.core.arena import Heap
 from freehold.core.client import Client
+from freehold.core.embodying import Embodying
 from freehold.core.executor import Executor
 from freehold.core.fetches import Fetches
 from freehold.core.heirs import ask_heir, bequest
@@ -45,6 +46,7 @@ class Process(Machine):
         self.fetches = Fetches(self, self.owner, self.executor)
         self.questions = Questions(self, self.owner, self.client.leases.requests)
         self.keeping = Keeping(self, self.owner)
+        self.embodying = Embodying(self, self.owner, self.client)
         self.heap = Heap(heap_reserve)
         self.node_info: dict[str, Any] = {}
         self.extents: dict[int, str | None] = {}  # request -> None while pending, "" or a refusal
@@ -108,8 +110,12 @@ class Process(Machine):
 
     def settle(self, now: float) -> None:
         owner = self.owner
+        if self.embodying.me is not None:
+            self.embodying.settle(now)
         if owner.ready or owner.moved or owner.ended:
             self.client.advance(now)
+            if self.embodying.me is not None:
+                self.embodying.settle(now)
         if owner.freed:
             self._release_memory()
         if self.trims:
@@ -201,7 +207,8 @@ class Process(Machine):
         contexts = self.client.orphans.contexts(dead)
         held = self.owner.on_death(dead, heir)
         if orphans:
-            refs = [[id, ticket, id in again] for id, ticket in held]
+            other = self.client.leases.requests.driver != proc
+            refs = [[id, ticket, id in again, other] for id, ticket in held]
             self.send(peer, m.HELD, proc, refs, contexts)
         else:  # the node had asked before this process came to hold anything of the dead one's
             for id, ticket in held:
@@ -231,11 +238,12 @@ class Process(Machine):
             again = self.client.orphans.revivable(other)
             contexts += self.client.orphans.contexts(other)
             held = self.owner.on_death(other, heir)
-            refs += [[id, ticket, id in again] for id, ticket in held]
+            stranger = self.client.leases.requests.driver != other.id
+            refs += [[id, ticket, id in again, stranger] for id, ticket in held]
         if orphans:
             self.send(peer, m.HELD, node, refs, contexts)
         else:  # the estate was collected before this process came to hold anything of it
-            for id, ticket, _ in refs:
+            for id, ticket, *_ in refs:
                 self.send(heir, m.REGISTER, id, self.id, ticket, self.home)
         ask_heir(self.owner, heir)
         for other in gone:

@@ -17,7 +17,7 @@ from freehold.core.directory import flaw_of
 from freehold.core.machine import Machine, Peer
 from freehold.errors import ProtocolError
 
-Then = Callable[[list[str], float], None]  # what to do when the answer comes: its error, the time
+Then = Callable[[list[Any], dict[str, Any], float], None]  # takes the answer: error, fields, time
 Name = tuple[str, str, bytes]  # namespace, name, value
 
 
@@ -112,7 +112,7 @@ class Relay:
                 self.names.get(asked.asker.id, set()).discard(_name_of(asked))
             self.machine.send(asked.asker, m.ENTRY, asked.request, error, fields)
         elif asked.then is not None:
-            asked.then(error, now)
+            asked.then(error, fields, now)
 
     def forget(self, asker: Peer) -> None:
         """A process is gone: nobody waits for the answers, and its names go."""

@@ -11,7 +11,7 @@ from typing import Any
 from freehold.core import messages as m
 from freehold.core.machine import Machine, Peer
 from freehold.core.owner import Owner
-from freehold.core.rows import Pool, Shape, Task
+from freehold.core.rows import Pool, Shape, Task, Where
 
 Wanted = Pool | Task  # a lease for the pool, or a worker for an actor: its constructor
 
@@ -58,9 +58,8 @@ class Requests:
 
     def _send(self, number: int, request: Request) -> None:
         cpus, resources, where = request.shape
-        fields = [where[0], dict(where[1])] if where[:1] == ("labels",) else list(where)
-        actor = isinstance(request.wanted, Task)
-        what = (number, cpus, actor, dict(resources), fields)
+        actor = request.wanted.id if isinstance(request.wanted, Task) else b""
+        what = (number, cpus, actor, dict(resources), fields_of(where))
         self.machine.send(request.node, m.LEASE, *what, request.hops, self.job[:2])
 
     def on_redirect(self, peer: Peer, now: float, number: int, node: bytes, address: str) -> None:
@@ -120,3 +119,8 @@ class Requests:
     def driver(self) -> bytes:
         """The driver for which this process works; empty in an embedded session."""
         return self.job[0] if self.job else b""
+
+
+def fields_of(where: Where) -> list[Any]:
+    """A strategy, as it is sent."""
+    return [where[0], dict(where[1])] if where[:1] == ("labels",) else list(where)

@@ -31,9 +31,9 @@ class Rests:
 
     def begin(self, task: Task, failures: int, now: float) -> bool:
         """The task has failed so often: whether it rests now, or is to run at once."""
-        if failures <= 1 or not self.rest:
+        rest = rest_after(failures, self.rest, self.rest_max)
+        if not rest:
             return False
-        rest = min(self.rest * 2.0 ** min(failures - 2, DOUBLINGS_MAX), self.rest_max)
         self._count += 1
         self.tasks[task.id] = task
         heappush(self._order, (now + rest, self._count, task))
@@ -58,3 +58,10 @@ class Rests:
     def deadline(self) -> float:
         """When the next one will have rested."""
         return self._order[0][0] if self._order else NEVER
+
+
+def rest_after(failures: int, rest: float, rest_max: float) -> float:
+    """Seconds to rest after so many failures in a row."""
+    if failures <= 1:
+        return 0.0
+    return min(rest * 2.0 ** min(failures - 2, DOUBLINGS_MAX), rest_max)

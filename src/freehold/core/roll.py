@@ -23,6 +23,7 @@ from __future__ import annotations
 from typing import Any
 
 from freehold.core import messages as m
+from freehold.core.detached import Detached
 from freehold.core.directory import Answer, Directory
 from freehold.core.gaps import Gaps
 from freehold.core.gossip import connected
@@ -66,6 +67,7 @@ class Roll:
         self.directory = directory
         self.unreachable_s = unreachable_s
         self.dead_max = dead_max
+        self.detached: Detached  # set by the head
         self.prober = Peer(b"", "", "prober")
         self.nodes = groups.nodes
         self.gossip = groups.gossip
@@ -135,7 +137,8 @@ class Roll:
         node.peer, node.probed = peer, False
         node.retiring |= bool(info.get("retiring"))
         self._alive(node, now)
-        self.tables.after(now, self._joined, node, peer, info.get("bundles", []))
+        has = info.get("bundles", []), info.get("actors", [])
+        self.tables.after(now, self._joined, node, peer, *has)
 
     def _refuse(self, peer: Peer, reason: str) -> None:
         self.machine.send(peer, m.REFUSED, reason)
@@ -156,7 +159,9 @@ class Roll:
         up = (epoch, node.id, node.address, node.total, node.labels)
         self.machine.send_all(others, m.NODE_UP, *up)
 
-    def _joined(self, now: float, node: Standing, peer: Peer, bundles: list[Any]) -> None:
+    def _joined(
+        self, now: float, node: Standing, peer: Peer, bundles: list[Any], actors: list[bytes]
+    ) -> None:
         if node.peer is not peer or node.phase != MEMBER:
             return
         rows = [
@@ -171,6 +176,7 @@ class Roll:
         if node.retiring:
             self.machine.send(peer, m.RETIRE, node.id)
         self.groups.on_node(node, now, bundles)
+        self.detached.on_node(node, now, actors)
         self.gossip.tell(node, FREE)
 
     # -- signs of life ----------------------------------------------------------------------------
@@ -281,6 +287,7 @@ class Roll:
         self.machine.send_all(connected(self.nodes), m.NODE_DOWN, epoch, node.id, reason)
         self.groups.on_node_gone(node.id, now)
         self.directory.on_node_gone(node.id, now, reason)
+        self.detached.on_node_gone(node.id, now, reason)
 
     # -- time -------------------------------------------------------------------------------------
     def deadline(self) -> float:
@@ -338,6 +345,9 @@ def _flaw_of_node(peer: Peer, info: dict[str, Any]) -> str:
         for bundle in bundles
     ):
         return "it cannot join: bundles are a list of [group, index]"
+    actors = info.get("actors", [])
+    if not isinstance(actors, list) or not all(isinstance(id, bytes) for id in actors):
+        return "it cannot join: actors are a list of ids"
     size = len(encode([peer.address, info["total"], info["labels"], False]))
     if size > RECORD_BYTES_MAX:
         return f"it cannot join: its record is larger than {RECORD_BYTES_MAX:,} bytes"

@@ -67,7 +67,7 @@ class Scheduler:
         now: float,
         request: int,
         cpus: float,
-        actor: bool,
+        actor: bytes,
         resources: dict[str, float],
         where: list[Any],
         hops: int,
@@ -126,7 +126,7 @@ class Scheduler:
             return
         self.asked.add(group)
 
-        def told(error: list[str], now: float) -> None:
+        def told(error: list[Any], fields: dict[str, Any], now: float) -> None:
             self.asked.discard(group)
             if error:
                 self._deny(group, f"its placement group was removed ({group.hex()})")

@@ -62,8 +62,8 @@ class Grant:
     """A request for a lease, and then the lease."""
 
     __slots__ = (
-        "actor", "cpus", "gpu", "gpus", "holder", "hops", "id", "job", "reclaimed", "request",
-        "resources", "where", "worker",
+        "actor", "cpus", "gpu", "gpus", "holder", "hops", "id", "job", "orphan", "reclaimed",
+        "request", "resources", "where", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -71,7 +71,7 @@ class Grant:
         holder: Peer,
         request: int,
         cpus: float,
-        actor: bool,
+        actor: bytes,
         resources: dict[str, float],
         where: list[Any],
         hops: int,
@@ -90,6 +90,7 @@ class Grant:
         self.id = 0
         self.worker: Worker | None = None
         self.reclaimed = False
+        self.orphan = False  # the driver that held it is dead, and others may hold the actor
 
     @property
     def needs(self) -> list[tuple[str, float]]:
@@ -189,7 +190,7 @@ class Workers:
         name = "/" + group.hex()
         for lease in list(self.leases.values()):
             if lease.worker is not None and any(name in need for need, _ in lease.needs):
-                worker = self._release(lease)
+                worker = self.release(lease)
                 self.kill(worker, "its placement group was removed")
 
     def on_cancel(self, peer: Peer, now: float, request: int) -> None:
@@ -229,7 +230,7 @@ class Workers:
         grant.id = self._leases
         grant.worker = worker
         worker.phase, worker.lease, worker.since = LEASED, grant, now
-        worker.actor, worker.job = grant.actor, grant.job
+        worker.actor, worker.job = bool(grant.actor), grant.job
         if grant.actor:
             self._spare_until = now + self.idle_seconds
         for name, amount in grant.needs:
@@ -279,7 +280,7 @@ class Workers:
         lease = self.leases.get(id)
         if lease is None or lease.holder is not peer:
             return
-        worker = self._release(lease)
+        worker = self.release(lease)
         if worker.phase == LEASED:
             worker.since = now
             if reuse and not (lease.actor or lease.gpus):  # a program keeps to its first GPUs
@@ -289,7 +290,8 @@ class Workers:
                 self.end(worker, now, "its lease was ended by its holder")
         self.match(now)
 
-    def _release(self, lease: Grant) -> Worker:
+    def release(self, lease: Grant) -> Worker:
+        """The lease is over; its worker."""
         del self.leases[lease.id]
         worker = lease.worker
         assert worker is not None
@@ -373,14 +375,20 @@ class Workers:
             self._spawn_at = now + SPAWN_BACKOFF * 2 ** min(self._failures, SPAWN_TRIES)
             self.respawn = self._spawn_at
         if worker.lease is not None:
-            self._release(worker.lease)
+            self.release(worker.lease)
         self.match(now)
 
     def forget_holder(self, peer: Peer, now: float) -> None:
-        """A holder of leases died: its workers are free, its actors end."""
+        """A holder of leases died: its workers are free, its actors end.
+
+        Those of a driver wait until it is known who else holds them (``core.estates``).
+        """
         self.queue = deque(grant for grant in self.queue if grant.holder is not peer)
         for lease in [lease for lease in self.leases.values() if lease.holder is peer]:
-            worker = self._release(lease)
+            if lease.actor and lease.job == peer.id:
+                lease.orphan = True
+                continue
+            worker = self.release(lease)
             if worker.phase == LEASED:  # it may still run something for the dead: end it
                 self.kill(worker, "the process that had leased it died")
         self.match(now)

@@ -63,6 +63,23 @@ def submit(
     gate: bool = False,
 ) -> tuple[Row, ...]:
     """Submit a task of any kind; the rows of its results.  See ``Client.submit_full``."""
+    id, packed, args_row, deps, nested = pack(here, spec.name, args, kwargs, references)
+    with here.lock:
+        rows = here.client.submit_full(
+            spec, id, packed, now(),
+            args_row=args_row, deps=deps, nested=nested, line=line, gate=gate,
+        )  # fmt: skip
+        here.submitted()
+    return rows
+
+
+def pack(
+    here: Runtime, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], references: type
+) -> tuple[bytes, bytes, Row | None, list[tuple[int | str, Row]], list[Row]]:
+    """An id for a call, and its arguments: serialized, or where they are; and its references.
+
+    Top-level ones come with their places, and apart from those inside the arguments.
+    """
     deps: list[tuple[int | str, Row]] = []
     nested: list[Row] = []
     packed: bytes | Packed
@@ -83,18 +100,13 @@ def submit(
         try:
             packed = serial.dumps((args, kwargs)) if args or kwargs else b""
         except SerializationError as error:
-            raise serial.of_call(error, spec.name) from error.__cause__
+            raise serial.of_call(error, name) from error.__cause__
         if not isinstance(packed, bytes):
             nested = [reference._row for reference in packed.refs]
         args_row = _place_arguments(here, packed, id)
         packed = b"" if args_row is not None else _joined(packed)
-    with here.lock:
-        rows = here.client.submit_full(
-            spec, id, packed, now(),
-            args_row=args_row, deps=deps, nested=nested, line=line, gate=gate,
-        )  # fmt: skip
-        here.submitted()
-    return rows
+    assert isinstance(packed, bytes)
+    return id, packed, args_row, deps, nested
 
 
 def open_gate(here: Runtime, row: Row) -> None:

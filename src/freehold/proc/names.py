@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from freehold.core.ids import is_detached
 from freehold.core.messages import FAILED
 from freehold.core.rows import Row
 from freehold.errors import NameTaken, NameUnknown
@@ -21,12 +22,13 @@ from freehold.proc.session import now
 TIMEOUT = 30.0  # seconds for the directory's answer; while the head is away, new names wait
 MEET_TIMEOUT = 10.0  # seconds for the owner to confirm; if it is dead, that is known sooner
 PREFIX = "actors/"
+SHARED = PREFIX  # detached actors' names, if they were made without a namespace
 PAUSE = 0.01  # seconds between two looks at a name that is neither there nor free
 Again = tuple[int, int]  # max_restarts, max_task_retries
 
 
 class Named(NamedTuple):
-    """What is kept under a name."""
+    """What is kept under a name; a detached actor has no owner that could be named."""
 
     id: bytes
     owner: bytes
@@ -35,11 +37,17 @@ class Named(NamedTuple):
     again: Again
 
 
-def space_of(here: Runtime, namespace: str | None) -> str:
-    """The directory's namespace: the given one, or the job's own."""
+def space_of(here: Runtime, namespace: str | None, detached: bool = False) -> str:
+    """The directory's namespace: the given one, or else the job's own, or that of all jobs."""
     if namespace is None:
-        namespace = here.client.leases.requests.driver.hex()
+        namespace = "" if detached else here.client.leases.requests.driver.hex()
     return PREFIX + namespace
+
+
+def spaces_of(here: Runtime, namespace: str | None) -> list[str]:
+    """Where to look for a name: the given namespace, or the job's own and then that of all."""
+    found = [space_of(here, namespace)]
+    return found if namespace is not None or found == [SHARED] else [*found, SHARED]
 
 
 def claim(
@@ -59,7 +67,7 @@ def claim(
     try:
         asking(here).ask("name", TIMEOUT, namespace=space, name=name, value=value, proc=me, **more)
     except NameTaken:
-        raise NameTaken(f"another actor has the name {name!r} {_where(space)}") from None
+        raise NameTaken(f"another actor has the name {name!r} {where_is(space)}") from None
 
 
 def find(here: Runtime, space: str, name: str) -> tuple[Row, Named]:
@@ -70,10 +78,13 @@ def find(here: Runtime, space: str, name: str) -> tuple[Row, Named]:
         FreeholdError: the directory, or the actor's owner, does not answer.
     """
     answer = asking(here).ask("find", TIMEOUT, namespace=space, name=name)
-    where = _where(space)
+    where = where_is(space)
     if not answer["found"]:
         raise NameUnknown(f"no actor has the name {name!r} {where}")
     named = msgspec.msgpack.decode(answer["value"], type=Named)
+    if is_detached(named.id):
+        with here.lock:
+            return here.process.embodying.seek(named.id), named
     with here.lock:
         row = here.owner.meet(named.id, named.owner, named.address)
         here.flush()
@@ -111,5 +122,8 @@ def pause(here: Runtime) -> None:
     here.wait_until(lambda: False, now() + PAUSE)
 
 
-def _where(space: str) -> str:
+def where_is(space: str) -> str:
+    """The namespace, for people."""
+    if space == SHARED:
+        return "among the detached actors"
     return f"in the namespace {space.removeprefix(PREFIX)!r}"

@@ -19,7 +19,7 @@ from freehold.proc.host import Host
 from freehold.proc.session import now
 
 PROTOCOL = m.VERSION
-VERBS = ("nodes", "jobs", "groups")
+VERBS = ("nodes", "jobs", "groups", "detached")
 TIMEOUT = 3.0  # seconds that a node has for its answer
 
 
@@ -91,8 +91,8 @@ def status(path: str, timeout: float = TIMEOUT) -> dict[str, Any]:
 def clusters(address: str | None, word: str | None = None) -> list[dict[str, Any]]:
     """What the heads say of the clusters that this machine belongs to, or of the one named.
 
-    Each has ``address``, ``nodes``, ``jobs`` and ``groups``; one whose head does not answer has
-    ``address`` and ``error`` only.
+    Each has ``address``, ``nodes``, ``jobs``, ``groups`` and ``detached`` (actors); one whose head
+    does not answer has ``address`` and ``error`` only.
 
     Raises:
         ClusterUnreachable: the address that was named is none.

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from freehold.core.ids import is_detached
 from freehold.core.rows import CONSTRUCTOR, FUNCTION_TASK
-from freehold.sim import programs
+from freehold.sim import detached, programs
 from freehold.sim.clusterenv import ClusterEnv
 from freehold.sim.handles import Ref
 from freehold.sim.process import Execution, ProcessHost, Program
@@ -42,6 +43,10 @@ class ClusterAuthor(Author):
             found += [(self.name_actor, 1), (self.find_actor, 2), (self.put_kept, 2)]
             if len(self.groups) < GROUPS_MAX:
                 found.append((self.make_group, 1))
+        if self.env.world.setup.detached and self.depth > 1:
+            found.append((self.detach, 2))
+        if self.env.ledger.detached and self.env.execution.run is None:
+            found.append((self.find_detached, 2))
         if self.groups and self.depth > 0:
             found += [(self.submit_in_group, 4), (self.await_group, 2), (self.remove_group, 1)]
         return found
@@ -52,7 +57,11 @@ class ClusterAuthor(Author):
     def kill(self) -> Step:
         actors = [actor for actor in self.env.actors if not actor.risky]  # others may wait for it
         if actors:
-            yield from self.env.kill(self.rng.choice(actors))
+            actor = self.rng.choice(actors)
+            if is_detached(actor.row.id):
+                yield from detached.end(self.env, actor)
+            else:
+                yield from self.env.kill(actor)
 
     def name_actor(self) -> Step:
         rng = self.rng
@@ -68,6 +77,20 @@ class ClusterAuthor(Author):
 
     def put_kept(self) -> Step:
         self.env.refs.append((yield from self.env.put_kept(2000, self.some(1))))
+
+    def detach(self) -> Step:
+        plain = [ref for ref in self.env.refs if not ref.risky]
+        deps = self.rng.sample(plain, min(self.rng.choice([0, 0, 1]), len(plain)))
+        padding = self.rng.choice(PADDINGS)
+        made = yield from detached.make(self.env, self.rng, padding, self.some(1), deps)
+        if made is not None:
+            self.env.actors.append(made)
+
+    def find_detached(self) -> Step:
+        name = self.rng.choice(sorted(self.env.ledger.detached))
+        found = yield from detached.find(self.env, name)
+        if found is not None:
+            self.env.actors.append(found)
 
     # -- groups -----------------------------------------------------------------------------------
     def make_group(self) -> Step:

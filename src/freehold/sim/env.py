@@ -197,7 +197,7 @@ class Env(Handles):
             return [Ref(row)]
         args_row = None
         if not small:
-            args_row = yield from self._place_arguments(data, id)
+            args_row = yield from self.place_arguments(data, id)
             data = b""
         self.ledger.called(id)
         rows = host.client.submit_full(
@@ -212,7 +212,8 @@ class Env(Handles):
         """The way to an actor."""
         return self.host.client.actors.line(actor.row, actor.actor - 1)
 
-    def _place_arguments(self, data: bytes, task: bytes) -> Generator[Wait, None, Row]:
+    def place_arguments(self, data: bytes, task: bytes) -> Generator[Wait, None, Row]:
+        """Large arguments become an object of their own."""
         host = self.host
         id = ref_id(task, ARGUMENTS)
         self.ledger.owns(id, host.machine.id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 
-from freehold.sim import clusterprograms, rest
+from freehold.sim import clusterprograms, detached, rest
 from freehold.sim.cluster import Disk, HeadHost
 from freehold.sim.clusterledger import ClusterLedger
 from freehold.sim.daemon import NodeHost
@@ -78,6 +78,7 @@ class Fleet(Simulation):
             for number in range(min(self.world.setup.drivers, self.world.setup.nodes))
         ]
         self.driver = self.drivers[0]
+        self.last: NodeHost | None = None  # where the late driver is
 
     def _start(self) -> None:
         self.head.start()
@@ -133,13 +134,18 @@ class Fleet(Simulation):
             self.faults.join(spot)
 
     def _look_after(self) -> None:
-        """A node whose identity was declared dead starts again, as its daemon would."""
+        """A node whose identity was declared dead starts again, as its daemon would.
+
+        When every program is over, the late driver comes.
+        """
         for node in self.nodes[1:]:
             if node.alive and node.node.members.refused and node.departed:
                 self._leave(node)
             elif node.alive and node.node.members.refused:
                 self.world.note(f"{node} is refused: {node.node.members.refused}")
                 self.end_node(node)
+        if self.world.healed and not self._is_late() and super()._idle():
+            self._begin_late()
 
     def _given_up(self) -> set[bytes]:
         """The nodes that somebody has declared dead."""
@@ -151,6 +157,27 @@ class Fleet(Simulation):
         self._declared.update(self._justly)
         self._declared -= self._left_nodes
         return self._declared
+
+    def _is_late(self) -> bool:
+        """Whether the late driver has come, and has left nothing: its node may be given up."""
+        left = self.head.head.detached.actors
+        return self.last is not None and not self.last.node.members.refused and not left
+
+    def _begin_late(self) -> None:
+        """On a node that is a member."""
+        for node in self.nodes:
+            if node.alive and node.node.members.joined:
+                self.last = node
+                late = ProcessHost(
+                    self.world, self.ledger, "driver", 99, detached.late, node, "late"
+                )
+                late.client.leases.requests.job = [late.machine.id, late.address, []]
+                self.drivers.append(late)
+                late.begin()
+                return
+
+    def _idle(self) -> bool:
+        return self._is_late() and super()._idle()
 
     # -- the end ----------------------------------------------------------------------------------
     def _let_go(self) -> bool:
@@ -169,6 +196,7 @@ class Fleet(Simulation):
         if any(host.kept for host in self.living):
             return ["kept references"]
         left = rest.processes_at_rest(self.living)
+        left += [f"head: actor {actor.name}" for actor in self.head.head.detached.actors.values()]
         for node in self.nodes:
             if node.alive:
                 left += rest.node_at_rest(node, self.living)

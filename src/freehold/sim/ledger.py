@@ -59,6 +59,8 @@ class Ledger:
         self.homes: dict[bytes, list[Proc]] = {}  # actor -> processes that have begun to make it
         self.lives: dict[tuple[bytes, Proc], list[Proc]] = {}  # the same, of each of its owners
         self.failed_actors: set[bytes] = set()  # killed, or their constructor raised
+        self.detached: dict[str, tuple[bytes, int]] = {}  # name -> actor, max_restarts
+        self.survivors = 0  # of those, that have answered when the faults were over
         self.raised: dict[bytes, int] = {}  # task ids of runs that raised
         self.deaths = 0  # of processes that did not end in good order
         self.greedy = 0  # requests for more than the node has
@@ -109,6 +111,10 @@ class Ledger:
         if proc in self.dismissed:
             return False  # nobody needed it
         return proc in self.dead or self.home.get(proc, b"") in self.given_up()
+
+    def living(self, actor: bytes) -> list[Proc]:
+        """The processes that are the actor now, where nobody is given up."""
+        return [home for home in self.homes.get(actor, []) if not self._is_gone(home)]
 
     def may_contain(self, outer: bytes, inner: bytes) -> bool:
         """Record that a value refers to another, unless that would close a circle."""
@@ -185,7 +191,7 @@ class Ledger:
             self.dead.get(home) or self.home.get(home, b"") in self.given_up() for home in homes
         ):
             return True
-        return not homes and self.deaths > 0
+        return not homes and (self.deaths > 0 or bool(self.gone_nodes()))
 
     def _has_moved(self, call: bytes) -> bool:
         actor = self.actor_of.get(call[:16])

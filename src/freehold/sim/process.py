@@ -80,11 +80,12 @@ class ProcessHost(Host):
     process: Process
 
     def __init__(
-        self, world: World, ledger: Ledger, kind: str, slot: int, body: Body, home: Home
-    ) -> None:
+        self, world: World, ledger: Ledger, kind: str, slot: int, body: Body, home: Home,
+        title: str = "",
+    ) -> None:  # fmt: skip
         setup = world.setup
         self.site = home
-        name = home.prefix + (f"w{slot}" if kind == "worker" else kind)
+        name = home.prefix + (title or (f"w{slot}" if kind == "worker" else kind))
         address = home.address_of(name)
         process = self.process = Process(
             world.rng.randbytes(8), address, limits=setup.limits, heap_reserve=setup.heap_reserve

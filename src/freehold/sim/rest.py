@@ -88,6 +88,8 @@ def _node_rest(node: Node, hosts: list[ProcessHost]) -> list[str]:
         "questions": [asked.verb for asked in node.members.relay.questions.values()],
         "copies to keep": list(node.departing.waiting),
         "retiring": [True] * node.members.me.retiring,
+        "bodies": [*node.bodies.bodies, *node.bodies.numbers],
+        "trusts": list(node.trusts.held),
     }
     return [f"{name}: {what!r}" for name, what in found.items() if what]
 

@@ -60,6 +60,7 @@ class Setup(NamedTuple):
     storm: float  # chance that a step of a program hands one reference to many
     transfer_breaks: float
     patience: float  # seconds that a copy waits for room which may never come (``core.pulls``)
+    detached: bool  # programs make detached actors
 
 
 def draw_cluster(rng: random.Random) -> Setup:
@@ -81,6 +82,7 @@ def draw_cluster(rng: random.Random) -> Setup:
         transfer_breaks=rng.choice([0.0, 0.0, 0.1, 0.3]) if faulty else 0.0,
         patience=rng.choice([0.2, 1.0]),
         check_every=rng.choice([10, 50]),
+        detached=rng.random() < 0.5,
     )
 
 
@@ -149,4 +151,5 @@ def draw(rng: random.Random) -> Setup:
         storm=0.0,
         transfer_breaks=0.0,
         patience=5.0,
+        detached=False,
     )
