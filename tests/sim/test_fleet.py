@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from freehold.core import messages as m
-from freehold.core.client import Client
+from freehold.core.deaths import Deaths
 from freehold.core.estates import Estates
 from freehold.core.lineage import Lineage
 from freehold.core.scheduler import Scheduler
@@ -153,11 +153,11 @@ def test_finds_a_copy_that_is_used_after_it_was_freed(monkeypatch: pytest.Monkey
 def test_finds_a_task_that_must_not_run_twice_but_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """After the death of a node, what had started there is taken for what had not."""
 
-    def lease_died(self: Client, lease: Any, now: float, reason: str, started: Any) -> None:
+    def lease_died(self: Deaths, lease: Any, now: float, reason: str, started: Any) -> None:
         original(self, lease, now, reason, b"" if started is None else started)
 
-    original = Client._lease_died
-    monkeypatch.setattr(Client, "_lease_died", lease_died)
+    original = Deaths._lease_died
+    monkeypatch.setattr(Deaths, "_lease_died", lease_died)
     found = first_found(100, DEATHS)
     assert found is not None
     assert "starts for the" in str(found[1])
