@@ -10,9 +10,9 @@ The machines promise what they can keep when processes die.  An error is excused
   keeps its hold until the owner has confirmed the new holder; if it dies before, the hand-over
   was never made, and the object may go with the last confirmed holder.  Nobody else's death
   excuses it.
-* ``ActorDied``: the actor was killed, its constructor failed, or the process that it lived in did
-  not end in good order.  In particular a call whose handle is dropped while it is pending must be
-  answered.
+* ``ActorDied``: the actor was killed, its constructor failed, its owner has ended, or the process
+  that it lived in did not end in good order.  In particular a call whose handle is dropped while it
+  is pending must be answered.
 * ``ObjectStoreFull``: the arena was asked for room.  ``Unschedulable``: more was asked for than
   the node has, or workers could not be started.
 
@@ -187,6 +187,8 @@ class Ledger:
         if actor is None:  # no call, or one with dependencies: the error may be one of theirs
             return bool(self.failed_actors) or self.deaths > 0
         homes = self.homes.get(actor, [])
+        if any(map(self._is_gone, self.owners.get(actor, ()))):
+            return True
         if actor in self.failed_actors or any(
             self.dead.get(home) or self.home.get(home, b"") in self.given_up() for home in homes
         ):
