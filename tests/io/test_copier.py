@@ -68,6 +68,20 @@ def test_a_helper_that_never_begins_is_not_waited_for(
     assert mapping[:LEAST] == pattern(LEAST)[:LEAST]
 
 
+def test_who_can_have_no_helper_copies_alone(
+    mapping: mmap.mmap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(copier.threading.Thread, "start", refuse)
+    one = Copier(mapping)
+    one._alone = False
+    one.copy(0, pattern(LEAST)[:LEAST])
+    assert one._alone
+    assert mapping[:LEAST] == pattern(LEAST)[:LEAST]
+
+
 def test_the_helper_ends_with_its_copier(mapping: mmap.mmap) -> None:
     before = set(threading.enumerate())
     one = Copier(mapping)

@@ -75,9 +75,9 @@ class Copier:
         _get_buffer(part, buffer, SIMPLE)
         try:
             job = _Job(self._base + offset, buffer.start, buffer.size)
-            if not self._alone:
-                if self._jobs is None:
-                    self._jobs = _start_helper()
+            if self._jobs is None and not self._alone:
+                self._start_helper()
+            if self._jobs is not None:
                 self._jobs.put(job)
             job.run()
             with job.at_work:  # what the helper has begun, it ends
@@ -85,17 +85,20 @@ class Copier:
         finally:
             _release_buffer(buffer)
 
+    def _start_helper(self) -> None:
+        jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        try:
+            threading.Thread(target=_help, args=(jobs,), name="freehold-copy", daemon=True).start()
+        except (RuntimeError, MemoryError):  # a task's memory limit may leave no room for one
+            self._alone = True
+        else:
+            self._jobs = jobs
+
     def close(self) -> None:
         """End the helper."""
         if self._jobs is not None:
             self._jobs.put(None)
             self._jobs = None
-
-
-def _start_helper() -> SimpleQueue[_Job | None]:
-    jobs: SimpleQueue[_Job | None] = SimpleQueue()
-    threading.Thread(target=_help, args=(jobs,), name="freehold-copy", daemon=True).start()
-    return jobs
 
 
 def _help(jobs: SimpleQueue[_Job | None]) -> None:
