@@ -305,7 +305,7 @@ class ActorMethod:
                 return self._submit(here, args, kwargs)
         with here.lock:
             id = (task_context.get() or here.root).next_id()
-            row = here.client.call(self._line, spec, id, packed, now())
+            row = here.client.plain.call(self._line, spec, id, packed, now())
             if here.unflushed >= BURST or here.client.leases.lone or here.resting:
                 here.submitted()
             else:

@@ -77,7 +77,7 @@ class RemoteFunction(Generic[P, R]):
         spec = self._spec
         if args or kwargs or spec.outputs != 1:
             return self._submit(here, args, kwargs)  # type: ignore[no-any-return]
-        client, lock = here.client, here.lock
+        plain, lock = here.client.plain, here.lock
         lock.acquire()  # half as dear as `with`
         try:
             context = task_context.get() or here.root
@@ -86,9 +86,9 @@ class RemoteFunction(Generic[P, R]):
                 context.count += 1
             else:
                 id = context.next_id()
-            row = client.join(spec, id, b"")
+            row = plain.join(spec, id, b"")
             if row is None:
-                row = client.submit(spec, id, b"", now())
+                row = plain.submit(spec, id, b"", now())
                 here.submitted()
             elif here.unflushed >= BURST or here.resting:
                 here.submitted()
@@ -115,9 +115,9 @@ class RemoteFunction(Generic[P, R]):
                     if packed.__class__ is bytes and len(packed) <= here.inline_max:
                         with here.lock:
                             id = (task_context.get() or here.root).next_id()
-                            row = here.client.join(spec, id, packed)
+                            row = here.client.plain.join(spec, id, packed)
                             if row is None:
-                                row = here.client.submit(spec, id, packed, now())
+                                row = here.client.plain.submit(spec, id, packed, now())
                             here.submitted()
                         return Ref(row)
         rows = session.calls.submit(here, spec, args, kwargs, Ref)

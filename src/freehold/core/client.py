@@ -21,19 +21,8 @@ from freehold.core.machine import Machine, Peer
 from freehold.core.messages import COLLECTED, FAILED, INLINE, PENDING, SHARED
 from freehold.core.orphans import Orphans
 from freehold.core.owner import Owner, RefFields
-from freehold.core.rows import (
-    CONSTRUCTOR,
-    METHOD,
-    Lease,
-    Line,
-    Links,
-    Place,
-    Pool,
-    Row,
-    Spec,
-    Task,
-    plain_row,
-)
+from freehold.core.plain import Plain
+from freehold.core.rows import CONSTRUCTOR, METHOD, Lease, Line, Links, Place, Pool, Row, Spec, Task
 
 RETRY = 4  # a state on the wire only: failed, in a way that the caller asked to have retried
 REMOVED = "its placement group was removed"  # how the reason for a denial begins, if so
@@ -56,10 +45,10 @@ class Client:
         self.orphans = Orphans(machine, owner, self.lineage)
         self.deaths = Deaths(self, limits)
         self.actors.start = self.deaths.retry
+        self.plain = Plain(machine, owner, self.leases, self.actors, self.orphans)
         self.lost = ""  # why there is no node any more
         machine.on(
             {
-                m.DONE: self.on_done,
                 m.DONE_FULL: self.on_done_full,
                 m.RETURNED: self.on_returned,
                 m.GRANT: self.on_grant,
@@ -67,41 +56,8 @@ class Client:
                 m.OUSTED: self.deaths.on_ousted,
             }
         )
-        machine.bulk[m.DONE] = self.take_done
 
     # -- submission -----------------------------------------------------------------------------
-    def join(self, spec: Spec, id: bytes, args: bytes) -> Row | None:
-        """``submit``, if a busy worker can take the task as it took the one before; else None."""
-        if not spec.room or not spec.plain:
-            return None
-        lease = spec.lease
-        assert lease is not None
-        inflight, peer = lease.inflight, lease.peer
-        if not inflight or lease.shut or lease.pool.queue or peer is None:
-            spec.room = 0
-            return None
-        spec.room -= 1
-        row = self.owner.rows[id] = plain_row(spec, id, args)
-        task = inflight[id] = row.task  # type: ignore[assignment]  # it has one
-        task.place = lease  # type: ignore[union-attr]
-        box = peer.outbox
-        if not box:
-            self.machine.dirty.append(peer)
-        box.append((m.TASK, id, spec.digest, args))
-        return row
-
-    def submit(self, spec: Spec, id: bytes, args: bytes, now: float) -> Row:
-        """Submit a task of one result whose arguments hold no references (the common case)."""
-        row = self.owner.rows[id] = plain_row(spec, id, args)
-        task = row.task
-        assert task is not None
-        pool = spec.pool
-        if pool is not None and len(pool.queue) > pool.most:
-            pool.queue.append(task)  # every lease that can be had is full, or asked for
-        else:
-            self.leases.place(task, now)
-        return row
-
     def submit_full(
         self,
         spec: Spec,
@@ -149,17 +105,6 @@ class Client:
         elif not links.missing:
             self.start(task, now)
         return rows
-
-    def call(self, line: Line, spec: Spec, id: bytes, args: bytes, now: float) -> Row:
-        """Call an actor's method of one result, with arguments that hold no references."""
-        row = self.owner.rows[id] = plain_row(spec, id, args)
-        task = row.task
-        assert task is not None
-        if line.peer is None or line.queue or not line.inflight or line.error is not None:
-            self.actors.call(line, task, now)
-        else:
-            self.push(task, line, now)
-        return row
 
     def restart(self, task: Task, now: float) -> None:
         """Run a task of which it is not known whether its dependencies are (still) there."""
@@ -266,73 +211,6 @@ class Client:
             )  # fmt: skip
 
     # -- results --------------------------------------------------------------------------------
-    def on_done(self, peer: Peer, now: float, id: bytes, value: bytes) -> None:
-        row = self.owner.rows.get(id)
-        task = row.task if row is not None else None
-        if row is None or task is None:
-            return
-        place = task.place
-        if place is None or place.peer is not peer:
-            return  # the answer of an attempt that was given up
-        del place.inflight[id]
-        row.task = None
-        if task.links is not None:
-            self.owner.let_go(task)
-        if row.waiters is None and row.more is None:
-            row.state = INLINE
-            row.data = value
-            if not row.handles and not row.holds:
-                self.owner.settle(row)
-        elif row.state == PENDING:
-            self.owner.resolve(row, INLINE, value)
-            self.owner.settle(row)
-        else:  # a run for what the value refers to, and it has none now
-            self.orphans.done(task, peer)
-            self.owner.unhold(row)
-        if place.__class__ is Lease:
-            if now > place.last or len(place.inflight) <= place.low:
-                self.leases.finished(place, task.spec, now)
-            else:
-                place.batch += 1
-        elif not place.inflight and place.__class__ is Line:
-            self.actors.answered(place)
-
-    def take_done(self, peer: Peer, now: float, messages: list[Any]) -> list[Any]:
-        """``on_done`` for results that came together; what is none of them is returned."""
-        get, place, done = self.owner.rows.get, peer.lease, m.DONE
-        if not isinstance(place, Place):
-            return messages
-        inflight, lease = place.inflight, place if isinstance(place, Lease) else None
-        for at, message in enumerate(messages):
-            try:
-                op, id, value = message
-            except (TypeError, ValueError):
-                return messages[at:]
-            if op != done:
-                return messages[at:]
-            row = get(id)
-            if row is None or row.waiters is not None or row.more is not None:
-                self.on_done(peer, now, id, value)
-                continue
-            task = row.task
-            if task is None or task.place is not place or task.links is not None:
-                self.on_done(peer, now, id, value)
-                continue
-            del inflight[id]
-            row.task = None
-            row.state = INLINE
-            row.data = value
-            if not row.handles and not row.holds:
-                self.owner.settle(row)
-            if lease is None:
-                if not inflight:
-                    self.actors.answered(place)  # type: ignore[arg-type]  # it is a line
-            elif now > lease.last or not inflight or (lease.low and len(inflight) <= lease.low):
-                self.leases.finished(lease, task.spec, now)
-            else:
-                lease.batch += 1
-        return []
-
     def on_done_full(
         self, peer: Peer, now: float, id: bytes, outputs: list[Any], kept: list[RefFields]
     ) -> None:

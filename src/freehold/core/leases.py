@@ -29,6 +29,7 @@ from freehold.core.rows import (
     GONE,
     STALLED,
     Lease,
+    Place,
     Pool,
     Shape,
     Spec,
@@ -36,7 +37,7 @@ from freehold.core.rows import (
 )
 
 TINY = 20e-6  # seconds: joining a busy worker is cheaper than waking an idle one for less
-Push = Callable[[Task, Lease, float], None]
+Push = Callable[[Task, Place, float], None]
 Fail = Callable[[Task, str, str], None]
 
 

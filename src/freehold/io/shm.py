@@ -4,7 +4,7 @@ The file is a ``memfd``: it has no name, so no crash can leave it behind, and it
 the size of ``/dev/shm`` (64 MB in many containers).  Its pages are allocated when an extent is
 granted (``reserve``), so that a full machine is a typed error and never a SIGBUS.  First writes go
 through ``pwrite``, which skips the page faults and the zeroing of fresh pages; later ones are a
-plain copy into the mapping.
+plain copy into the mapping, large ones by two threads (``io.copier``).
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import os
 from collections import deque
 from collections.abc import Iterable
 from typing import Any
+
+from freehold.io import copier
 
 Buffer = bytes | bytearray | memoryview
 MADV_POPULATE_WRITE = 23  # not in the mmap module yet
@@ -31,6 +33,7 @@ class Arena:
         # is sparse, and twice its size costs nothing.
         self.map = mmap.mmap(fd, 2 * size)
         self.view = memoryview(self.map)
+        self._copier = copier.Copier(self.map)
 
     @classmethod
     def create(cls, size: int) -> Arena:
@@ -62,7 +65,9 @@ class Arena:
         for at, part in parts:
             start = offset + at
             size = part.nbytes if isinstance(part, memoryview) else len(part)
-            if warm or size < 1 << 16:
+            if warm and size >= copier.LEAST:
+                self._copier.copy(start, part)
+            elif warm or size < 1 << 16:
                 self.view[start : start + size] = part
             else:
                 self._write_cold(start, memoryview(part), size)
@@ -90,6 +95,7 @@ class Arena:
         """Close the file; the mapping goes when the last view does."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
+            self._copier.close()
             os.close(fd)
 
 

@@ -190,10 +190,11 @@ class Env(Handles):
         small = len(data) <= self.world.setup.inline_max
         if spec.plain and small and not deps and not nested:
             if line is None:
-                row = host.client.submit(spec, id, data, self.now)
+                plain = host.client.plain
+                row = plain.join(spec, id, data) or plain.submit(spec, id, data, self.now)
             else:
                 self.ledger.called(id)
-                row = host.client.call(line, spec, id, data, self.now)
+                row = host.client.plain.call(line, spec, id, data, self.now)
             return [Ref(row)]
         args_row = None
         if not small:
