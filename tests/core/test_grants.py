@@ -124,6 +124,17 @@ class Grants(RuleBasedStateMachine):
         assert self.free("CPU") >= -1e-9 or not asked.cpus
         assert self.free("gpu") >= 0
 
+    def leases_like(self, asked: Asked) -> int:
+        """How many leases of that shape its client uses; an actor's count as none."""
+        if asked.actor:
+            return 0
+        return sum(
+            (each.client, each.cpus, each.gpu, each.actor)
+            == (asked.client, asked.cpus, asked.gpu, False)
+            for each in self.granted.values()
+            if not each.lent
+        )
+
     def free(self, name: str) -> float:
         used = sum(
             (0.0 if lease.lent else lease.cpus) if name == "CPU" else lease.gpu
@@ -259,10 +270,13 @@ class Grants(RuleBasedStateMachine):
             assert not self.ready(), "it fits, a worker is idle, and it was not granted"
 
     def ready(self) -> list[Asked]:
-        """Those of which there is enough, and who need nothing that an earlier one lacks."""
+        """Those of which there is enough, and who need nothing that one before them lacks.
+
+        Whoever has fewer leases of that shape comes first.
+        """
         lacking: set[str] = set()
         found = []
-        for asked in self.waiting:
+        for asked in sorted(self.waiting, key=self.leases_like):
             needs = {"CPU": asked.cpus, "gpu": asked.gpu}
             lacks = {name for name, amount in needs.items() if amount > self.free(name) + 1e-9}
             lacks = {name for name in lacks if needs[name]}

@@ -179,6 +179,7 @@ def test_a_reclaimed_lease_takes_no_more_and_is_returned_when_it_is_empty() -> N
     driver = wires.desks["driver"].process
     node = driver.owner.node
     assert node is not None
+    wires.now += LIMITS.slice
     leases.on_reclaim(node, wires.now, lease.id)
     wires.call("driver", paced(0.0001), "c")
     assert len(lease.inflight) == 2
@@ -191,6 +192,31 @@ def test_a_reclaimed_lease_takes_no_more_and_is_returned_when_it_is_empty() -> N
     wires.deliver()
     assert wires.run("w1") == "runs c"  # by a new lease
     assert driver.client.leases.requests.open == {}
+
+
+def test_a_reclaimed_lease_is_used_for_its_slice_of_time() -> None:
+    wires, leases = bench()
+    wires.call("driver", paced(0.0001), "a", "b")
+    wires.spawn("w1")
+    wires.deliver()
+    (lease,) = only_pool(leases).leases
+    node = wires.desks["driver"].process.owner.node
+    assert node is not None
+    leases.on_reclaim(node, wires.now, lease.id)
+    wires.call("driver", paced(0.0001), "c")
+    assert len(lease.inflight) == 3
+    wires.run("w1")
+    wires.finish("w1", "x")
+    wires.now += LIMITS.slice
+    wires.deliver("w1", "driver")
+    wires.call("driver", paced(0.0001), "d")
+    assert len(lease.inflight) == 2
+    for _ in "bc":
+        wires.deliver("driver", "w1")
+        wires.run("w1")
+        wires.finish("w1", "x")
+    wires.deliver("w1", "driver")
+    assert wires.sent("driver", "node").count("LEASE_RETURN") == 1
 
 
 def test_an_idle_lease_that_is_reclaimed_is_returned_at_once() -> None:

@@ -176,6 +176,7 @@ def test_a_lease_of_another_strategy_is_reclaimed_even_from_the_same_holder() ->
     bench.submit("d", ["c"], spec("near", where=("node", node(bench, "n2"), False)))
     bench.deliver()
     assert len(bench.seen("RECLAIM")) == 1
+    bench.now += Limits().slice
     assert bench.do("w1") == "runs a"
     assert bench.do("w1") == "runs c"
     assert bench.do("w1") == "runs b"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from freehold.core import messages as m
+from freehold.core.grants import SUSPECT_GRACE
+from freehold.core.machine import Peer
 from freehold.core.rows import Spec
-from freehold.core.workers import END_GRACE, SPAWN_TRIES, SUSPECT_GRACE
+from freehold.core.workers import END_GRACE, SPAWN_TRIES
 from freehold.sim.bench import function
 from wires import Wires
 
@@ -119,6 +121,12 @@ def test_a_worker_that_owns_what_others_hold_stays() -> None:
     assert not wires.desks["w1"].alive
 
 
+def ask(wires: Wires, holder: Peer, *requests: int) -> None:
+    """Ask for leases of one CPU."""
+    for request in requests:
+        wires.node.handlers[m.LEASE](holder, wires.now, request, 1.0, False, {}, [], 0, [])
+
+
 def test_a_worker_that_does_not_end_is_killed() -> None:
     wires = idle()
     (worker,) = wires.node.workers.workers.values()
@@ -181,6 +189,24 @@ def test_a_request_that_waits_has_the_leases_of_others_reclaimed_each_once() -> 
     wires.finish("w1", "1")
     wires.deliver()
     assert wires.run("w1") == "runs b"
+
+
+def test_leases_are_shared_evenly_by_those_who_ask_for_all_of_them() -> None:
+    """The first has both and wants more; its own requests do not stand before the other's."""
+    wires = Wires(cpus=2.0)
+    driver = wires.node.peers[wires.desks["driver"].machine.id]
+    ask(wires, driver, 1, 2, 3, 4)
+    wires.spawn("w1", "w2")
+    wires.add("driver2")
+    other = wires.node.peers[wires.desks["driver2"].machine.id]
+    ask(wires, other, 1, 2)
+    assert [lease.holder for lease in wires.node.workers.leases.values() if lease.reclaimed] == [
+        driver
+    ]
+    wires.node.handlers[m.LEASE_RETURN](driver, wires.now, 1, True)
+    assert [lease.holder for lease in wires.node.workers.leases.values()] == [driver, other]
+    ask(wires, driver, 5)
+    assert not any(lease.reclaimed for lease in wires.node.workers.leases.values())
 
 
 def test_what_can_never_be_granted_is_denied_with_the_reason() -> None:

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from freehold.core import messages as m
+from freehold.core.grants import Grant
 from freehold.core.machine import NEVER, Machine
 from freehold.core.member import text_of
 from freehold.core.scheduler import Scheduler, group_of
-from freehold.core.workers import Grant, Workers, are_at_most
+from freehold.core.workers import Workers, are_at_most
 
 AFTER_S = 5.0  # seconds
 USERS_SHOWN = 5

@@ -19,13 +19,14 @@ from typing import Any
 from freehold.core import messages as m
 from freehold.core.address import node_of
 from freehold.core.copies import KEEPER
+from freehold.core.grants import ENDING, IDLE
 from freehold.core.machine import Machine, Peer
 from freehold.core.members import Members
 from freehold.core.messages import SHARED
 from freehold.core.neighbours import Neighbours
 from freehold.core.pulls import ARGUMENT, Pulls
 from freehold.core.store import Store
-from freehold.core.workers import ENDING, IDLE, Workers
+from freehold.core.workers import Workers
 
 LEAVING = "its node leaves"  # why a worker has ended
 NOBODY = "no other node can keep a copy"

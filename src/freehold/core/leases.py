@@ -10,7 +10,8 @@ held, no daemon is on a task's path.  The rules:
   ever grant at a time.
 * Tasks stuck behind a long one are recalled as soon as another lease could run them
   (``rebalance``).
-* A lease that has been idle for a while, or that the node reclaims, is returned.
+* A lease that has been idle for a while is returned.  One that the node reclaims, since others
+  wait, goes as soon as it is idle, or has been used for ``slice`` seconds and its tasks are done.
 """
 
 from __future__ import annotations
@@ -48,10 +49,12 @@ class Limits(NamedTuple):
     stall: float = 0.002  # a lease that is silent for so long may have its queue recalled
     keep: float = 4e-4  # seconds for which a busy worker keeps results back, to send many at once
     idle: float = 0.2  # an unused lease is returned after that many seconds
+    slice: float = 5e-3  # seconds for which a lease may be used although others wait for it
     leases_max: int = 64  # leases requested at a time, whatever the node's size
     lineage_bytes_max: int = 64 << 20  # recipes kept to make lost values again
     retry_rest: float = 0.05  # seconds before a task's second retry; twice that before the third
     retry_rest_max: float = 5.0
+    remake: float = 1.0  # seconds of work after which a large value is kept twice; 0: never
 
 
 class Leases:
@@ -190,6 +193,8 @@ class Leases:
 
     def refill(self, lease: Lease, now: float) -> None:
         """Top up one lease, or declare it idle."""
+        if now >= lease.due or (lease.due != NEVER and not (lease.inflight or lease.pool.queue)):
+            lease.shut |= DRAINING
         if lease.shut:
             if lease.shut & DRAINING and not lease.inflight and not lease.shut & BROKEN:
                 self.give_back(lease)
@@ -215,7 +220,8 @@ class Leases:
             task = queue.popleft()
             if task.links is None or self.again(task):
                 push(task, lease, now)
-        lease.low = len(inflight) >> 1 if queue else 0
+        if lease.due == NEVER:
+            lease.low = len(inflight) >> 1 if queue else 0
 
     def finished(self, lease: Lease, spec: Spec, now: float) -> None:
         """A result came from the lease: learn the pace and send the next tasks.
@@ -338,7 +344,8 @@ class Leases:
         for pool in self.pools.values():
             for lease in pool.leases:
                 if lease.id == id and lease.node is peer:
-                    lease.shut |= DRAINING
+                    lease.due = lease.since + self.limits.slice
+                    lease.low = self.limits.depth_max  # so that it is looked at soon
                     self.refill(lease, now)
                     return
         self.reclaim_actor(peer, id)

@@ -15,6 +15,7 @@ from freehold.core import messages as m
 from freehold.core.delays import Delays
 from freehold.core.departing import Departing
 from freehold.core.estates import Estates
+from freehold.core.grants import ENDING, SUSPECT_GRACE, Worker
 from freehold.core.inquiries import Inquiries
 from freehold.core.logs import Logs
 from freehold.core.machine import Machine, Peer
@@ -23,7 +24,7 @@ from freehold.core.neighbours import Neighbours
 from freehold.core.pulls import Pulls
 from freehold.core.scheduler import Scheduler
 from freehold.core.store import Store
-from freehold.core.workers import ENDING, SUSPECT_GRACE, Worker, Workers
+from freehold.core.workers import Workers
 
 
 class Node(Machine):

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from freehold.core.machine import Peer
+from freehold.core.machine import NEVER, Peer
 from freehold.core.messages import PENDING
 
 _new = object.__new__
@@ -46,8 +46,9 @@ class More:
     """The part of a row that most rows never need."""
 
     __slots__ = (
-        "actor", "contains", "copies", "dependents", "early", "evicted", "here", "lineage", "mine",
-        "pulled", "pullers", "recipe", "refused", "site", "sure", "tickets", "twins",
+        "actor", "contains", "copies", "cost", "dependents", "early", "evicted", "here", "lineage",
+        "mine", "pulled", "pullers", "recipe", "refused", "saved", "site", "sure", "tickets",
+        "twins",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -64,6 +65,8 @@ class More:
         self.site = ""  # where in the user's program the reference was made
         self.recipe: Task | None = None  # owner: how a value in shared memory is made again
         self.lineage = 0  # owner: recipes that it is an argument of
+        self.cost = 0.0  # owner: seconds that it would take to make it again
+        self.saved = False  # owner: it is a savepoint (``core.savepoints``)
         self.evicted = False  # owner: there was a recipe
         self.copies: list[Any] = []  # owner: further places of the value
         self.here: Any = None  # the place of this node's copy, if the value lies elsewhere
@@ -161,16 +164,25 @@ class Spec:
 class Links:
     """The references that a task was submitted with; most tasks have none."""
 
-    __slots__ = ("args_row", "deps", "held", "line", "lineage", "missing", "settling")
+    __slots__ = ("args_row", "cut", "deps", "held", "line", "lineage", "missing", "settling")
 
     def __init__(self) -> None:
         self.args_row: Row | None = None  # large arguments: an object of their own
         self.deps: Sequence[tuple[int | str, Row]] = ()  # top-level references: where, which
         self.held: list[Row] = []  # all that the task keeps alive while it may run
         self.lineage: list[Row] = []  # what a recipe could make again, and does not hold
+        self.cut = False  # a recipe that holds no savepoints any more (``core.savepoints``)
         self.missing = 0  # deps without a value yet
         self.settling = 0  # hand-overs to confirm before the references may go
         self.line: Line | None = None  # of a call to an actor
+
+    def loosen(self, row: Row) -> None:
+        """Need no more of that argument than its recipe; whoever calls this lets go of it."""
+        assert row.more is not None
+        if row in self.held:
+            self.held.remove(row)
+        row.more.lineage += 1
+        self.lineage.append(row)
 
 
 class Task:
@@ -255,13 +267,15 @@ GONE = 16  # returned, or its worker is dead
 class Lease(Place):
     """One leased worker."""
 
-    __slots__ = ("batch", "id", "last", "low", "node", "pool", "recalled", "shut")
+    __slots__ = ("batch", "due", "id", "last", "low", "node", "pool", "recalled", "shut", "since")
 
     def __init__(self, id: int, peer: Peer, pool: Pool, node: Peer, now: float) -> None:
         super().__init__(peer)
         self.id = id
         self.node = node  # that has granted it
         self.pool = pool
+        self.since = now
+        self.due = NEVER  # reclaimed: takes no more tasks from then on
         self.last = now  # of the last result, or of the first task after being idle
         self.batch = 1  # results that came together with the last one
         self.low = 0  # topped up when no more than that many tasks are in flight

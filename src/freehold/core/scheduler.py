@@ -20,12 +20,13 @@ from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.address import node_of
+from freehold.core.grants import Grant
 from freehold.core.groups import extras
 from freehold.core.machine import Machine, Peer
 from freehold.core.member import Resources, fits
 from freehold.core.members import Members
 from freehold.core.policy import LATER, NEVER, NOW, UNKNOWN, Choice, choose, flaw_of_strategy
-from freehold.core.workers import Grant, Workers, are_at_most
+from freehold.core.workers import Workers, are_at_most
 
 HOPS_MAX = 8
 REQUESTS_SHOWN = 100

@@ -1,11 +1,10 @@
 """The node's workers: started ahead, leased, reused, reaped; and the CPUs that go with them.
 
 A lease request is granted when its resources are free *and* a worker is idle; otherwise it waits,
-and nobody who comes later gets of what it lacks, so that a large request is not starved by small
-ones.  Who needs nothing of that passes: what waits for a GPU that an actor has holds up no task.
-A worker whose task waits in ``get`` lends its CPUs back (``lend``); when it runs again it takes
-them at once, and new grants wait until the node is no longer oversubscribed.  While a request waits
-for CPUs, one idle or spare lease of another holder is reclaimed for it.
+and nobody whose turn comes later (``core.grants``) gets of what it lacks, so that a large request
+is not starved by small ones.  Who needs nothing of that passes: what waits for a GPU that an actor
+has holds up no task.  A worker whose task waits in ``get`` lends its CPUs back (``lend``); when it
+runs again it takes them at once, and new grants wait until the node is no longer oversubscribed.
 """
 
 from __future__ import annotations
@@ -14,105 +13,25 @@ from collections import deque
 from typing import Any
 
 from freehold.core import messages as m
-from freehold.core.gpus import Devices, gpus_in
+from freehold.core.gpus import Devices
+from freehold.core.grants import (
+    ENDING,
+    EPSILON,
+    IDLE,
+    LEASED,
+    PHASES,
+    STARTING,
+    Grant,
+    Worker,
+    in_turn,
+    to_reclaim,
+)
 from freehold.core.machine import NEVER, Machine, Peer
 
-STARTING, IDLE, LEASED, ENDING = range(4)
-PHASES = ("starting", "idle", "leased", "ending")
 SPAWN_TRIES = 5
 SPAWN_BACKOFF = 0.05  # seconds, doubled at each failure
 ACTOR_SPARE = 2  # workers kept ready while actors are being made: the next one need not wait
-SUSPECT_GRACE = 0.1  # seconds for an exit to be reported after a connection broke
 END_GRACE = 1.0  # seconds from EXIT to SIGKILL
-EPSILON = 1e-9
-
-
-class Worker:
-    """One worker process, from its spawning to its end."""
-
-    __slots__ = (
-        "actor", "closed", "exit", "job", "kill_at", "label", "lease", "lent", "peer", "phase",
-        "pid", "since", "slot", "suspicion", "why",
-    )  # fmt: skip
-
-    def __init__(self, slot: int, now: float) -> None:
-        self.slot = slot
-        self.pid = 0
-        self.peer: Peer | None = None
-        self.phase = STARTING
-        self.lease: Grant | None = None
-        self.since = now
-        self.kill_at = NEVER
-        self.label = ""  # what it runs
-        self.actor = False
-        self.job = b""  # the driver for whom it has run anything: it runs for no other
-        self.lent = False  # its CPUs are lent on while its task waits
-        self.why = ""  # why it was told to end
-        self.suspicion = ""  # why it will be, unless it has died by itself
-        self.closed = False  # its connection to the node has ended
-        self.exit: tuple[int, str, bytes] | None = None  # code, tail, started: it has exited
-
-    def suspect(self, now: float, why: str) -> None:
-        """A connection to it broke: kill it, unless its exit is reported in a moment."""
-        self.suspicion = why
-        self.kill_at = min(self.kill_at, now + SUSPECT_GRACE)
-
-
-class Grant:
-    """A request for a lease, and then the lease."""
-
-    __slots__ = (
-        "actor", "cpus", "gpu", "gpus", "holder", "hops", "id", "job", "reclaimed", "request",
-        "resources", "where", "worker",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        holder: Peer,
-        request: int,
-        cpus: float,
-        actor: bool,
-        resources: dict[str, float],
-        where: list[Any],
-        hops: int,
-        job: list[Any],
-    ) -> None:
-        self.holder = holder
-        self.request = request
-        self.cpus = cpus
-        self.actor = actor
-        self.resources = resources
-        self.where = where  # the strategy
-        self.hops = hops  # nodes that have sent it on
-        self.gpu = gpus_in(resources) if resources else 0.0  # how many GPUs it uses
-        self.gpus: list[int] = []  # and which
-        self.job: bytes = job[0] if job else b""
-        self.id = 0
-        self.worker: Worker | None = None
-        self.reclaimed = False
-
-    @property
-    def needs(self) -> list[tuple[str, float]]:
-        """What it occupies."""
-        return [("CPU", self.cpus), *self.resources.items()]
-
-    def is_like(self, other: Grant) -> bool:
-        """Whether both are for tasks of one shape."""
-        mine = (self.cpus, self.resources, self.where)
-        return mine == (other.cpus, other.resources, other.where)
-
-    def lacks(self, free: dict[str, float], devices: Devices) -> list[str]:
-        """Of what there is not enough for it."""
-        names = [
-            name for name, amount in self.needs if amount and amount > free.get(name, 0.0) + EPSILON
-        ]
-        if self.gpu and not names and devices.find(self.gpu) is None:
-            names = [name for name, _ in self.resources.items() if "GPU" in name]
-        return names
-
-    def fits(self, free: dict[str, float], devices: Devices) -> bool:
-        """Whether what it needs is free."""
-        return not self.lacks(free, devices)
 
 
 class Workers:
@@ -205,7 +124,7 @@ class Workers:
         others = 0  # that would have to make way
         short = 0
         lacking: dict[str, None] = {}  # what those before have not got enough of
-        for grant in list(self.queue):
+        for grant in in_turn(self.queue, self.leases.values()):
             lacks = grant.lacks(self.free, self.devices)
             lacking.update(dict.fromkeys(lacks))
             if lacks or any(amount and name in lacking for name, amount in grant.needs):
@@ -243,19 +162,11 @@ class Workers:
 
     def _reclaim(self) -> None:
         """Somebody waits for CPUs: ask the holders of other leases, each lease once."""
-        waiting = next(grant for grant in self.queue if grant.cpus > self.free["CPU"] + EPSILON)
-        lacking = waiting.cpus - self.free["CPU"]
-        for lease in self.leases.values():
-            if lacking <= EPSILON:
-                return
-            if lease.actor or lease.worker is None or lease.worker.lent:
-                continue
-            if lease.holder is waiting.holder and lease.is_like(waiting):
-                continue  # it would only ask again
-            lacking -= lease.cpus
-            if not lease.reclaimed:
-                lease.reclaimed = True
-                self.machine.send(lease.holder, m.RECLAIM, lease.id)
+        free = self.free["CPU"]
+        waiting = [grant for grant in self.queue if grant.cpus > free + EPSILON]
+        for lease in to_reclaim(waiting, self.leases.values(), free):
+            lease.reclaimed = True
+            self.machine.send(lease.holder, m.RECLAIM, lease.id)
 
     def _spawn(self, short: int, now: float) -> None:
         """Keep enough workers starting for the requests that lack one, and for the next."""

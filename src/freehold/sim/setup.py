@@ -109,6 +109,7 @@ def draw(rng: random.Random) -> Setup:
     faulty = rng.random() < 0.75
     chance = rng.choice([0.0, 0.0, 0.01, 0.05]) if faulty else 0.0
     cpus = rng.choice([1, 2, 2, 4])
+    aside = random.Random(str(rng.getstate()[1][0]))  # draws nothing: seeds stay what they were
     return Setup(
         cpus=cpus,
         prestart=rng.choice([0, cpus, cpus + 2]),
@@ -126,6 +127,8 @@ def draw(rng: random.Random) -> Setup:
             idle=rng.choice([0.0, 0.02, 0.2, 0.2]),
             leases_max=rng.choice([1, 4, 64]),
             retry_rest=[0.0, 0.01, 0.05][cpus % 3],  # not drawn: seeds stay what they were
+            slice=aside.choice([0.0, 5e-3, 0.05]),
+            remake=aside.choice([0.0, 1e-9, 1e-9, 0.01, 1.0]),
         ),
         latency=rng.choice([2e-5, 2e-4, 2e-3]),
         lend_after=rng.choice([0.0, 1e-3, 1e-3, 0.05]),
