@@ -29,6 +29,8 @@ class Config(NamedTuple):
         workers_max: worker processes at a time, actors included.
         depth_max: tasks in flight on one worker.
         lease_idle_ms: milliseconds after which an unused lease is returned.
+        remake_s_max: seconds of work after which a large result is kept on a second node, so that
+            no more than about that is done again when a node dies; 0: never.
         reserve_bytes: arena pages allocated and cleared ahead of demand, in quiet times, so that
             first writes are fast; None: 512 MiB, but at most 1/40 of the memory.
         log_to_driver: show what tasks print.
@@ -47,6 +49,7 @@ class Config(NamedTuple):
     workers_max: int = 1000
     depth_max: int = 512
     lease_idle_ms: float = 200.0
+    remake_s_max: float = 1.0
     reserve_bytes: int | None = None
     log_to_driver: bool = True
     address: str | None = None

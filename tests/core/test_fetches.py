@@ -7,7 +7,7 @@ import pytest
 from fleets import Fleet
 from freehold.core import messages as m
 from freehold.core.arena import EXTENT_MIN
-from freehold.core.fetches import ARGUMENT, Fetches
+from freehold.core.fetches import ARGUMENT, LINGER, Fetches
 from freehold.core.machine import Peer
 from freehold.core.messages import FAILED, PENDING, SHARED
 from freehold.core.serving import EARLY_WAIT
@@ -101,7 +101,31 @@ def test_a_task_waits_for_its_arguments_copies() -> None:
     assert pins(bench, "n3") == 1
     bench.finish("w2", "1")
     bench.deliver()
+    bench.tick(LINGER)
+    bench.deliver()
     assert pins(bench, "n3") == 0
+
+
+def test_a_copy_lingers_for_the_next_call_with_the_same_argument() -> None:
+    bench = fleet()
+    bench.join("n3")
+    bench.put("d", "x", "big")
+    spec = function("g", retries=3)
+    spec.where = ("node", bench.desks["n3"].machine.id, False)
+    for name in "bc":
+        bench.submit("d", [name], spec, deps=["a"])
+        bench.start_workers()
+        assert bench.do("w2") == f"runs {name}"
+        assert pins(bench, "n3") == 1
+    assert sum("w2 -> n3: FETCH " in line for line in bench.lines) == 1
+    bench.submit("d", ["e"], spec, deps=["x"])
+    bench.deliver()
+    assert pins(bench, "n3") == 1, "it is given back before anything else is asked for"
+    assert bench.do("w2") == "runs e"
+    bench.tick(LINGER)
+    bench.deliver()
+    assert pins(bench, "n3") == 0
+    bench.check()
 
 
 def test_a_task_behind_one_that_waits_waits_too() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fleets import Fleet
+from freehold.core.fetches import LINGER
 from freehold.core.leases import Limits
 from freehold.core.lineage import ROW_BYTES, Lineage
 from freehold.core.messages import COLLECTED, FAILED, INLINE, PENDING, SHARED
@@ -129,6 +130,8 @@ def test_what_is_small_or_cannot_be_made_again_is_kept_for_the_recipe(
     bench.drop("d", "b")
     bench.deliver()
     assert is_empty(bench)
+    bench.tick(LINGER)
+    bench.deliver()
     assert stored(bench) == []
 
 

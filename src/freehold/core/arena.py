@@ -11,6 +11,7 @@ from __future__ import annotations
 ALIGN = 64  # of objects: what numpy and Arrow want
 GRAIN = 64 * 1024  # of extents
 EXTENT_MIN = 4 * 1024 * 1024
+SHARED_SIZES = (EXTENT_MIN, 2 * EXTENT_MIN, 4 * EXTENT_MIN)  # of extents for several objects
 
 
 def round_up(size: int, to: int) -> int:
@@ -89,11 +90,13 @@ class Heap:
         self.sizes: dict[int, int] = {}  # of the objects, by offset
         self._extent_of: dict[int, Extent] = {}
         self.used = 0
-        self.empty = 0  # bytes in extents that hold nothing
+        self.held = 0  # bytes in extents
+        self.empty = 0  # bytes in those that hold nothing
 
     def add(self, start: int, size: int, warm: bool) -> None:
         """The node has granted an extent."""
         self.extents[start] = Extent(start, size, warm)
+        self.held += size
         self.empty += size
 
     def place(self, size: int) -> int | None:
@@ -117,7 +120,7 @@ class Heap:
 
     def _wasteful(self, extent: Extent, size: int) -> bool:
         """Whether a small object would keep a large empty extent from its next large object."""
-        return extent.size > EXTENT_MIN and size * 4 < extent.size
+        return extent.size not in SHARED_SIZES and size * 4 < extent.size
 
     def is_warm(self, start: int, size: int) -> bool:
         """Whether the object's pages have been written before; from now on they have."""
@@ -127,9 +130,19 @@ class Heap:
         return warm
 
     def request_size(self, size: int) -> int:
-        """How large an extent to request for an object of ``size`` bytes."""
+        """How large an extent to request for an object of ``size`` bytes.
+
+        Who has much gets more at a time, so that it asks less often; at most as much as it has.
+        """
         size = round_up(max(size, 1), ALIGN)
-        return EXTENT_MIN if size * 4 <= EXTENT_MIN else round_up(size, GRAIN)
+        for shared in reversed(SHARED_SIZES):
+            if size * 3 <= shared and (shared == EXTENT_MIN or shared <= self.held):
+                return shared
+        return self.least_size(size)
+
+    def least_size(self, size: int) -> int:
+        """The smallest extent for an object of ``size`` bytes."""
+        return round_up(max(size, 1), GRAIN)
 
     def free(self, start: int) -> list[int]:
         """Free the object at ``start``; returns the extents to give back to the node."""
@@ -152,12 +165,14 @@ class Heap:
                 break
             if extent.free.free_bytes == extent.size:
                 self.empty -= extent.size
+                self.held -= extent.size
                 del self.extents[start]
                 gone.append(start)
         return gone
 
     def check(self) -> None:
         """Every byte of every extent is either free or in exactly one object."""
+        assert self.held == sum(extent.size for extent in self.extents.values())
         for extent in self.extents.values():
             marks = extent.free.items()
             marks += [

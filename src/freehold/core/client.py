@@ -51,7 +51,7 @@ class Client:
         self.leases.again = self.is_ready
         self.actors = Actors(machine, owner, self.leases, self.push, self.finish)
         self.actors.is_ready = self.is_ready
-        self.lineage = Lineage(owner, limits.lineage_bytes_max)
+        self.lineage = Lineage(owner, limits.lineage_bytes_max, limits.remake)
         self.lineage.moving = self.actors.moving
         self.orphans = Orphans(machine, owner, self.lineage)
         self.deaths = Deaths(self, limits)
@@ -355,7 +355,8 @@ class Client:
         else:
             if task.spec.kind == CONSTRUCTOR:
                 outputs = [self._constructed(task, peer, outputs[0])]
-            self._deliver(task, outputs, peer)
+            took = now - place.last if isinstance(place, Lease) else 0.0
+            self._deliver(task, outputs, peer, took)
         links.settling -= 1
         if links.settling == 0 and task.row.task is not task:
             self.owner.let_go(task)
@@ -379,7 +380,9 @@ class Client:
         self.actors.constructed(task, state, data)
         return [state, data, contains]
 
-    def _deliver(self, task: Task, outputs: list[Any], worker: Peer | None = None) -> None:
+    def _deliver(
+        self, task: Task, outputs: list[Any], worker: Peer | None = None, took: float = 0.0
+    ) -> None:
         rows = task.rows
         for row in rows:
             row.task = None
@@ -395,7 +398,7 @@ class Client:
             self.owner.resolve(row, FAILED if state == RETRY else state, data)
             for ref in inner:
                 self.owner.settle(ref)
-        self.lineage.keep(task, worker)
+        self.lineage.keep(task, worker, took)
         failed = all(output[0] in (FAILED, RETRY) for output in outputs)
         self.orphans.done(task, None if failed else worker)
         for row in rows:

@@ -4,6 +4,9 @@ A process reads shared memory only where it is mapped, on its own node.  ``here`
 value can be read, or asks for a copy (FETCH) and says None; the answer (FETCHED) wakes the runs
 that wait for it.  A value that could not be read at its place is reported (LOST) to its owner,
 which has it read elsewhere or made again; a copy for which this node has no room is refused.
+
+A copy that nobody reads any more *lingers*: it is given back a moment later, or when anything else
+is asked for.  So calls that follow each other with the same argument find it where it is.
 """
 
 from __future__ import annotations
@@ -12,12 +15,14 @@ from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.executor import Executor, Run
-from freehold.core.machine import Machine, Peer
+from freehold.core.machine import NEVER, Machine, Peer
 from freehold.core.messages import PENDING, SHARED
 from freehold.core.owner import Owner
 from freehold.core.rows import Row
 
 GET, ARGUMENT = range(2)  # what a copy is for: those for a `get` come first
+LINGER = 0.05  # seconds
+Place = list[Any]
 
 
 class Fetches:
@@ -29,6 +34,9 @@ class Fetches:
         self.executor = executor
         self.pending: dict[bytes, list[Row]] = {}  # by RefId: asked for, not answered
         self.users: dict[bytes, int] = {}  # rows that read the copy, which has one pin for all
+        self.found: dict[bytes, tuple[Place, Place]] = {}  # by RefId: where it was, and is here
+        self.lingering: dict[bytes, tuple[Place, Place]] = {}  # the same, read by nobody
+        self.until = NEVER  # they linger
         self.home = b""  # the node of this process
         self.answers = 0  # FETCHED that have come
         executor.fetches = self
@@ -42,7 +50,7 @@ class Fetches:
         more = row.extend()
         if row.state != SHARED or node is None:  # it was lost since it was looked at
             return more.here  # type: ignore[no-any-return]
-        if more.here is None and not more.refused:
+        if more.here is None and not more.refused and not self._take_again(row):
             waiting = self.pending.get(row.id)
             if waiting is None:
                 self.pending[row.id] = [row]
@@ -51,7 +59,18 @@ class Fetches:
                 waiting.append(row)
         return more.here  # type: ignore[no-any-return]
 
+    def _take_again(self, row: Row) -> bool:
+        """Whether the copy lingers here: then the row reads it."""
+        found = self.lingering.get(row.id)
+        if found is None or found[0] != row.data:
+            return False
+        self.found[row.id] = self.lingering.pop(row.id)
+        row.extend().here = found[1]
+        self.users[row.id] = 1
+        return True
+
     def _ask(self, node: Peer, row: Row, kind: int) -> None:
+        self.give_back()  # there may be no room beside what nobody reads
         owner = row.owner
         whose = self.machine.id if owner is None else owner.id
         address = self.owner.address if owner is None else owner.address
@@ -70,6 +89,7 @@ class Fetches:
             if place:
                 row.extend().here = place
                 self.users[id] = self.users.get(id, 0) + 1
+                self.found[id] = (source, place)
                 if row.state == PENDING and row.owner is not None:  # its source has died since
                     self.owner.resolve(row, SHARED, place)
                 self.executor.fetched(row)
@@ -106,17 +126,26 @@ class Fetches:
             row.more.refused = ""
 
     def release(self) -> None:
-        """Tell the node which copies nobody here reads any more."""
-        ids, self.owner.unpinned = self.owner.unpinned, []
-        done = []
-        for id in ids:
+        """Some rows do not read their copies any more."""
+        rows, self.owner.unpinned = self.owner.unpinned, []
+        for row in rows:
+            id = row.id
             self.users[id] -= 1
             if not self.users[id]:
                 del self.users[id]
+                found = self.found.pop(id)
                 if id not in self.pending:  # else its answer says what to do
-                    done.append(id)
-        if done and self.owner.node is not None:
-            self.machine.send(self.owner.node, m.UNPIN, done)
+                    self.lingering[id] = found
+                    self.until = self.machine.now + LINGER
+                    if row.owner is None:  # it is freed
+                        self.give_back()
+
+    def give_back(self) -> None:
+        """Tell the node which copies nobody here reads any more."""
+        if self.lingering and self.owner.node is not None:
+            self.machine.send(self.owner.node, m.UNPIN, list(self.lingering))
+            self.lingering.clear()
+        self.until = NEVER
 
     def missing(self, run: Run) -> int:
         """How many of the shared values that the run reads are still on their way."""

@@ -1,6 +1,7 @@
 """An owner's copies that must not get lost: those that were asked for, and moves off leaving nodes.
 
-``put(value, copies=2)`` is kept on two nodes, and copied again when one of them dies.  When a node
+``put(value, copies=2)`` is kept on two nodes, and copied again when one of them dies; so is a
+value that would take long to make again (``core.savepoints``).  When a node
 drains (``core.departing``), what lies there is kept on another one, whose copy takes its place; the
 old one is then freed.  Both are one rule: *a row has so many places that stay, on different nodes*;
 while it has fewer, this process's node is asked to find another one (COPY), and answers with KEPT.
@@ -11,11 +12,12 @@ keeps; other copies may make room at any time.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.machine import Machine, Peer
-from freehold.core.messages import SHARED
+from freehold.core.messages import COLLECTED, FAILED, SHARED
 from freehold.core.owner import Owner
 from freehold.core.rows import Row
 
@@ -44,6 +46,7 @@ class Keeping:
         self.machine = machine
         self.owner = owner
         self.rows: dict[bytes, Kept] = {}
+        self.settled: Callable[[Row], None] = lambda row: None  # there are enough, or will not be
         machine.on({m.KEPT: self.on_kept, m.DEPART: self.on_depart})
 
     def want(self, row: Row, copies: int) -> Kept:
@@ -90,6 +93,7 @@ class Keeping:
         else:  # nobody is left: until the cluster changes
             entry.why = f"{reason}{'; ' if entry.why else ''}{entry.why}"
             entry.tried, entry.asked = [], True
+            self.settled(entry.row)
             return
         self._look(entry)
 
@@ -102,7 +106,9 @@ class Keeping:
     def forget(self, id: bytes) -> None:
         """A value of that row has been freed, and perhaps the row with it."""
         entry = self.rows.get(id)
-        if entry is not None and self.owner.rows.get(id) is not entry.row:
+        if entry is None:
+            return
+        if self.owner.rows.get(id) is not entry.row or entry.row.state == COLLECTED:
             del self.rows[id]
 
     def is_met(self, entry: Kept) -> bool:
@@ -133,7 +139,7 @@ class Keeping:
         """Ask for another copy, or give up what is to leave."""
         row, node = entry.row, self.owner.node
         if row.state != SHARED:  # lost, or being made again: then somewhere else
-            if entry.copies == 1:
+            if entry.copies == 1 or row.state == FAILED or self.owner.rows.get(row.id) is not row:
                 self.rows.pop(row.id, None)
             return
         places = self._places(row)
@@ -144,6 +150,7 @@ class Keeping:
             self._leave(entry, staying[0])
             if entry.copies == 1:
                 del self.rows[row.id]
+            self.settled(row)
         elif not entry.asked and node is not None:
             entry.asked = True
             source = staying[0] if staying else row.data

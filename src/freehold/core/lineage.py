@@ -5,7 +5,8 @@ result is referred to, or something is that may have to be made from it.  The ru
 
 1. A recipe holds its arguments.  Those that have a recipe themselves are held as *lineage* only:
    their values may be collected (``COLLECTED``), for they can be made again.  Small values, and
-   those that cannot be made again (a ``put``, another owner's), are kept.
+   those that cannot be made again (a ``put``, another owner's), are kept; so are savepoints
+   (``core.savepoints``).
 2. A value whose last place is gone is made again at once if anybody refers to it, else when it is
    needed (``revive``): its outputs become ``PENDING``, its task runs again after its arguments
    have been revived in the same way, and only what is gone is taken from the new run.
@@ -23,6 +24,7 @@ from freehold.core.machine import Peer
 from freehold.core.messages import COLLECTED, FAILED, PENDING, SHARED
 from freehold.core.owner import Owner
 from freehold.core.rows import FUNCTION_TASK, Links, Row, Task
+from freehold.core.savepoints import Savepoints, is_saved
 
 ROW_BYTES = 300  # what a recipe takes beside its arguments: the task, its rows and links
 Place = list[Any]
@@ -31,8 +33,9 @@ Place = list[Any]
 class Lineage:
     """The recipes of one owner."""
 
-    def __init__(self, owner: Owner, bytes_max: int) -> None:
+    def __init__(self, owner: Owner, bytes_max: int, remake_s_max: float = 0.0) -> None:
         self.owner = owner
+        self.savepoints = Savepoints(owner, remake_s_max)
         self.bytes_max = bytes_max
         self.bytes = 0
         self.active = False  # only a cluster can lose shared memory and go on
@@ -50,9 +53,10 @@ class Lineage:
         )
 
     # -- recipes ----------------------------------------------------------------------------------
-    def keep(self, task: Task, worker: Peer | None) -> None:
+    def keep(self, task: Task, worker: Peer | None, seconds: float = 0.0) -> None:
         """Remember how results were made that could be lost: they, or what they refer to.
 
+        It took so many seconds.
         What an actor's method has made is not made again: the call may have changed the actor.
         """
         if task.spec.kind != FUNCTION_TASK:
@@ -68,6 +72,8 @@ class Lineage:
             self.bytes += _size(task)
             while self.bytes > self.bytes_max:
                 self._evict(next(iter(self.recipes.values())))
+        if kept and kept[0].state == SHARED:
+            self.savepoints.weigh(task, kept, seconds)
 
     def _evict(self, task: Task) -> None:
         for row in task.rows:
@@ -79,6 +85,8 @@ class Lineage:
     def dropped(self, row: Row) -> None:
         """The row is freed: its recipe goes with the last of the task's rows."""
         assert row.more is not None
+        if row.more.saved:
+            self.savepoints.forget(row.id)
         task, row.more.recipe = row.more.recipe, None
         if task is not None and not any(
             other.more is not None and other.more.recipe is task for other in task.rows
@@ -106,15 +114,16 @@ class Lineage:
         held, links.held = links.held, []
         for row in held:
             more = row.more
-            if row.owner is None and more is not None and more.recipe is not None:
-                more.lineage += 1
-                links.lineage.append(row)
+            again = row.owner is None and more is not None and more.recipe is not None
+            if again and (links.cut or not is_saved(row)):
+                links.loosen(row)
                 self.owner.unhold(row)
             else:
                 links.held.append(row)
 
     def tighten(self, links: Links) -> None:
         """The task runs again: hold its arguments as any task does."""
+        links.cut = False
         for row in links.lineage:
             assert row.more is not None
             row.more.lineage -= 1
@@ -127,7 +136,7 @@ class Lineage:
         row = self.owner.rows.get(id)
         if row is None or row.owner is not None or row.state != SHARED:
             self.owner.freed.append((id, place))
-        else:
+        elif place != row.data and place not in row.extend().copies:  # else KEPT has told of it
             row.extend().copies.append(place)
 
     def on_uncopied(self, peer: Peer, now: float, id: bytes, place: Place) -> None:

@@ -45,6 +45,9 @@ class Process(Machine):
         self.fetches = Fetches(self, self.owner, self.executor)
         self.questions = Questions(self, self.owner, self.client.leases.requests)
         self.keeping = Keeping(self, self.owner)
+        savepoints = self.client.lineage.savepoints
+        savepoints.copy, savepoints.forget = self.keeping.want, self.keeping.forget
+        self.keeping.settled = savepoints.settled
         self.heap = Heap(heap_reserve)
         self.node_info: dict[str, Any] = {}
         self.extents: dict[int, str | None] = {}  # request -> None while pending, "" or a refusal
@@ -99,12 +102,15 @@ class Process(Machine):
             peer.down = True  # what was under way may be lost, so it is not mended: one will end
 
     def deadline(self) -> float:
-        return min(self.client.leases.deadline(), self.client.deaths.rests.deadline())
+        client = self.client
+        return min(client.leases.deadline(), client.deaths.rests.deadline(), self.fetches.until)
 
     def on_timer(self, now: float) -> None:
         if self.owner.node is not None and not self.owner.node.down:
             self.client.leases.on_timer(now)
             self.client.deaths.on_timer(now)
+            if now >= self.fetches.until:
+                self.fetches.give_back()
 
     def settle(self, now: float) -> None:
         owner = self.owner
@@ -119,15 +125,20 @@ class Process(Machine):
 
     def on_cluster(self, peer: Peer, now: float, total: dict[str, float], nodes: int) -> None:
         self.client.leases.on_cluster(peer, now, total, nodes)
+        self.client.lineage.savepoints.alone = nodes < 2
         self.keeping.retry()
 
     # -- memory -----------------------------------------------------------------------------------
-    def request_extent(self, size: int) -> int:
-        """Ask for arena space for an object of ``size`` bytes; see ``extents`` for the answer."""
+    def request_extent(self, size: int, least: bool = False) -> int:
+        """Ask for arena space for an object of ``size`` bytes; see ``extents`` for the answer.
+
+        With ``least`` there was no room for more than the object needs.
+        """
         assert self.owner.node is not None
         self._requests += 1
         self.extents[self._requests] = None
-        self.send(self.owner.node, m.EXTENT, self._requests, self.heap.request_size(size))
+        wanted = self.heap.least_size(size) if least else self.heap.request_size(size)
+        self.send(self.owner.node, m.EXTENT, self._requests, wanted)
         return self._requests
 
     def on_extent_grant(

@@ -110,6 +110,7 @@ class Runtime(Waiting):
 
     def _allocate(self, size: int) -> tuple[int, bool]:
         heap = self.process.heap
+        least = False
         for _ in range(100):
             with self.lock:
                 if drops:
@@ -119,16 +120,17 @@ class Runtime(Waiting):
                 if offset is not None:
                     return offset, heap.is_warm(offset, size)
                 self.check_alive()
-                request = self.process.request_extent(size)
+                request = self.process.request_extent(size, least)
             refusal = self._extent_refused(request)
-            if refusal:
+            if refusal and least:
                 raise ObjectStoreFull(refusal)
+            least = least or bool(refusal)
         raise ObjectStoreFull(f"no room for {size:,} bytes: other threads take it first")
 
     def _extent_refused(self, request: int) -> str:
         """Wait for the node's answer to a request for an extent; why it was refused, or ''."""
         extents = self.process.extents
-        self.wait_until(lambda: extents[request] is not None or self._lost())
+        self.wait_until(lambda: extents[request] is not None or self._lost(), lend=False)
         refusal = extents.pop(request)
         if refusal is None:
             self.check_alive()

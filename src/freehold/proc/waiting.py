@@ -31,15 +31,22 @@ class Waiting(Host):
         self._sleepers: list[threading.Event] = []
 
     def wait_until(
-        self, done: Callable[[], bool], until: float = NEVER, rows: Sequence[Row] = ()
+        self,
+        done: Callable[[], bool],
+        until: float = NEVER,
+        rows: Sequence[Row] = (),
+        lend: bool = True,
     ) -> bool:
-        """Pump, or sleep while another thread pumps, until ``done()``."""
+        """Pump, or sleep while another thread pumps, until ``done()``.
+
+        With ``lend`` a task may wait for long, and its CPUs are of use to others meanwhile.
+        """
         if done():
             return True
         if not self.pump_lock.acquire(blocking=False):
             return self._wait_asleep(done, until, rows)
         try:
-            return self._wait_pumping(done, until)
+            return self._wait_pumping(done, until, lend)
         finally:
             self.leave()
             self.pump_lock.release()
@@ -48,14 +55,14 @@ class Waiting(Host):
                     if self._sleepers:
                         self._sleepers[0].set()
 
-    def _wait_pumping(self, done: Callable[[], bool], until: float) -> bool:
+    def _wait_pumping(self, done: Callable[[], bool], until: float, lend: bool = True) -> bool:
         self.pumps += 1
         self.pumping = True
         with self.lock:
             if drops or self.machine.dirty:
                 self._finish(now())
         run = self.running
-        lend_at = NEVER if run is None else now() + LEND_AFTER
+        lend_at = now() + LEND_AFTER if lend and run is not None else NEVER
         lent = False
         try:
             if self.late:
