@@ -106,6 +106,7 @@ fmt: $(VENV)/.dev
 docs: $(VENV)/.dev
 	$(PY) tools/protocol_docs.py docs/protocol.md
 	$(PY) tools/readme_bench.py
+	$(PY) tools/readme_nsdi21.py
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -14,6 +14,8 @@ from pathlib import Path
 
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 MARK = "NSDI21_TRIAL"
+SETTLE_S, SETTLE_MAX_S = 0.5, 10.0
+REST = 0.2  # of one processor, all processes together
 
 
 def pids_of(trial: str) -> list[int]:
@@ -25,6 +27,18 @@ def pids_of(trial: str) -> list[int]:
 def cpu_seconds() -> float:
     """User and system time of this trial; of what has ended, what its parent has waited for."""
     return sum(map(cpu_of, pids_of(os.environ[MARK])))
+
+
+def settle() -> None:
+    """Wait until what has been started is at rest: so much, and no more, is fair to all."""
+    until = time.monotonic() + SETTLE_MAX_S
+    before = cpu_seconds()
+    while time.monotonic() < until:
+        time.sleep(SETTLE_S)
+        now = cpu_seconds()
+        if now - before < REST * SETTLE_S:
+            return
+        before = now
 
 
 def cpu_of(pid: int) -> float:

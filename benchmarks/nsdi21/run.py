@@ -43,8 +43,9 @@ def main() -> None:
         with open(given.out / f"{experiment}.csv", "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(COLUMNS)
-            for trial, system in turns(given.trials, list(pythons)):
-                print(f"{experiment}, trial {trial + 1} of {given.trials}, {system}", flush=True)
+            trials = given.recovery_trials if experiment == "recovery" else given.trials
+            for trial, system in turns(trials, list(pythons)):
+                print(f"{experiment}, trial {trial + 1} of {trials}, {system}", flush=True)
                 answer = trial_of(pythons[system], system, experiment, given.quick)
                 if isinstance(answer, str):
                     failed += 1
@@ -71,6 +72,9 @@ def _options() -> argparse.Namespace:
     options.add_argument("--only", choices=EXPERIMENTS, action="append")
     options.add_argument("--system", choices=SYSTEMS, action="append", help="all, if not given")
     options.add_argument("--trials", type=int, default=3)
+    options.add_argument(
+        "--recovery-trials", type=int, default=1, help="a trial of that takes 11 minutes"
+    )
     options.add_argument(
         "--ray", metavar="PYTHON", default=found_ray(),
         help="an interpreter that has ray (that of .bench-venv, which `freehold bench` makes)",
@@ -143,12 +147,17 @@ def table_of(experiment: str, samples: plot.Samples) -> str:
     for metric, some in samples.items():
         medians = {name: statistics.median(values) for name, values in some.items()}
         cells = [f"{medians[name]:.3g}" if name in medians else "" for name in systems]
-        ours, theirs = medians.get("freehold"), medians.get("ray")
-        lower = not metric.endswith("tasks/s") and experiment != "borrowing"
-        better = (theirs / ours if lower else ours / theirs) if ours and theirs else 0.0
+        ours, better = medians.get("freehold"), better_than_ray(experiment, metric, medians)
         cells += [f"{better:.3g}x" if better else "", verdict(experiment, metric, ours, better)]
         lines.append(f"| {metric} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def better_than_ray(experiment: str, metric: str, medians: dict[str, float]) -> float:
+    """How many times better freehold is; 0 if nothing is known."""
+    ours, theirs = medians.get("freehold"), medians.get("ray")
+    lower = not metric.endswith("tasks/s") and experiment != "borrowing"
+    return (theirs / ours if lower else ours / theirs) if ours and theirs else 0.0
 
 
 def verdict(experiment: str, metric: str, ours: float | None, better: float) -> str:
@@ -189,7 +198,11 @@ GOALS = {
 
 def _head(experiment: str, given: argparse.Namespace) -> str:
     """When, on what and how."""
-    words = ["python benchmarks/nsdi21/run.py", f"--only {experiment} --trials {given.trials}"]
+    words = ["python benchmarks/nsdi21/run.py", f"--only {experiment}"]
+    if experiment == "recovery":
+        words.append(f"--recovery-trials {given.recovery_trials}")
+    else:
+        words.append(f"--trials {given.trials}")
     words += ["--quick"] * given.quick + [f'--system "{name}"' for name in given.system or ()]
     loads = ", ".join(f"{load:.1f}" for load in os.getloadavg())
     when = time.strftime("%Y-%m-%d %H:%M")

@@ -34,6 +34,7 @@ class Freehold:
     package = "freehold"
 
     def __init__(self, inline_bytes_max: int = 0) -> None:
+        self.copies_values = inline_bytes_max > 0
         self.api = importlib.import_module("freehold")
         self.inline = {"inline_bytes_max": inline_bytes_max} if inline_bytes_max else {}
         self.cpus: list[float] = []
@@ -49,6 +50,7 @@ class Freehold:
             self.cluster.add_node(num_cpus=count, resources=_offered(index))
         tempfile.tempdir = self.cluster.machines[0].directory  # this program runs there
         self.api.init(address=self.cluster.address, token=self.cluster.token, **self.inline)
+        processes.settle()
 
     def kill(self, index: int) -> None:
         """All that runs on the node is killed."""
@@ -76,6 +78,7 @@ class Ray:
     """Nodes of ``ray.cluster_utils.Cluster``; settings are Ray's own."""
 
     package = "ray"
+    copies_values = False
 
     def __init__(self) -> None:
         self.api = importlib.import_module("ray")
@@ -92,6 +95,7 @@ class Ray:
             self.nodes.append(self.cluster.add_node(**self._arguments(index)))
         self.api.init(address=self.cluster.address, log_to_driver=False)
         self.cluster.wait_for_nodes()
+        processes.settle()
 
     def _arguments(self, index: int) -> dict[str, Any]:
         return {
