@@ -238,6 +238,23 @@ def test_when_the_adopter_dies_as_well_another_one_adopts(when: str) -> None:
     assert_freed(bench)
 
 
+def test_who_is_told_of_the_first_owner_after_two_have_died_asks_the_last_heir() -> None:
+    bench = fleet("n3")
+    row = bench.row("d", "x")
+    owner, address = bench.desks["w1"].machine.id, bench.address("w1")
+    bench.kill("w1")
+    bench.deliver()
+    assert bench.names[bench.row("d", "x").owner.id] == "n2"  # type: ignore[union-attr]
+    bench.lose("n2")
+    assert bench.desks["d"].process.owner.hold(row.id, owner, address) is row
+    assert [bench.names[row.owner.id]] == adopters(bench)  # type: ignore[union-attr]
+    bench.desks["d"].process.owner.drop(row)
+    bench.get("d", "x")
+    bench.deliver()
+    assert bench.get("d", "x") == "shared [w2 0 1000 n3]"
+    assert_freed(bench)
+
+
 def test_who_asks_before_the_adopter_has_heard_of_the_death_is_answered_when_it_has() -> None:
     adopter = named("new", ["n1", "n3"])
     bench = fleet("n3", adopter)

@@ -4,6 +4,9 @@ It is an owner like any other as far as values go that are there: REGISTER, RELE
 While an estate is open nothing is freed and no question about something unknown is answered, since
 everything may be part of it; and news of a death may reach others before it comes here, so who asks
 from another node is given a moment in any case (``PATIENCE``).
+
+What an adopted value refers to is kept as long as the value: it is adopted, too, or (if its owner
+lives) this node holds it in the dead one's stead (``core.loans``).
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.address import node_of
-from freehold.core.ids import pack_index
+from freehold.core.loans import Loans
 from freehold.core.machine import NEVER, Machine, Peer
 from freehold.core.messages import FAILED, SHARED
 from freehold.core.revivals import Revivals
@@ -26,14 +29,17 @@ PATIENCE = 0.5  # seconds: the news of a death may reach the asker before it rea
 class Adopted:
     """An object that this node owns in the stead of a dead process."""
 
-    __slots__ = ("contains", "copies", "data", "holds", "owner", "place", "state", "tickets")
+    __slots__ = (
+        "contains", "copies", "data", "holds", "inside", "owner", "place", "state", "tickets",
+    )  # fmt: skip
 
     def __init__(self, owner: bytes, place: Place, state: int = SHARED, data: Any = None) -> None:
         self.owner = owner
         self.place = place  # in shared memory; [] if it was lost there
         self.state = state
         self.data = data  # of a value that is not in shared memory
-        self.contains: list[bytes] = []  # what the value refers to
+        self.inside: list[list[Any]] = []  # what the value refers to, as in SEAL; then
+        self.contains: list[bytes] = []  # those that are adopted or held here
         self.holds = 0  # adopted values that refer to this one
         self.copies: list[Place] = []  # on other nodes, made since
         self.tickets: dict[bytes, bytes] = {}  # ticket -> holder
@@ -48,19 +54,21 @@ class Adoptions:
         self.machine = machine
         self.store = store
         self.revivals = Revivals(machine, store)
+        self.loans = Loans(machine)
         self.address = ""  # of this node, for what it owns
         self.watch: Callable[[bytes], bool] = bool  # hear of deaths on that node
+        self.tell: Callable[..., None]  # another node, now or when it is known
         self.adopted: dict[bytes, Adopted] = {}
         self.left: set[bytes] = set()  # who has left a BEQUEST, and is not gone yet
         self.early: dict[bytes, bytes] = {}  # released before registered: ticket -> id
         self.registers: dict[bytes, tuple[bytes, bytes]] = {}  # early: ticket -> id, borrower
         self.pulls: list[tuple[Peer, bytes]] = []  # asked for while an estate is open
         self.patience = NEVER  # until then, what is asked for may be of an estate yet unheard of
-        self._tickets = 0
         machine.on(
             {
                 m.BEQUEST: self.on_bequest,
                 m.REGISTER: self.on_register,
+                m.REGISTERED: self.on_registered,
                 m.RELEASE: self.on_release,
                 m.PULL: self.on_pull,
                 m.LOST: self.on_lost,
@@ -85,6 +93,9 @@ class Adoptions:
                 self.registers[ticket] = (id, borrower)
                 self.patience = min(self.patience, now + PATIENCE)
         self.machine.send(peer, m.REGISTERED, ticket)
+
+    def on_registered(self, peer: Peer, now: float, ticket: bytes) -> None:
+        """An owner has put on record whom this node has named; the link keeps the order anyway."""
 
     def on_release(self, peer: Peer, now: float, tickets: list[list[bytes]]) -> None:
         for id, ticket in tickets:
@@ -111,6 +122,8 @@ class Adoptions:
             if other is not None:
                 other.holds -= 1
                 self._settle(inner, other)
+            else:
+                self.loans.drop(inner)
         for ticket in [ticket for ticket, of in self.early.items() if of == id]:
             del self.early[ticket]
         if entry.place:
@@ -125,8 +138,8 @@ class Adoptions:
             self.store.free_copy(owner, id)
         elif node == self.machine.id:
             self.store.free(id, holder, owner)
-        elif node in self.machine.peers:
-            self.machine.send(self.machine.peers[node], m.FREE_FOR, owner, [[id, holder]])
+        else:
+            self.tell(node, m.FREE_FOR, owner, [[id, holder]])
 
     def on_copied(self, peer: Peer, now: float, id: bytes, place: Place) -> None:
         entry = self.adopted.get(id)
@@ -142,7 +155,9 @@ class Adoptions:
 
     def on_pull(self, peer: Peer, now: float, ids: list[bytes]) -> None:
         for id in ids:
-            if id not in self.adopted and (self.open or self._is_elsewhere(peer)):
+            entry = self.adopted.get(id)
+            ready = entry is not None and not (entry.inside and self.open)
+            if not ready and (self.open or self._is_elsewhere(peer)):
                 self.pulls.append((peer, id))
                 self.patience = min(self.patience, now + PATIENCE)
             else:
@@ -155,36 +170,30 @@ class Adoptions:
         entry = self.adopted.get(id)
         if entry is None:
             self.revivals.find(peer, id)
-        elif entry.state != SHARED:
-            contains = [self._hand_over(inner, peer) for inner in entry.contains]
-            self.machine.send(peer, m.VALUE, id, entry.state, entry.data, contains)
-        elif not entry.place:
+        elif entry.state == SHARED and not entry.place:
             text = f"object {id.hex()} was lost with its node, after its owner had died"
             self.machine.send(peer, m.VALUE, id, FAILED, ["ObjectLost", text], [])
         else:
-            self.machine.send(peer, m.VALUE, id, SHARED, entry.place, [])
+            data = entry.place if entry.state == SHARED else entry.data
+            contains = [self._hand_over(inner, peer) for inner in entry.contains]
+            self.machine.send(peer, m.VALUE, id, entry.state, data, contains)
 
     def _hand_over(self, id: bytes, peer: Peer) -> list[Any]:
         """Hand a reference inside an adopted value to who has asked for that."""
-        self._tickets += 1
-        ticket = self.machine.id + pack_index(self._tickets)
         entry = self.adopted.get(id)
-        if entry is not None:
-            entry.tickets[ticket] = peer.id
+        if entry is None:
+            return self.loans.hand_over(id, peer, node_of(peer.address) or self.machine.id)
+        ticket = self.loans.ticket()
+        entry.tickets[ticket] = peer.id
         return [id, self.machine.id, self.address, ticket]
 
     def on_bequest(self, peer: Peer, now: float, rows: list[list[Any]]) -> None:
         """A process of this node ends in good order, and leaves what others hold of it."""
-        made = []
         self.left.add(peer.id)
         for id, state, data, inside in rows:
             place = data if state == SHARED else []
             entry = self.adopted[id] = Adopted(peer.id, place, state, data)
-            made.append((entry, inside))
-        for entry, inside in made:
-            entry.contains = [id for id in inside if id in self.adopted]
-            for id in entry.contains:
-                self.adopted[id].holds += 1
+            entry.inside = inside  # until its death, which is to follow
 
     def on_lost(self, peer: Peer, now: float, id: bytes, place: Place) -> None:
         entry = self.adopted.get(id)
@@ -224,8 +233,15 @@ class Adoptions:
 
     def check(self) -> None:
         """What is adopted is stored, unless it lies elsewhere or was lost."""
+        uses: dict[bytes, int] = {}
+        for entry in self.adopted.values():
+            for inner in entry.contains:
+                uses[inner] = uses.get(inner, 0) + 1
+        for id, loan in self.loans.by_id.items():
+            assert uses.get(id, 0) == loan.uses > 0, f"{id.hex()} is held for nobody"
+            assert id not in self.adopted
         for id, entry in self.adopted.items():
-            assert entry.holds >= 0
+            assert entry.holds == uses.get(id, 0)
             here = entry.place and entry.place[3] == self.machine.id
             if here and not is_copy(entry.place):
                 assert (id, entry.place[0], entry.owner) in self.store.objects

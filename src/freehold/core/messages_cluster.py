@@ -123,7 +123,9 @@ ESTATE_HELD = message(
     "dead: bytes — the process, or the node",
     "held: list — [id, ticket, holder, whether it could have it made again]",
     "contexts: list — [context, process] of tasks that are run again",
-    "stored: list — [id, owner, place]",
+    "stored: list — [id, owner, place, inside], as in SEAL",
+    "lent: list — as in HELD",
+    "given: list — as in HELD, each with its holder",
 )  # fmt: skip
 ESTATE = message(
     "ESTATE", "node", "node",

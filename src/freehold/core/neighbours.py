@@ -47,13 +47,13 @@ class Neighbours:
         self.watchers: dict[bytes, Peer] = {}  # nodes that are told of deaths here
         self.deaths: list[tuple[Any, ...]] = []  # PROC_DOWN of this node's dead
         self.watching: dict[bytes, list[tuple[Any, ...]]] = {}  # node -> PROC_DOWN of its dead
-        self.sought: set[bytes] = set()  # nodes to watch as soon as they are known
+        self.unsent: dict[bytes, list[tuple[Any, ...]]] = {}  # to nodes that are not known yet
         self.nodes: dict[bytes, str] = {}  # living nodes -> where they are dialled
         self.lost: dict[bytes, tuple[str, list[Any]]] = {}  # dead nodes -> why, and who adopts
         scheduler.heed = self.heed
         pulls.address_of = lambda node: self.nodes.get(node, "")
         self.strangers = Strangers(machine, pulls, self.is_unknown)
-        estates.watch = self.watch
+        estates.watch, estates.tell = self.watch, self.tell
         machine.on(
             {
                 m.WATCH: self.on_watch,
@@ -101,7 +101,7 @@ class Neighbours:
             return False
         peer = self.node(node)
         if peer is None:
-            self.sought.add(node)  # the news of it is still to come
+            self.strangers.seek(node)  # the news of it is still to come
             return False
         self.watching[node] = []
         self.machine.send(peer, m.WATCH, node)
@@ -136,7 +136,7 @@ class Neighbours:
         if orphans:
             self.estates.begin(proc, {process.id for process in living}, set(), peer)
         else:  # it died before this node watched: the adopter never heard of what is stored here
-            self.estates.free_others(proc, [], b"", "")
+            self.estates.forget(proc)
         if gone is not None:
             gone.down = True
             self.scheduler.forget_holder(gone, now)
@@ -190,21 +190,27 @@ class Neighbours:
     def node_up(self, node: bytes, address: str, holders: Iterable[Peer]) -> None:
         """A node is a member of the cluster; watch it if its processes hold leases here."""
         self.nodes[node] = address
-        wanted = node in self.sought
-        self.sought.discard(node)
-        if wanted or any(node_of(holder.address) == node for holder in holders):
+        wanted = self.strangers.sought.pop(node, None)
+        if wanted is not None or any(node_of(holder.address) == node for holder in holders):
             self.watch(node)
+        for frame in self.unsent.pop(node, ()):
+            self.tell(node, *frame)
 
-    def node_down(self, node: bytes, reason: str, now: float) -> None:
-        """A node is dead: tell this node's processes, and collect its processes' estates."""
+    def node_down(self, node: bytes, reason: str, now: float, fresh: bool = True) -> None:
+        """A node is dead: tell this node's processes, and collect its processes' estates.
+
+        If it is not ``fresh``, it died before this node came: that was done without it.
+        """
         self.nodes.pop(node, None)
         self.watchers.pop(node, None)
         self.watching.pop(node, None)
+        self.unsent.pop(node, None)
         heir = adopter_of(node, [*self.nodes, self.machine.id])
         mine = heir == self.machine.id
         adopter = [] if mine else [heir, self.nodes[heir]]
         self.lost[node] = (reason, adopter)
         gone = [peer for peer in self.machine.peers.values() if node_of(peer.address) == node]
+        procs = [*(peer.id for peer in gone), *self.estates.revivals.living_on(node)]
         self.store.gone.add(node)
         for peer in gone:
             peer.down = True
@@ -216,10 +222,13 @@ class Neighbours:
         self.estates.on_node_death(node)
         living = self.processes()
         for process in living:
-            self.machine.send(process, m.NODE_LOST, node, reason, True, adopter)
+            self.machine.send(process, m.NODE_LOST, node, reason, fresh, adopter)
         others = set(self.nodes) - {self.machine.id} if mine else set[bytes]()
         asked = {process.id for process in living}
-        self.estates.begin(node, asked, others, None if mine else self.node(heir))
+        if fresh:
+            self.estates.begin(node, asked, others, None if mine else self.node(heir), procs)
+        else:
+            self.estates.forget(node, procs)
         self.pulls.on_node_down(node)
         self.scheduler.on_node_death(node, now)
 
@@ -235,9 +244,16 @@ class Neighbours:
         if mine:
             self.store.on_free(peer, now, mine)
         for node, freed in elsewhere.items():
-            target = self.node(node)
-            if target is not None:
-                self.machine.send(target, m.FREE_FOR, peer.id, freed)
+            self.tell(node, m.FREE_FOR, peer.id, freed)
+
+    def tell(self, node: bytes, *frame: Any) -> None:
+        """Send this to another node; if it is not known yet, when it is."""
+        target = self.node(node)
+        if target is not None:
+            self.machine.send(target, *frame)
+        elif self.is_unknown(node):
+            self.strangers.seek(node)
+            self.unsent.setdefault(node, []).append(frame)
 
     def on_free_for(self, peer: Peer, now: float, owner: bytes, objects: list[list[bytes]]) -> None:
         self.store.free_for(owner, objects)

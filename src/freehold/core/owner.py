@@ -75,7 +75,7 @@ class Owner(References):
             peer = self.dead[owner]  # which has adopted it, or knows that it is lost
         row = self.rows[key] = Row(id, None, peer)
         if owner in self.dead:
-            self._enlist(row)
+            self.enlist(row)
         return row
 
     def meet(self, id: bytes, owner: bytes, address: str) -> Row:
@@ -85,7 +85,7 @@ class Owner(References):
         """
         row = self.hold(id, owner, address)
         if row.owner is not None and not (row.more is not None and row.more.sure):
-            self._enlist(row)
+            self.enlist(row)
         return row
 
     def is_uncertain(self, row: Row) -> bool:
@@ -148,10 +148,10 @@ class Owner(References):
                 row.extend().tickets[ticket] = receiver.id
             return [row.id, self.machine.id, self.address, ticket]
         if owner is not receiver and not receiver.down:
-            self._register(row.id, receiver, ticket, row, None)
+            self.register(row.id, receiver, ticket, row, None)
         return [row.id, owner.id, owner.address, ticket]
 
-    def _register(
+    def register(
         self, id: bytes, borrower: Peer | None, ticket: bytes, row: Row, task: Task | None
     ) -> None:
         """Have the owner record a borrower: that process, or this one."""
@@ -167,13 +167,13 @@ class Owner(References):
         who = self.machine.id if borrower is None else borrower.id
         self.machine.send(owner, m.REGISTER, id, who, ticket, self.home_of(borrower))
 
-    def _enlist(self, row: Row) -> None:
+    def enlist(self, row: Row) -> None:
         """Have the owner record this process, which relies on nobody else's word for that."""
         ticket = self.ticket()
         more = row.extend()
         more.mine.append(ticket)
         more.sure = True
-        self._register(row.id, None, ticket, row, None)
+        self.register(row.id, None, ticket, row, None)
 
     def receive(self, refs: list[RefFields]) -> list[Row]:
         """Rows of references that were handed to this process, each with its ticket."""
@@ -208,7 +208,7 @@ class Owner(References):
             elif row.owner is worker:
                 pass  # it owns the object itself
             else:
-                self._register(id, worker, ticket, row, task)
+                self.register(id, worker, ticket, row, task)
 
     def on_register(
         self, peer: Peer, now: float, id: bytes, borrower: bytes, ticket: bytes, home: bytes
@@ -253,30 +253,16 @@ class Owner(References):
                 self.settle(row)
 
     # -- deaths -------------------------------------------------------------------------------
-    def on_death(self, dead: Peer, heir: Peer) -> list[list[bytes]]:
-        """A process died, and ``heir`` owns in its stead.
-
-        Returns ``[id, ticket]`` of what is still held here of the dead one's.
-        """
+    def on_death(self, dead: Peer, heir: Peer) -> None:
+        """A process died, and ``heir`` owns in its stead; for the rest see ``core.shares``."""
         for other in [other for other, whose in self.dead.items() if whose is dead]:
             self.dead[other] = heir  # what the dead one had adopted is part of its estate
         self.dead[dead.id] = heir
         self.homes.pop(dead.id, None)
-        for row in [row for row in self.rows.values() if row.more is not None]:
-            self._forget_borrower(row, dead.id)
         for ticket, (row, task) in list(self._handed.items()):
             if row.owner is dead:  # nobody will confirm it
                 del self._handed[ticket]
                 self._confirmed(row, task)
-        held = []
-        for row in [row for row in self.rows.values() if row.owner is dead]:
-            row.owner = heir
-            if row.state in (PENDING, SHARED):
-                ticket = self.ticket()
-                row.extend().mine.append(ticket)
-                row.extend().sure = True
-                held.append([row.id, ticket])
-        return held
 
     def is_orphan(self, row: Row) -> bool:
         """Whether a node owns the reference, in the stead of somebody who is dead."""
@@ -305,29 +291,9 @@ class Owner(References):
             self.machine.send(known, m.RELEASE, [[row.id, ticket] for ticket in more.mine])
         row.owner = peer
         more.mine = []
-        self._enlist(row)
+        self.enlist(row)
         if more.pulled:
             self.machine.send(peer, m.PULL, [row.id])
-
-    def on_node_death(self, node: bytes) -> None:
-        """Borrowers with whom this process has had nothing else to do are dead, too."""
-        dead = {borrower for borrower, home in self.homes.items() if home == node}
-        self.homes = {who: home for who, home in self.homes.items() if home != node}
-        for row in [row for row in self.rows.values() if row.more is not None]:
-            assert row.more is not None
-            for borrower in sorted(dead.intersection(row.more.tickets.values())):
-                self._forget_borrower(row, borrower)
-
-    def _forget_borrower(self, row: Row, dead: bytes) -> None:
-        more = row.more
-        assert more is not None
-        gone = [ticket for ticket, holder in more.tickets.items() if holder == dead]
-        for ticket in gone:
-            del more.tickets[ticket]
-        if gone:
-            self.settle(row)
-        if more.mine and not more.sure and row.owner is not None and row.owner.id != dead:
-            self._enlist(row)  # the tickets that the dead was to register may not have come there
 
 
 def _is_stale(row: Row, owner: bytes, dead: dict[bytes, Peer]) -> bool:

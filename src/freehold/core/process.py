@@ -6,6 +6,7 @@ extents, deaths, the counts of its tables.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from freehold.core import messages as m
@@ -14,14 +15,15 @@ from freehold.core.arena import Heap
 from freehold.core.client import Client
 from freehold.core.executor import Executor
 from freehold.core.fetches import Fetches
-from freehold.core.heirs import ask_heir, bequest
+from freehold.core.heirs import ask_heir, bequest, by_owner
 from freehold.core.keeping import Keeping
 from freehold.core.leases import Limits
 from freehold.core.machine import Machine, Peer
 from freehold.core.messages import FAILED, PENDING, SHARED, STATES
 from freehold.core.owner import Owner
 from freehold.core.questions import Questions
-from freehold.core.rows import BROKEN, Lease
+from freehold.core.rows import BROKEN, Lease, Row
+from freehold.core.shares import Share
 
 HEAP_RESERVE = 256 * 1024 * 1024  # bytes of empty extents that a process keeps warm for itself
 
@@ -137,13 +139,19 @@ class Process(Machine):
             self.heap.add(offset, size, warm)
         self.extents[request] = "" if size else reason
 
-    def seal(self, id: bytes, owner: bytes, offset: int, size: int) -> list[Any]:
-        """An object is complete in this process's heap, for another if need be; its place."""
+    def seal(
+        self, id: bytes, owner: bytes, offset: int, size: int, inside: Sequence[Row] = ()
+    ) -> list[Any]:
+        """An object is complete in this process's heap, for another if need be; its place.
+
+        ``inside`` are the references in it, so that nobody needs to unpickle it to know them.
+        """
         node = self.owner.node
         assert node is not None
         whose = self.peers.get(owner)
         home = b"" if whose is None else node_of(whose.address)
-        self.send(node, m.SEAL, id, owner, home, offset, size)
+        names = by_owner(self.owner, inside) if inside else []
+        self.send(node, m.SEAL, id, owner, home, offset, size, names)
         dirty = self.dirty
         if dirty and dirty[0] is not node and node in dirty:
             dirty.remove(node)  # a crash amid the next flush must not leave a place, but no object
@@ -199,16 +207,12 @@ class Process(Machine):
         if dead.down and proc in self.owner.dead:
             return  # its node has died, which said it all
         dead.down = True
-        heir = self.peer(*adopter) if adopter else peer
+        heir = self._heir(adopter, peer)
         again = self.client.orphans.revivable(dead)
         contexts = self.client.orphans.contexts(dead)
-        held = self.owner.on_death(dead, heir)
-        if orphans:
-            refs = [[id, ticket, id in again] for id, ticket in held]
-            self.send(peer, m.HELD, proc, refs, contexts)
-        else:  # the node had asked before this process came to hold anything of the dead one's
-            for id, ticket in held:
-                self.send(heir, m.REGISTER, id, self.id, ticket, self.home)
+        share = Share(self.owner, heir, orphans)
+        share.of_process(dead, self.client.entrusted(dead))
+        share.send(peer, proc, again, contexts, self.home)
         ask_heir(self.owner, heir)
         self.executor.on_death(dead)
         self.client.on_death(dead, now, reason, started)
@@ -218,28 +222,24 @@ class Process(Machine):
         self, peer: Peer, now: float, node: bytes, reason: str, orphans: bool, adopter: list[Any]
     ) -> None:
         """Another node is dead, with all its processes and what lay there."""
-        heir = self.peer(*adopter) if adopter else peer
+        heir = self._heir(adopter, peer)
         for past in [past for past, whose in self.dead_nodes.items() if whose.id == node]:
             self.dead_nodes[past] = heir
         self.dead_nodes[node] = heir
         self.client.lineage.node_died(node)
-        self.owner.on_node_death(node)
+        share = Share(self.owner, heir, orphans)
+        share.of_borrowers(node)
         self.keeping.retry()
         gone = [other for other in self.peers.values() if node_of(other.address) == node]
-        refs: list[list[Any]] = []
+        again: set[bytes] = set()
         contexts: list[bytes] = []
         for other in gone:
             other.down = True
             other.outbox.clear()
-            again = self.client.orphans.revivable(other)
+            again |= self.client.orphans.revivable(other)
             contexts += self.client.orphans.contexts(other)
-            held = self.owner.on_death(other, heir)
-            refs += [[id, ticket, id in again] for id, ticket in held]
-        if orphans:
-            self.send(peer, m.HELD, node, refs, contexts)
-        else:  # the estate was collected before this process came to hold anything of it
-            for id, ticket, _ in refs:
-                self.send(heir, m.REGISTER, id, self.id, ticket, self.home)
+            share.of_process(other, self.client.entrusted(other))
+        share.send(peer, node, again, contexts, self.home)
         ask_heir(self.owner, heir)
         for other in gone:
             self.executor.on_death(other)
@@ -247,6 +247,13 @@ class Process(Machine):
             if other.id == node:
                 self.client.leases.requests.node_died(other)
             del self.peers[other.id]
+
+    def _heir(self, adopter: list[Any], peer: Peer) -> Peer:
+        """Who owns in the stead of the dead: the adopter that was named, or its own heir."""
+        heir = self.peer(*adopter) if adopter else peer
+        while heir.id in self.dead_nodes:
+            heir = self.dead_nodes[heir.id]
+        return heir
 
     def peer(self, id: bytes, address: str = "") -> Peer:
         known = self.peers.get(id)
