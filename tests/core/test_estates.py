@@ -6,7 +6,8 @@ import pytest
 
 from fleets import Fleet
 from freehold.core import messages as m
-from freehold.core.estates import ANSWER_MAX, adopter_of
+from freehold.core.estate import ANSWER_MAX
+from freehold.core.estates import adopter_of
 from freehold.core.ids import CONTEXT_BYTES
 from freehold.core.messages import FAILED, PENDING, SHARED
 from freehold.core.rows import Spec

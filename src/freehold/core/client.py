@@ -385,13 +385,6 @@ class Client:
         """End the task with an error that this process, or the node, describes."""
         self.finish(task, FAILED, [kind, text])
 
-    def entrusted(self, peer: Peer) -> list[Row]:
-        """References in the arguments of what that process runs for this one."""
-        place = peer.lease
-        tasks = place.inflight.values() if isinstance(place, Place) else ()
-        rows = [row for task in tasks if task.links is not None for row in task.links.held]
-        return list({row.id: row for row in rows}.values())
-
     # -- leases and deaths ------------------------------------------------------------------------
     def on_grant(
         self, peer: Peer, now: float, request: int, lease: int, proc: bytes, address: str

@@ -126,6 +126,7 @@ ESTATE_HELD = message(
     "stored: list — [id, owner, place, inside], as in SEAL",
     "lent: list — as in HELD",
     "given: list — as in HELD, each with its holder",
+    "silent: list — processes there that have yet to answer, and may hold anything",
 )  # fmt: skip
 ESTATE = message(
     "ESTATE", "node", "node",

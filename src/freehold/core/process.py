@@ -23,7 +23,7 @@ from freehold.core.messages import FAILED, PENDING, SHARED, STATES
 from freehold.core.owner import Owner
 from freehold.core.questions import Questions
 from freehold.core.rows import BROKEN, Lease, Row
-from freehold.core.shares import Share
+from freehold.core.shares import Share, entrusted, last_heir
 
 HEAP_RESERVE = 256 * 1024 * 1024  # bytes of empty extents that a process keeps warm for itself
 
@@ -204,14 +204,16 @@ class Process(Machine):
         adopter: list[Any],
     ) -> None:
         dead = self.peer(proc)
-        if dead.down and proc in self.owner.dead:
-            return  # its node has died, which said it all
+        if dead.down and proc in self.owner.dead:  # this process knows, and has said what it had to
+            if orphans:
+                self.send(peer, m.HELD, proc, [], [], [], [])
+            return
         dead.down = True
-        heir = self._heir(adopter, peer)
+        heir = last_heir(self.peer(*adopter) if adopter else peer, self.dead_nodes)
         again = self.client.orphans.revivable(dead)
         contexts = self.client.orphans.contexts(dead)
         share = Share(self.owner, heir, orphans)
-        share.of_process(dead, self.client.entrusted(dead))
+        share.of_process(dead, entrusted(dead))
         share.send(peer, proc, again, contexts, self.home)
         ask_heir(self.owner, heir)
         self.executor.on_death(dead)
@@ -222,7 +224,7 @@ class Process(Machine):
         self, peer: Peer, now: float, node: bytes, reason: str, orphans: bool, adopter: list[Any]
     ) -> None:
         """Another node is dead, with all its processes and what lay there."""
-        heir = self._heir(adopter, peer)
+        heir = last_heir(self.peer(*adopter) if adopter else peer, self.dead_nodes)
         for past in [past for past, whose in self.dead_nodes.items() if whose.id == node]:
             self.dead_nodes[past] = heir
         self.dead_nodes[node] = heir
@@ -238,7 +240,7 @@ class Process(Machine):
             other.outbox.clear()
             again |= self.client.orphans.revivable(other)
             contexts += self.client.orphans.contexts(other)
-            share.of_process(other, self.client.entrusted(other))
+            share.of_process(other, entrusted(other))
         share.send(peer, node, again, contexts, self.home)
         ask_heir(self.owner, heir)
         for other in gone:
@@ -247,13 +249,6 @@ class Process(Machine):
             if other.id == node:
                 self.client.leases.requests.node_died(other)
             del self.peers[other.id]
-
-    def _heir(self, adopter: list[Any], peer: Peer) -> Peer:
-        """Who owns in the stead of the dead: the adopter that was named, or its own heir."""
-        heir = self.peer(*adopter) if adopter else peer
-        while heir.id in self.dead_nodes:
-            heir = self.dead_nodes[heir.id]
-        return heir
 
     def peer(self, id: bytes, address: str = "") -> Peer:
         known = self.peers.get(id)

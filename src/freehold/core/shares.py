@@ -23,7 +23,22 @@ from freehold.core.ids import PROC_ID_BYTES
 from freehold.core.machine import Peer
 from freehold.core.messages import PENDING, SHARED
 from freehold.core.owner import Owner
-from freehold.core.rows import Row
+from freehold.core.rows import Place, Row
+
+
+def last_heir(heir: Peer, dead_nodes: dict[bytes, Peer]) -> Peer:
+    """The heir that was named, or its own if it has died meanwhile."""
+    while heir.id in dead_nodes:
+        heir = dead_nodes[heir.id]
+    return heir
+
+
+def entrusted(peer: Peer) -> list[Row]:
+    """References in the arguments of what that process runs for this one."""
+    place = peer.lease
+    tasks = place.inflight.values() if isinstance(place, Place) else ()
+    rows = [row for task in tasks if task.links is not None for row in task.links.held]
+    return list({row.id: row for row in rows}.values())
 
 
 class Share:
@@ -91,7 +106,7 @@ class Share:
     def _lend(self, row: Row) -> None:
         """Let the heir hold the reference until it knows who else does."""
         owner, whose, ticket = self.owner, row.owner, self.owner.ticket()
-        if self.taker is None or owner.rows.get(row.id) is not row or whose is self.taker:
+        if self.taker is None or not owner.twins.key_of(row) or whose is self.taker:
             return
         if whose is None:
             row.extend().tickets[ticket] = self.taker.id
