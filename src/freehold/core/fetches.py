@@ -109,7 +109,7 @@ class Fetches:
         """Tell the node which copies nobody here reads any more."""
         ids, self.owner.unpinned = self.owner.unpinned, []
         done = []
-        for id in ids:
+        for id in [id for id in ids if id in self.users]:  # others are of a session that is over
             self.users[id] -= 1
             if not self.users[id]:
                 del self.users[id]

@@ -51,7 +51,11 @@ class Driver(Runtime):
         secret = clock.random_bytes(SECRET_BYTES) if self.way is None else self.way.token.secret
         super().__init__(
             secret, "driver", address="",
-            limits=Limits(depth_max=config.depth_max, idle=config.lease_idle_ms / 1000),
+            limits=Limits(
+                depth_max=config.depth_max,
+                idle=config.lease_idle_ms / 1000,
+                lineage_bytes_max=config.lineage_bytes_max,
+            ),
             inline_max=config.inline_bytes_max,
         )  # fmt: skip
         self.pid = clock.pid()

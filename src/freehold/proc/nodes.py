@@ -24,6 +24,7 @@ def common(config: Config, cpus: float) -> dict[str, Any]:
         "reserve": _reserve(config),
         "depth_max": config.depth_max,
         "lease_idle": config.lease_idle_ms / 1000,
+        "lineage_max": config.lineage_bytes_max,
         "inline_max": config.inline_bytes_max,
         "path": search_path(),
     }
