@@ -16,6 +16,8 @@ from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.address import node_of
+from freehold.core.claims import Tickets, by_borrower
+from freehold.core.ids import PROC_ID_BYTES
 from freehold.core.loans import Loans
 from freehold.core.machine import NEVER, Machine, Peer
 from freehold.core.messages import FAILED, SHARED
@@ -57,6 +59,7 @@ class Adoptions:
         self.loans = Loans(machine)
         self.address = ""  # of this node, for what it owns
         self.watch: Callable[[bytes], bool] = bool  # hear of deaths on that node
+        self.claim: Callable[..., None]  # whether a borrower has heard of its tickets
         self.tell: Callable[..., None]  # another node, now or when it is known
         self.adopted: dict[bytes, Adopted] = {}
         self.left: set[bytes] = set()  # who has left a BEQUEST, and is not gone yet
@@ -89,6 +92,8 @@ class Adoptions:
                 self.watch(home)
             if entry is not None:
                 entry.tickets[ticket] = borrower
+                if ticket[:PROC_ID_BYTES] in self.store.gone:
+                    self._claim(ticket[:PROC_ID_BYTES], borrower, [[id, ticket]])
             else:  # it may be of an estate that is open, or not yet
                 self.registers[ticket] = (id, borrower)
                 self.patience = min(self.patience, now + PATIENCE)
@@ -213,8 +218,15 @@ class Adoptions:
             self._answer(peer, id)
 
     # -- deaths -----------------------------------------------------------------------------------
+    def _claim(self, giver: bytes, borrower: bytes, tickets: Tickets) -> None:
+        home = self.revivals.homes.get(borrower, self.machine.id)
+        self.claim(borrower, home, giver, self.machine.id, self.address, tickets)
+
     def forget_holder(self, dead: bytes) -> None:
-        """A process died: it holds nothing."""
+        """A process died: it holds nothing, and may have named holders that do not know of it."""
+        tables = {id: entry.tickets for id, entry in self.adopted.items()}
+        for borrower, tickets in by_borrower(tables, dead).items():
+            self._claim(dead, borrower, tickets)
         for id, entry in list(self.adopted.items()):
             for ticket in [ticket for ticket, who in entry.tickets.items() if who == dead]:
                 del entry.tickets[ticket]

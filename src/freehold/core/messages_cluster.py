@@ -312,3 +312,16 @@ DEPART = message(
     "id: bytes — RefId",
     "place: list",
 )  # fmt: skip
+
+# -- what the dead have begun (``core.claims``)
+CLAIM = message(
+    "CLAIM", "owner, node", "node, process",
+    "To a borrower, by way of the nodes: who made these tickets for you is dead; release those "
+    "that you have never heard of.",
+    "borrower: bytes",
+    "home: bytes — its node",
+    "giver: bytes — who is dead",
+    "owner: bytes",
+    "address: str — of the owner",
+    "tickets: list — [id, ticket]",
+)  # fmt: skip

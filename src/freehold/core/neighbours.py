@@ -53,11 +53,12 @@ class Neighbours:
         scheduler.heed = self.heed
         pulls.address_of = lambda node: self.nodes.get(node, "")
         self.strangers = Strangers(machine, pulls, self.is_unknown)
-        estates.watch, estates.tell = self.watch, self.tell
+        estates.watch, estates.tell, estates.claim = self.watch, self.tell, self.claim
         machine.on(
             {
                 m.WATCH: self.on_watch,
                 m.PROC_DOWN: self.on_proc_down,
+                m.CLAIM: self.on_claim,
                 m.FREE: self.on_free,
                 m.FREE_FOR: self.on_free_for,
             }
@@ -245,6 +246,19 @@ class Neighbours:
             self.store.on_free(peer, now, mine)
         for node, freed in elsewhere.items():
             self.tell(node, m.FREE_FOR, peer.id, freed)
+
+    def on_claim(
+        self, peer: Peer, now: float, borrower: bytes, home: bytes, giver: bytes, owner: bytes,
+        address: str, tickets: list[list[bytes]],
+    ) -> None:  # fmt: skip
+        self.claim(borrower, home, giver, owner, address, tickets)
+
+    def claim(self, borrower: bytes, home: bytes, *fields: Any) -> None:
+        """Ask a process here or elsewhere whether it has heard of its tickets."""
+        if home not in (b"", self.machine.id):
+            self.tell(home, m.CLAIM, borrower, home, *fields)
+        elif borrower in self.machine.peers:
+            self.machine.send(self.machine.peers[borrower], m.CLAIM, borrower, home, *fields)
 
     def tell(self, node: bytes, *frame: Any) -> None:
         """Send this to another node; if it is not known yet, when it is."""

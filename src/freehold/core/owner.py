@@ -6,8 +6,8 @@ daemon is asked.  The rules of this file:
 1. A row is freed when its handles, holds and tickets are all gone (``settle``).
 2. *Whoever hands a reference to another process registers that process with the owner and keeps its
    own hold until the owner confirms* (``hand_over``).  If the owner hands it on itself, that is one
-   dictionary entry.  So no message can overtake the count, and a crash between two messages leaves
-   at worst a ticket that dies with its holder.
+   dictionary entry.  So no message can overtake the count; what a crash between two messages leaves
+   is cleared by ``core.claims``.
 3. References inside the arguments of a running task need no registration: the caller holds them
    until the task is done, and then takes over what the worker says it kept (``take_kept``).
 4. When a process dies its tickets go, and nobody registers it again: process ids never return.
@@ -21,7 +21,7 @@ from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.address import node_of
-from freehold.core.ids import pack_index
+from freehold.core.ids import PROC_ID_BYTES, pack_index
 from freehold.core.machine import Machine, Peer
 from freehold.core.messages import COLLECTED, FAILED, PENDING, SHARED
 from freehold.core.references import References
@@ -39,6 +39,8 @@ class Owner(References):
         self.twins = Twins(self)
         self.dead: dict[bytes, Peer] = {}  # processes -> who owns in their stead
         self.homes: dict[bytes, bytes] = {}  # of borrowers on other nodes
+        self.void: dict[bytes, None] = {}  # givers whose tickets are worth nothing any more
+        self.claim: Callable[[bytes, bytes, list[list[bytes]]], None]  # set by core.claims
         self.heed: Callable[[bytes], bool] = lambda node: True  # hear of deaths there; False: dead
         self._handed: dict[bytes, tuple[Row, Task | None]] = {}  # ticket -> what awaits REGISTERED
         self._tickets = 0
@@ -183,6 +185,8 @@ class Owner(References):
             whose = self.machine.id if row.owner is None else row.owner.id
             if whose != owner:  # a re-run has made the id again: this process has the other one
                 self.machine.send(self.machine.peer(owner, address), m.RELEASE, [[id, ticket]])
+            elif row.owner is not None and ticket[:PROC_ID_BYTES] in self.void:
+                self.enlist(row)
             elif row.owner is not None:
                 row.extend().mine.append(ticket)
             elif row.more is not None:
@@ -218,6 +222,8 @@ class Owner(References):
             if home != self.home_of(None):
                 self.homes[borrower] = home
             self._add_ticket(row, borrower, ticket)
+            if ticket[:PROC_ID_BYTES] in self.dead:
+                self.claim(ticket[:PROC_ID_BYTES], borrower, [[id, ticket]])
         elif row is None and borrower == peer.id:  # it has found the reference by a name
             text = f"object {id.hex()} was released by its owner"
             self.machine.send(peer, m.VALUE, id, FAILED, ["ObjectFreed", text], [])
@@ -247,10 +253,10 @@ class Owner(References):
             if row is None:
                 continue
             more = row.extend()
-            if more.tickets.pop(ticket, None) is None:
-                more.early.add(ticket)
-            else:
+            if more.tickets.pop(ticket, None) is not None:
                 self.settle(row)
+            elif ticket[:PROC_ID_BYTES] not in self.dead:  # if it comes still, it will be claimed
+                more.early.add(ticket)
 
     # -- deaths -------------------------------------------------------------------------------
     def on_death(self, dead: Peer, heir: Peer) -> None:

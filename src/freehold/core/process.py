@@ -12,6 +12,7 @@ from typing import Any
 from freehold.core import messages as m
 from freehold.core.address import node_of
 from freehold.core.arena import Heap
+from freehold.core.claims import Claims
 from freehold.core.client import Client
 from freehold.core.executor import Executor
 from freehold.core.fetches import Fetches
@@ -47,6 +48,7 @@ class Process(Machine):
         self.fetches = Fetches(self, self.owner, self.executor)
         self.questions = Questions(self, self.owner, self.client.leases.requests)
         self.keeping = Keeping(self, self.owner)
+        self.claims = Claims(self, self.owner)
         self.heap = Heap(heap_reserve)
         self.node_info: dict[str, Any] = {}
         self.extents: dict[int, str | None] = {}  # request -> None while pending, "" or a refusal
@@ -100,11 +102,13 @@ class Process(Machine):
             peer.down = True  # what was under way may be lost, so it is not mended: one will end
 
     def deadline(self) -> float:
-        return min(self.client.leases.deadline(), self.client.rests.deadline())
+        rests = self.client.rests.deadline()
+        return min(self.client.leases.deadline(), rests, self.claims.deadline())
 
     def on_timer(self, now: float) -> None:
         if self.owner.node is not None and not self.owner.node.down:
             self.client.leases.on_timer(now)
+            self.claims.on_timer(now)
             for task in self.client.rests.over(now):
                 self.client.restart(task, now)
 
@@ -215,6 +219,7 @@ class Process(Machine):
         share = Share(self.owner, heir, orphans)
         share.of_process(dead, entrusted(dead))
         share.send(peer, proc, again, contexts, self.home)
+        self.claims.giver_died(proc)
         ask_heir(self.owner, heir)
         self.executor.on_death(dead)
         self.client.on_death(dead, now, reason, started)
@@ -244,6 +249,7 @@ class Process(Machine):
         share.send(peer, node, again, contexts, self.home)
         ask_heir(self.owner, heir)
         for other in gone:
+            self.claims.giver_died(other.id)
             self.executor.on_death(other)
             self.client.on_death(other, now, reason, None)
             if other.id == node:
