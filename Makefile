@@ -3,10 +3,11 @@
 #
 #   make demo [TREE=dir]    the main job: index a source tree while a worker is killed
 #   make test [ARGS=...]    every test
+#   make faults [RUNS=10]   every row of the failure table, every kind of fault, so many times (1 h)
 #   make check              what a change must pass: lint, types, core tests, 200 seeds (< 1 minute)
 #   make bench [ARGS=...]   freehold beside its peers, one table
-#   make sim SEED=n [FLEET=1]   replay one simulated run, of one node or of several
-#   make sim-long           2,000 runs of each, and the small world with more deaths (20 minutes)
+#   make sim SEED=n [FLEET=1 [FAULT=kind]]   replay one simulated run, of one node or of several
+#   make sim-long           2,000 runs of each, 200 of each fault, the small world with more deaths
 #   make fmt                format and apply safe fixes; make docs       generate docs/protocol.md
 #   make clean              remove the environment and every cache
 
@@ -14,14 +15,16 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench sim sim-long fmt docs clean
+.PHONY: help demo test faults check bench sim sim-long fmt docs clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
 SEED ?= 1
 FLEET ?=
+FAULT ?=
 TREE ?=
 ARGS ?=
+RUNS ?= 10
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # The first of these that is 3.11 or newer; name another with `make PYTHON=...`.
@@ -71,6 +74,9 @@ demo: $(VENV)/.run
 test: $(VENV)/.dev
 	$(PY) -m pytest $(ARGS)
 
+faults: $(VENV)/.dev
+	FREEHOLD_FAULT_RUNS=$(RUNS) $(PY) -m pytest -q -rA -s tests/cluster/test_faults.py $(ARGS)
+
 CHECKED := tests/test_tidy.py tests/core tests/wire tests/scenarios tests/test_budget.py
 check: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
@@ -84,11 +90,13 @@ bench: $(VENV)/.dev
 	$(VENV)/bin/freehold bench $(ARGS)
 
 sim: $(VENV)/.dev
-	$(PY) -m freehold.sim --seed $(SEED) $(if $(FLEET),--fleet)
+	$(PY) -m freehold.sim --seed $(SEED) $(if $(FLEET)$(FAULT),--fleet) $(if $(FAULT),--fault $(FAULT))
 
 sim-long: $(VENV)/.dev
 	$(PY) -m freehold.sim --seeds 2000
 	$(PY) -m freehold.sim --fleet --seeds 2000
+	for kind in $$($(PY) -m freehold.sim --faults); do \
+		echo "-- $$kind"; $(PY) -m freehold.sim --fleet --fault $$kind --seeds 200; done
 	$(PY) -m freehold.sim --small --deep
 
 fmt: $(VENV)/.dev

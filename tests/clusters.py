@@ -127,6 +127,7 @@ class Cluster:
         self.machines: dict[str, Any] = {}
         self.paused: set[str] = set()
         self.silent: set[str] = set()  # addresses that nobody can dial now
+        self.gaps: set[frozenset[str]] = set()  # pairs of nodes that cannot dial each other
         self.lines: list[str] = []
         self.answers: dict[tuple[str, int], list[tuple[list[str], dict[str, Any]]]] = {}
         self.heads = 0
@@ -200,6 +201,13 @@ class Cluster:
         peer = self.head.peers.get(daemon.id)
         if peer is not None:
             self.head.on_down(peer, self.now)
+        self.flow()
+
+    def part(self, one: str, other: str) -> None:
+        """The two cannot reach each other any more; whoever has a link to the other notices."""
+        self.gaps.add(frozenset((one, other)))
+        for here, there in ((one, other), (other, one)):
+            self.machines[here].members.suspects.add(identity(there), self.now)
         self.flow()
 
     def dialler(self, name: str) -> Peer:
@@ -292,12 +300,12 @@ class Cluster:
 
     def _probe(self, name: str, node: bytes, address: str) -> None:
         there = self.machines.get(address)
-        if address in self.silent | self.paused:
+        if address in self.silent | self.paused or frozenset((name, address)) in self.gaps:
             answer = "silent"
         else:
             answer = "alive" if there is not None and there.id == node else "refused"
         machine = self.machines[name]
-        prober = machine.prober if name == "head" else machine.members.prober
+        prober = machine.prober if name == "head" else machine.members.suspects.prober
         self._call(name, prober, (m.PROBED, node, answer))
 
     def seen(self, name: str) -> list[str]:

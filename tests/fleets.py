@@ -205,7 +205,7 @@ class Fleet(Wires):
             node = self.node_at(home)
             nears = {
                 "spawner": node.spawner, "arena": node.store.arena, "mover": node.pulls.mover,
-                "prober": node.members.prober,
+                "prober": node.members.suspects.prober,
             }  # fmt: skip
             return nears[kind]
         if source == "head":

@@ -114,6 +114,17 @@ class ActorClass(Generic[T]):
                     raise
                 names.pause(here)
 
+    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
+        """Always raises TypeError: actors are instances of plain classes, and those are derived."""
+        name = self.__name__
+        raise TypeError(
+            f"{name} is an actor class, which none can derive from: derive from the plain class, "
+            f"and make both remote, as in {name}Actor = freehold.remote({name})"
+        )
+
+    def __repr__(self) -> str:
+        return f"ActorClass({self.__name__})"
+
     def __reduce__(self) -> tuple[Any, ...]:
         return ActorClass, (self._class, self._given)
 
@@ -232,6 +243,9 @@ class ActorMethod:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Always raises TypeError: it would be a local call that looks like a remote one."""
         raise TypeError(f"an actor's method is not called directly: use .{self._name}.remote(...)")
+
+    def __repr__(self) -> str:
+        return f"ActorMethod({self._handle[1]}.{self._name})"
 
     def options(self, **given: Any) -> ActorMethod:
         """The same method with other options: num_returns, name."""

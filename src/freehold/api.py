@@ -107,6 +107,8 @@ def remote(target: Any = None, /, **options: Any) -> Any:
 
 
 def _make_remote(target: Any, options: dict[str, Any]) -> Any:
+    if isinstance(target, (RemoteFunction, ActorClass)):
+        raise TypeError(f"{target!r} is remote already: use its .options(...)")
     if inspect.isclass(target):
         return ActorClass(target, options)
     if inspect.iscoroutinefunction(target) or inspect.isasyncgenfunction(target):
@@ -168,7 +170,7 @@ def _get_list(here: Runtime, refs: list[Any], timeout: float | None) -> list[Any
             raise here.error(row.data)
     value = here.value
     loads = serial.loads
-    return [loads(row.data) if row.state == 1 else value(row) for row in rows]
+    return [value(row) if row.state != 1 else loads(row.data) if row.data else None for row in rows]
 
 
 def _check_refs(name: str, refs: list[Any]) -> None:

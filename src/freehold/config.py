@@ -1,7 +1,7 @@
 """Settings: their meaning, units, defaults, and the environment variables that override them.
 
 Every field of :class:`Config` can be given to ``init`` by name, or as ``FREEHOLD_<NAME>`` in the
-environment; ``init`` wins.
+environment (``FREEHOLD_NUM_CPUS=2``, ``FREEHOLD_RESOURCES=gold=2,tape=0.5``); ``init`` wins.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ class Config(NamedTuple):
     """What an embedded node and its driver are started with.
 
     Attributes:
-        num_cpus: CPUs that the node offers to tasks; None: those that this process may use.
+        num_cpus: CPUs that the node offers to tasks; None: those that this process may use, in its
+            container if it is in one.
         resources: custom resources, name -> amount.
-        arena_bytes_max: the most that shared objects may occupy; None: 30 % of the memory.
+        arena_bytes_max: the most that shared objects may occupy; None: 30 % of the memory,
+            the container's if it is in one.
         inline_bytes_max: values up to this size travel inside messages; larger ones are shared.
         prestart: workers started ahead of demand; None: one for each CPU.
         worker_idle_s: seconds after which a surplus idle worker is ended.
@@ -69,8 +71,8 @@ class Config(NamedTuple):
                 merged[name] = given[name]
             elif name in TEXTS:
                 merged[name] = text or None
-            elif text is not None and name != "resources":
-                merged[name] = _number(name, text)
+            elif text is not None:
+                merged[name] = _resources(text) if name == "resources" else _number(name, text)
         config = cls(**merged)
         config._check()
         return config
@@ -116,7 +118,15 @@ def _is_a(kind: str, value: Any) -> bool:
     return isinstance(value, numbers) and not isinstance(value, bool) and 0 <= value < float("inf")
 
 
+def _resources(text: str) -> Any:
+    """``gold=2,tape=0.5``, as a dictionary; whether its parts are right is checked later."""
+    pairs = [part.partition("=")[::2] for part in text.split(",") if part.strip()]
+    return {name.strip(): _number("resources", amount) for name, amount in pairs}
+
+
 def _number(name: str, text: str) -> Any:
+    if text.strip().lower() in ("true", "false"):
+        return text.strip().lower() == "true"
     try:
         return float(text) if "." in text else int(text)
     except ValueError:

@@ -86,6 +86,13 @@ def hold_on(log: str, gate: str, tag: int) -> int:
 
 
 @fh.remote
+def work(ms: float, tag: int) -> int:
+    """The tag, after a while."""
+    time.sleep(ms / 1e3)
+    return tag
+
+
+@fh.remote
 def read_late(gate: Any, value: bytes) -> tuple[int, int]:
     """An argument, once another one has come."""
     return value[0], len(value)
@@ -188,6 +195,11 @@ class Counter:
         self.count += 1
         note(self.log, f"{caller} {number} {os.getpid()}")
         return os.getpid(), self.count
+
+    def spend(self, ms: float, caller: str = "", number: int = 0) -> tuple[int, int]:
+        """As ``add``, after a while."""
+        time.sleep(ms / 1e3)
+        return self.add(caller, number)
 
     def pause(self, gate: str, number: int = 0) -> tuple[int, int]:
         """As ``add``, once the gate is there."""

@@ -13,8 +13,8 @@ namespace that is removed takes its devices along.  Hosts share the machine's fi
 *Faults.*  A host that is ``down`` has lost its cable (its port is off): what it sends is lost, and
 nobody hears of it.  ``cut`` loses silently what one host sends to one other: the sender's neighbour
 table gets a hardware address that nobody has, so the kernel needs no packet filter for it.
-``limit`` puts a token bucket (``tbf``) at both ends of the cable.  Latency has no place here
-(``netem`` is not in every kernel): a :class:`relay.Relay` delays.
+``limit`` puts a token bucket (``tbf``) at both ends of the cable.  ``delay`` puts a
+:class:`wire.Wire` between the port and the bridge, since ``netem`` is not in every kernel.
 
 *Nothing is left.*  A network kills whatever runs in its namespaces and removes them: at its end, at
 the end of the interpreter, and, when its process was killed, at the start of the next network.  For
@@ -38,6 +38,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
+
+from cluster.wire import Wire, send_whole_frames
 
 PLACE = Path("/run/netns")  # where iproute2 keeps namespaces by name
 NOBODY = "02:00:00:00:00:ff"  # a hardware address that no host has
@@ -83,6 +85,7 @@ class Network:
         self.hosts = range(hosts)
         self.mbit = mbit
         self.cuts: set[tuple[int, int]] = set()
+        self.wires: dict[int, Wire] = {}
         self.prefix = f"{_owner(os.getpid())}-{next(_serials)}-"
         self.switch = self.prefix + "switch"
 
@@ -129,6 +132,9 @@ class Network:
     def close(self) -> None:
         """Kill what runs on the hosts and remove them.  Nothing happens when it is done already."""
         atexit.unregister(self.close)
+        for wire in self.wires.values():
+            wire.close()
+        self.wires.clear()
         _remove(name for name in _names() if name.startswith(self.prefix))
 
     # --- what runs on a host ----------------------------------------------------------------------
@@ -185,19 +191,8 @@ class Network:
     def inside(self, host: int) -> Iterator[None]:
         """Within the block this thread is on that host: the sockets it makes, the threads it starts
         and the processes it forks are and stay there."""
-        back = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            there = os.open(PLACE / self.namespace(host), os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                _enter(there)
-            finally:
-                os.close(there)
-            try:
-                yield
-            finally:
-                _enter(back)
-        finally:
-            os.close(back)
+        with _within(self.namespace(host)):
+            yield
 
     def processes(self, host: int | None = None) -> list[int]:
         """What runs on that host, or on any."""
@@ -217,6 +212,28 @@ class Network:
                 burst = max(64 * 1024, bits // 8 // 250)  # a tick's worth
                 shape = f"tbf rate {bits}bit burst {burst} latency {QUEUE_MS}ms"
                 _tc(namespace, f"qdisc replace dev {device} root {shape}")
+
+    def delay(self, host: int, seconds: float) -> None:
+        """Let each frame take that much longer through its cable, in each direction."""
+        if host in self.wires and seconds:
+            self.wires[host].delay_s = seconds
+        elif host in self.wires:
+            self.wires.pop(host).close()
+            _ip(self.switch, f"link del d{host}", f"link set p{host} master br0")
+        elif seconds:
+            if not self.wires:
+                for other in self.hosts:
+                    with self.inside(other):
+                        send_whole_frames("eth0")
+            _ip(
+                self.switch,
+                f"link set p{host} nomaster",
+                f"link add d{host} type veth peer name e{host}",
+                f"link set e{host} master br0 addrgenmode none up",
+                f"link set d{host} addrgenmode none up",
+            )
+            with _within(self.switch):
+                self.wires[host] = Wire(f"p{host}", f"d{host}", seconds)
 
     def down(self, host: int) -> None:
         """Take its cable out: nobody reaches it, and it reaches nobody."""
@@ -263,6 +280,24 @@ class Network:
         count = json.loads(text)[0]["stats64"]
         out, into = count["tx"], count["rx"]
         return Traffic(out["bytes"], into["bytes"], out["packets"], into["packets"])
+
+
+@contextlib.contextmanager
+def _within(namespace: str) -> Iterator[None]:
+    """This thread is in that namespace within the block."""
+    back = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        there = os.open(PLACE / namespace, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _enter(there)
+        finally:
+            os.close(there)
+        try:
+            yield
+        finally:
+            _enter(back)
+    finally:
+        os.close(back)
 
 
 def forbidden() -> str:

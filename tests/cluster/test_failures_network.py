@@ -27,6 +27,7 @@ from freehold.ext.cluster import Cluster
 from sessions import SOURCE, line_of
 
 UNREACHABLE_S = 2.0
+GAP_S = 5.0  # until one of two has gone that do not reach each other, and its work is done again
 BOUND_S = UNREACHABLE_S + 4.0
 PROGRAM = """
 import sys, time
@@ -138,6 +139,21 @@ def test_a_node_that_is_cut_one_way_is_replaced(place: Place, way: str) -> None:
     for other in (0, 1):
         place.network.cut(*((other, 2) if way == "to" else (2, other)))
     assert_replaced(place, *place.go_on())
+    place.network.heal()
+    eventually(place.is_back, 15.0, "it has joined anew")
+
+
+@pytest.mark.parametrize("ways", [[(1, 2), (2, 1)], [(2, 1)]], ids=["both ways", "one way"])
+def test_of_two_nodes_that_lose_each_other_the_one_without_a_driver_goes(
+    place: Place, ways: list[tuple[int, int]]
+) -> None:
+    """The head reaches both, and nobody is silent; it waits at the door until the cut is mended."""
+    for way in ways:
+        place.network.cut(*way)
+    found, seconds = place.go_on()
+    assert_replaced(place, found, seconds)
+    assert seconds < GAP_S
+    assert not place.is_back()
     place.network.heal()
     eventually(place.is_back, 15.0, "it has joined anew")
 

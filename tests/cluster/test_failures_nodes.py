@@ -123,7 +123,8 @@ def test_everything_but_one_node(field: Ground) -> None:
     open(gate, "w").close()
     found, seconds = timed(lambda: [outcome(ref) for ref in (*own, late, *held)])
     assert found[:4] == [("value", (tag, LARGE)) for tag in (0, 1, 2, 1)]
-    assert [kind for kind, _ in found[4:]] == ["OwnerDied", "OwnerDied"]
+    # ... or a survivor had adopted the first one's, when the node that had it died, too
+    assert [kind for kind, _ in found[4:]] in (["OwnerDied"] * 2, ["ObjectLost", "OwnerDied"])
     assert seconds < 2 * BOUND_S
 
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,6 +97,29 @@ def test_a_limited_cable_carries_about_as_much_as_it_may(network: Build) -> None
     hosts.limit(1, None)  # twice does not matter
     assert float(hosts.run(0, command)) < slow / 2
     close(server)
+
+
+def test_a_delay_holds_both_ways_and_costs_no_bytes(network: Build) -> None:
+    hosts = network(2)
+    server = serve(hosts, 1)
+    client = Client(hosts, 0, 1)
+    assert client.says("spam") == "spam"
+
+    def took() -> float:
+        start = time.monotonic()
+        assert client.says("spam") == "spam"
+        return time.monotonic() - start
+
+    assert took() < 0.05
+    hosts.delay(1, 0.05)
+    assert 0.1 < took() < 0.3
+    hosts.delay(1, 0.01)
+    assert 0.02 < took() < 0.1
+    assert float(hosts.run(0, [*TALK, "pour", hosts.address(1), PORT, str(2 * MB)])) < 5.0
+    hosts.delay(1, 0.0)
+    hosts.delay(1, 0.0)  # twice does not matter
+    assert took() < 0.02
+    close(server, client.process)
 
 
 def test_a_host_that_is_down_is_silent_and_comes_back(network: Build) -> None:

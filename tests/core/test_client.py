@@ -138,7 +138,7 @@ def test_tries_run_out() -> None:
     wires.kill("w2")
     wires.deliver()
     assert wires.row("driver", "a").data[0] == "WorkerDied"
-    assert wires.desks["driver"].process.client.retried == 1
+    assert wires.desks["driver"].process.client.deaths.retried == 1
 
 
 def test_a_negative_number_of_tries_does_not_run_out() -> None:

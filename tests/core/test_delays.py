@@ -48,6 +48,16 @@ def test_who_waits_is_told_at_the_second_look() -> None:
     )
 
 
+def test_what_waits_for_a_worker_process_is_told_so() -> None:
+    wires = held()
+    wires.node.workers.workers_max = len(wires.node.workers.workers)
+    wires.call("driver", function("g", cpus=0.0), "c")
+    wires.deliver()
+    assert wires.node.scheduler.requests()[-1]["lacks"] == ["a worker process (workers_max)"]
+    look(wires)
+    assert any("g has waited for 5 s: it needs a worker: node" in line for line in look(wires))
+
+
 def test_it_is_told_ever_more_rarely() -> None:
     wires = held()
     told = [bool(look(wires)) for _ in range(18)]

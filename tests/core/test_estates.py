@@ -385,6 +385,24 @@ def test_who_was_to_make_an_orphan_again_and_dies_has_answered() -> None:
     assert not node.estates.revivals.asked
 
 
+def test_an_answer_for_another_adopter_is_for_this_node_s_askers_too() -> None:
+    """The first adopter has died amid the revival, and this node has adopted after it."""
+    bench = fleet("n2")
+    node = bench.node_at("n2")
+    adopter = node.peer(bench.node_at("n1").id, bench.address("n1"))
+    maker = node.peers[bench.desks["w1"].machine.id]
+    orphan = b"c" * CONTEXT_BYTES + b"\0" * 4
+    revivals = node.estates.revivals
+    revivals.revivers[orphan] = maker.id
+    node.handlers[m.REVIVE](adopter, bench.now, orphan, maker.id)
+    asker = node.peer(b"asker...", "")
+    revivals.find(asker, orphan)
+    node.handlers[m.REBORN](maker, bench.now, orphan, b"", "")
+    assert [frame[0] for frame in asker.outbox] == [m.VALUE]
+    assert not revivals.reviving
+    assert not revivals.asked
+
+
 def test_nobody_is_asked_to_make_what_a_dead_process_could_have_made() -> None:
     bench = fleet("n2")
     node = bench.node_at("n1")
@@ -401,3 +419,19 @@ def test_nobody_is_asked_to_make_what_a_dead_process_could_have_made() -> None:
     assert bench.sent("n1", "d")[-1] == "VALUE"
     assert not revivals.reviving
     assert not revivals.revivers
+
+
+def test_what_is_sealed_after_its_owner_has_left_it_is_kept() -> None:
+    """The worker that made it tells its owner and its node on two connections."""
+    bench = fleet("n2")
+    node = bench.node_at("n2")
+    heir = node.estates
+    maker, left, id = node.peer(b"maker..."), node.peer(b"owner..."), b"l" * 16
+    place = [maker.id, 4096, 100, node.id]
+    heir.on_bequest(left, bench.now, [[id, SHARED, place, []]])
+    heir.adopted[id].tickets[b"ticket"] = bench.desks["d"].machine.id
+    node.store.gone.add(left.id)
+    node.store.on_seal(maker, bench.now, id, left.id, b"", 4096, 100, [])
+    heir.check()
+    node.store.on_seal(maker, bench.now, b"m" * 16, left.id, b"", 8192, 100, [])
+    assert [stored.id for stored in node.store.owned_by(left.id)] == [id]

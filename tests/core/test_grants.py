@@ -38,10 +38,6 @@ class Asked:
     def key(self) -> tuple[bytes, int]:
         return self.client.id, self.request
 
-    @property
-    def free(self) -> bool:
-        return not self.cpus and not self.gpu
-
 
 class Grants(RuleBasedStateMachine):
     def __init__(self) -> None:
@@ -119,9 +115,7 @@ class Grants(RuleBasedStateMachine):
 
     def on_grant(self, peer: Peer, request: int, lease: int, proc: bytes, address: str) -> None:
         asked = next(each for each in self.waiting if each.key == (peer.id, request))
-        if not asked.free:
-            first = next(each for each in self.waiting if not each.free)
-            assert asked is first, "a later request overtook one that waits for resources"
+        assert asked in self.ready(), "it overtook one that waits for what both need"
         self.waiting.remove(asked)
         assert proc not in [other.worker for other in self.granted.values()], "leased twice"
         assert proc in [worker.id for worker in self.workers.values()], "no such worker lives"
@@ -261,11 +255,21 @@ class Grants(RuleBasedStateMachine):
 
     @invariant()
     def nobody_waits_for_what_is_there(self) -> None:
-        first = next((asked for asked in self.waiting if not asked.free), None)
-        if first is None or not self.idle():
-            return
-        fits = first.cpus <= self.free("CPU") + 1e-9 and first.gpu <= self.free("gpu")
-        assert not fits, "it fits, a worker is idle, and it was not granted"
+        if self.idle():
+            assert not self.ready(), "it fits, a worker is idle, and it was not granted"
+
+    def ready(self) -> list[Asked]:
+        """Those of which there is enough, and who need nothing that an earlier one lacks."""
+        lacking: set[str] = set()
+        found = []
+        for asked in self.waiting:
+            needs = {"CPU": asked.cpus, "gpu": asked.gpu}
+            lacks = {name for name, amount in needs.items() if amount > self.free(name) + 1e-9}
+            lacks = {name for name in lacks if needs[name]}
+            lacking |= lacks
+            if not lacks and not any(needs[name] for name in lacking):
+                found.append(asked)
+        return found
 
     def idle(self) -> list[int]:
         busy = {lease.worker for lease in self.granted.values()}

@@ -136,6 +136,30 @@ def test_silence_is_a_death_after_two_seconds_and_no_earlier() -> None:
     assert "silent" in node(cluster, "a").log[-1][2]
 
 
+def test_a_head_that_is_cut_off_from_most_declares_nobody_dead_for_a_while() -> None:
+    cluster = joined("a", "b", "c", "d")
+    cluster.paused |= {"b", "c", "d"}
+    cluster.tick(8.0)
+    assert sorted(map(text, cluster.head.nodes)) == ["a", "b", "c", "d"]
+    cluster.paused -= {"b", "c"}  # they are heard again: so it is d that is gone
+    cluster.tick(1.0)
+    assert cluster.views()[0] == ["a", "b", "c"]
+
+
+def test_most_that_stay_silent_are_dead_in_the_end() -> None:
+    cluster = joined("a", "b", "c", "d")
+    cluster.paused |= {"b", "c", "d"}
+    cluster.tick(10.5)
+    assert cluster.views()[0] == ["a"]
+
+
+def test_half_of_two_is_not_most() -> None:
+    cluster = joined("a", "b")
+    cluster.paused.add("b")
+    cluster.tick(2.1)
+    assert cluster.views()[0] == ["a"]
+
+
 def test_a_cut_connection_to_a_node_that_listens_is_no_death() -> None:
     cluster = joined("a", "b")
     cluster.cut("b")
@@ -298,7 +322,7 @@ def test_deaths_that_were_decided_without_a_head_hold() -> None:
     cluster.stop_head()
     cluster.paused.add("b")
     for name in "ac":
-        node(cluster, name).members.suspect(identity("b"), cluster.now)
+        node(cluster, name).members.suspects.add(identity("b"), cluster.now)
     cluster.tick(2.2)
     assert cluster.views() == [["a", "c"], ["a", "b", "c"], ["a", "c"]]
     cluster.start_head()
@@ -318,7 +342,7 @@ def test_who_declared_the_living_dead_was_cut_off_and_is_dead_itself() -> None:
     cluster.stop_head()
     cluster.silent |= {"b", "c"}
     for name in "bc":
-        node(cluster, "a").members.suspect(identity(name), cluster.now)
+        node(cluster, "a").members.suspects.add(identity(name), cluster.now)
     cluster.tick(2.2)
     assert cluster.views()[0] == ["a"]
     cluster.start_head()

@@ -156,6 +156,7 @@ def test_who_is_missing_when_the_head_is_back_has_gone_meanwhile() -> None:
         (m.NODE_UP, 9, b"b" * 8, "b", {}, {}),
         (m.GOSSIP, []),
         (m.RETIRE, identity("a")),
+        (m.WITNESS, identity("b"), "b"),
         (m.ENTRY, 1, [], {}),
     ],
     ids=lambda frame: m.NAMES[frame[0]],
@@ -205,26 +206,80 @@ def headless() -> tuple[Machine, Members, list[str]]:
 
 
 def probed(machine: Machine, members: Members, now: float, name: str, answer: str) -> None:
-    machine.handlers[m.PROBED](members.prober, now, identity(name), answer)
+    machine.handlers[m.PROBED](members.suspects.prober, now, identity(name), answer)
+
+
+def reaches(head: Peer) -> list[tuple[str, bool, bool]]:
+    """What the head has been told about whom this node reaches."""
+    return [(text(frame[1]), *frame[2:]) for frame in head.outbox if frame[0] == m.REACH]
 
 
 def test_with_a_head_deaths_are_its_affair() -> None:
     machine, members, head, calls = alone()
     join(machine, head, "b")
-    members.suspect(identity("b"), 0.0)
-    assert not members.prober.outbox
-    probed(machine, members, 0.1, "b", "refused")
+    members.suspects.add(identity("b"), 0.0)
+    for _ in range(5):
+        probed(machine, members, 0.1, "b", "refused")
+    members.on_timer(9.0)
     assert identity("b") in members.view
-    members.on_head_down(head, 5.0)  # now it is this node's
-    assert sent(members.prober) == ["PROBE"]
-    probed(machine, members, 5.1, "b", "refused")
+    members.on_head_down(head, 10.0)  # now it is this node's
+    probed(machine, members, 10.1, "b", "refused")
     assert calls[-2].startswith("down b: nobody listens")
+
+
+def test_the_head_is_told_of_who_was_dialled_in_vain_and_when_that_is_over() -> None:
+    machine, members, head, _ = alone()
+    join(machine, head, "b")
+    members.suspects.add(identity("b"), 0.0)
+    assert sent(members.suspects.prober) == ["PROBE"]
+    probed(machine, members, 0.4, "b", "silent")
+    assert reaches(head) == []
+    assert members.deadline() == 0.5
+    members.on_timer(0.5)
+    assert sent(members.suspects.prober) == ["PROBE", "PROBE"]
+    for now in (0.9, 1.4):
+        probed(machine, members, now, "b", "silent")
+    assert reaches(head) == [("b", False, False)]  # once
+    probed(machine, members, 1.9, "b", "alive")
+    assert reaches(head) == [("b", False, False), ("b", True, False)]
+    assert not members.suspects.open
+    members.suspects.add(identity("b"), 2.0)
+    members.suspects.clear(identity("b"))
+    assert len(reaches(head)) == 2  # there had been no complaint
+
+
+def test_the_next_head_is_told_again_of_who_was_dialled_in_vain() -> None:
+    machine, members, head, _ = alone()
+    join(machine, head, "b")
+    members.suspects.add(identity("b"), 0.0)
+    for _ in range(2):
+        probed(machine, members, 0.4, "b", "silent")
+    members.on_head_down(head, 0.5)
+    head = Peer(identity("h2"), "h", "head")
+    members.on_head_up(head, 0.6, {"cluster": "c"})
+    join(machine, head, "b", now=0.6)
+    for _ in range(2):
+        assert reaches(head) == []
+        probed(machine, members, 0.7, "b", "silent")
+    assert reaches(head) == [("b", False, False)]
+
+
+@pytest.mark.parametrize(("answer", "reached"), [("alive", True), ("silent", False)])
+def test_a_witness_dials_whomever_the_head_names(answer: str, reached: bool) -> None:
+    machine, members, head, _ = alone()
+    join(machine, head)
+    for _ in range(2):
+        machine.handlers[m.WITNESS](head, 0.0, identity("x"), "x")
+    assert members.suspects.prober.outbox == [(m.PROBE, identity("x"), "x")]
+    probed(machine, members, 0.4, "x", answer)
+    probed(machine, members, 0.4, "x", answer)
+    assert reaches(head) == [("x", reached, True)]
 
 
 def test_without_one_a_refusal_is_a_death() -> None:
     machine, members, calls = headless()
-    members.suspect(identity("b"), 10.0)
-    assert members.prober.outbox == [(m.PROBE, identity("b"), "b")]
+    members.suspects.add(identity("b"), 10.0)
+    assert members.suspects.prober.outbox == [(m.PROBE, identity("b"), "b")]
     probed(machine, members, 10.0, "b", "refused")
     assert calls[-2].startswith("down b")
     assert identity("b") in members.dead
@@ -233,8 +288,8 @@ def test_without_one_a_refusal_is_a_death() -> None:
 
 def test_without_one_silence_is_a_death_in_the_end_and_an_answer_is_none() -> None:
     machine, members, calls = headless()
-    members.suspect(identity("b"), 10.0)
-    members.suspect(identity("c"), 10.0)
+    members.suspects.add(identity("b"), 10.0)
+    members.suspects.add(identity("c"), 10.0)
     now = 10.0
     while now < 11.9:
         now += 0.1
@@ -245,24 +300,24 @@ def test_without_one_silence_is_a_death_in_the_end_and_an_answer_is_none() -> No
     members.on_timer(12.0)
     assert [text(id) for id in members.view] == ["a", "c"]
     assert "silent for 2 s" in calls[-2]
-    assert members.prober.outbox.count((m.PROBE, identity("b"), "b")) == 4
+    assert members.suspects.prober.outbox.count((m.PROBE, identity("b"), "b")) == 4
     assert members.deadline() == NEVER
 
 
 def test_nobody_suspects_strangers_itself_or_who_is_connected_again() -> None:
     _, members, _ = headless()
-    members.suspect(identity("x"), 10.0)
-    members.suspect(identity("a"), 10.0)
-    assert not members.suspects
-    members.suspect(identity("b"), 10.0)
-    members.cleared(identity("b"))
+    members.suspects.add(identity("x"), 10.0)
+    members.suspects.add(identity("a"), 10.0)
+    assert not members.suspects.open
+    members.suspects.add(identity("b"), 10.0)
+    members.suspects.clear(identity("b"))
     members.on_timer(20.0)
     assert identity("b") in members.view
 
 
 def test_the_next_head_is_told_what_was_decided_without_one() -> None:
     machine, members, _ = headless()
-    members.suspect(identity("b"), 10.0)
+    members.suspects.add(identity("b"), 10.0)
     probed(machine, members, 10.0, "b", "refused")
     head = Peer(identity("h2"), "h", "head")
     members.on_head_up(head, 11.0, {"cluster": "c"})

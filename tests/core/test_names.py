@@ -126,3 +126,13 @@ def test_the_node_s_own_questions_are_answered_to_it() -> None:
     cluster.deliver()
     assert [error[0] for error in heard] == ["GroupRemoved"]
     assert relay.questions == {}
+
+
+def test_an_answer_that_meets_a_node_which_was_refused_is_nobody_s() -> None:
+    """The head answers what came before it heard that the node is no member any more."""
+    cluster = made()
+    relay = cluster.machines["a"].members.relay
+    head = relay.head
+    assert head is not None
+    relay.end("it is refused")
+    relay.on_entry(head, 0.0, 1, [], {})

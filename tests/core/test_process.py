@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from freehold.core import messages as m
+from freehold.core.process import Process
 from freehold.sim.bench import function
 from wires import Wires
 
@@ -100,6 +102,16 @@ def test_a_suspicion_that_is_too_late_is_answered_with_the_death() -> None:
     assert wires.row("driver", "a").data[0] == "WorkerDied"
 
 
+def test_a_node_that_is_given_up_says_why_before_it_ends() -> None:
+    process = Process(b"p" * 8, "p.sock")
+    node = process.peer(b"n" * 8, "n.sock")
+    node.kind = "node"
+    process.on_up(node, 0.0, {"cpus": 1.0})
+    process.handlers[m.OUSTED](node, 0.0, "it has been silent for 2.0 s")
+    process.on_down(node, 0.0)
+    assert "no member of the cluster any more: it has been silent" in process.client.lost
+
+
 def test_status_counts_what_every_process_has() -> None:
     wires = Wires()
     wires.call("driver", function("f"), "a", "b")
@@ -144,3 +156,21 @@ def test_a_worker_that_holds_something_ends_only_if_it_must(idle: bool) -> None:
     assert worker.owner.node is not None
     worker.on_exit(worker.owner.node, 0.0, idle)
     assert worker.exiting == (not idle)
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_dismissed_worker_stays_while_others_need_what_it_owns(held: bool) -> None:
+    """Its node leaves; what only its own globals hold keeps it no longer."""
+    wires = Wires()
+    wires.call("driver", function("f"), "a")
+    wires.spawn("w1")
+    wires.deliver()
+    wires.run("w1")
+    wires.put("w1", "y", "1")
+    wires.put("w1", "z", "2")
+    wires.finish("w1", "box", inside=["y"] if held else [])
+    wires.deliver()
+    worker = wires.desks["w1"].process
+    assert worker.owner.node is not None
+    worker.on_dismiss(worker.owner.node, 0.0)
+    assert worker.exiting == (not held)

@@ -417,6 +417,21 @@ def test_gone_is_lost() -> None:
     assert desk.store.extents.granted == 0
 
 
+def test_a_node_from_which_no_bytes_come_is_looked_at() -> None:
+    desk = Desk()
+    missed: list[bytes] = []
+    desk.pulls.on_trouble = lambda node, now: missed.append(node)
+    desk.fetch(P, "a")
+    desk.moved("a", 10, "the connection broke")
+    assert missed == [FAR]
+    desk.pass_time(1.0)
+    desk.moved("a", 10, "gone")
+    desk.fetch(P, "b")
+    desk.moved("b", 10, "", OTHER_AT)  # ask that one instead
+    desk.moved("b", 10, "refused")
+    assert missed == [FAR, OTHER]
+
+
 def test_after_a_broken_connection_it_goes_on_from_the_bytes_it_has() -> None:
     desk = Desk()
     desk.fetch(P, "a")

@@ -15,7 +15,7 @@ LIMITS = Limits(retry_rest=REST, retry_rest_max=4 * REST)
 
 def task_of(name: bytes) -> Task:
     task = Task(function("f", retries=9), b"")
-    task.rows = (Row(name, task),)
+    task.row = Row(name, task)
     return task
 
 
@@ -64,7 +64,7 @@ def test_a_task_that_kills_its_workers_rests_after_the_second() -> None:
     wires.deliver()
     process = wires.desks["driver"].process
     assert wires.row("driver", "a").state == PENDING
-    assert process.client.rests.tasks
+    assert process.client.deaths.rests.tasks
     assert process.snapshot()["queued"] == 1
     wires.tick(REST * 1.01)
     wires.spawn("w3")
@@ -85,10 +85,10 @@ def test_when_the_node_dies_those_that_rest_fail_like_any_other() -> None:
         wires.kill(f"w{number}")
         wires.deliver()
     process = wires.desks["driver"].process
-    assert process.client.rests.tasks
-    process.client.node_died("the node daemon is gone")
+    assert process.client.deaths.rests.tasks
+    process.client.deaths.node_died("the node daemon is gone")
     assert wires.row("driver", "a").data[0] == "NodeDied"
-    assert not process.client.rests.tasks
+    assert not process.client.deaths.rests.tasks
 
 
 def test_an_actor_whose_process_keeps_dying_rests_and_one_that_has_lived_does_not() -> None:
@@ -106,7 +106,7 @@ def test_an_actor_whose_process_keeps_dying_rests_and_one_that_has_lived_does_no
         wires.kill(f"w{number}")
         wires.deliver()
 
-    rests = wires.desks["driver"].process.client.rests
+    rests = wires.desks["driver"].process.client.deaths.rests
     live_and_die(1)
     assert not rests.tasks
     live_and_die(2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from freehold.core import messages as m
+from freehold.core.rows import Spec
 from freehold.core.workers import END_GRACE, SPAWN_TRIES, SUSPECT_GRACE
 from freehold.sim.bench import function
 from wires import Wires
@@ -189,6 +190,20 @@ def test_what_can_never_be_granted_is_denied_with_the_reason() -> None:
     text = wires.row("driver", "a").data[1]
     assert text == "f: no node can ever provide 3 CPU (the node has 2)"
     assert not wires.starting()
+
+
+def test_what_waits_for_something_else_holds_nobody_up() -> None:
+    """An actor has the only gpu: a task that wants it waits, and those behind it run."""
+    wires = Wires(cpus=2.0)
+    workers = wires.node.workers
+    workers.total["gpu"], workers.free["gpu"] = 1.0, 0.0
+    wires.call("driver", Spec(b"f", "f", b"code", resources=(("gpu", 1.0),)), "a")
+    wires.deliver()
+    wires.call("driver", function("g", cpus=1.0), "b")
+    wires.spawn("w1")
+    wires.deliver()
+    assert wires.run("w1") == "runs b"
+    assert len(workers.queue) == 1
 
 
 def test_a_large_request_is_not_overtaken_and_a_free_one_passes() -> None:

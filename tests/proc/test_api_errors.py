@@ -61,10 +61,19 @@ def test_it_is_both_a_task_error_and_the_users_class() -> None:
 
 
 def test_the_remote_traceback_begins_in_the_users_code() -> None:
-    error = raised_by(lambda: KeyError("k"))
-    lines = error.remote_traceback.splitlines()
-    assert lines[0].startswith("Traceback")
-    assert "test_api_errors.py" in lines[1]
+    @fh.remote
+    class Failing:
+        async def later(self) -> None:
+            raise KeyError("k")
+
+    plain = fail.remote(lambda: KeyError("k"))
+    with_options = fail.options(memory=2**40, max_retries=0).remote(lambda: KeyError("k"))
+    for ref in (plain, with_options, Failing.remote().later.remote()):
+        with pytest.raises(KeyError) as caught:
+            fh.get(ref, timeout=10)
+        lines = caught.value.remote_traceback.splitlines()  # type: ignore[attr-defined]
+        assert lines[0].startswith("Traceback")
+        assert "test_api_errors.py" in lines[1]
 
 
 def test_fields_and_methods_of_a_users_class() -> None:

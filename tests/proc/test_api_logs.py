@@ -83,6 +83,29 @@ def test_text_of_all_kinds() -> None:
     assert out.count("x" * 1000) >= 190
 
 
+def test_lines_that_are_not_ended_or_written_over() -> None:
+    code = """
+    @fh.remote
+    def half(text, stream="stdout"):
+        print(text, end="", file=getattr(sys, stream), flush=True)
+    @fh.remote
+    def bar():
+        for step in range(100):
+            print(f"\\r{step} %", end="", flush=True)
+        print()
+    fh.get([half.options(num_cpus=2).remote("half a line"), say.options(num_cpus=2).remote("whole"),
+            bar.options(num_cpus=2).remote(), half.options(num_cpus=2).remote("the end")])
+    """
+    out = run_script(PROGRAM + "\n".join(line[4:] for line in code.splitlines()))
+    found = sorted(re.findall(r"^\((\w+) pid=\d+\) (.*)$", out, re.MULTILINE))
+    assert found == [
+        ("bar", "99 %"),
+        ("half", "half a line"),
+        ("half", "the end"),
+        ("say", "whole"),
+    ]
+
+
 def test_logs_can_be_turned_off() -> None:
     code = PROGRAM.replace("num_cpus=2", "num_cpus=2, log_to_driver=False")
     assert run_script(code + "fh.get(say.remote('hello'))\nfh.shutdown()") == ""

@@ -133,6 +133,16 @@ def test_inline_and_shared_meet_at_the_limit() -> None:
         assert fh.get(same.remote(fh.put(data))) == data
 
 
+def test_the_size_of_arguments_shifts_no_ids() -> None:
+    """A re-run finds the same ids, although addresses inside its arguments have other lengths."""
+    before = fh.put(0)
+    calls = [total.remote(np.ones(count)) for count in (10, 100_000, 10)]
+    after = fh.put(0)
+    numbers = [int(ref.hex(), 16) for ref in (before, *calls, after)]
+    assert [number - numbers[0] for number in numbers] == [0, 1, 2, 3, 4]
+    assert fh.get(calls) == [10.0, 100_000.0, 10.0]
+
+
 def test_memory_is_recycled() -> None:
     for _ in range(60):  # of 16 MiB each, in an arena of 256
         ref = fh.put(np.ones(2 * MIB))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import types
 from typing import Any
 
 import pytest
@@ -212,3 +213,74 @@ def test_shutdown_while_another_thread_waits() -> None:
     assert got == [fh.NotInitialized] * 3, got
     """
     run_script(code)
+
+
+def test_threads_whose_first_use_comes_at_once_share_one_session() -> None:
+    code = """
+    import freehold as fh, os, threading
+    barrier = threading.Barrier(8)
+    nodes = []
+    @fh.remote
+    def add(a, b):
+        return a + b
+    def use():
+        barrier.wait()
+        assert fh.get(add.remote(fh.put(1), 2)) == 3
+        nodes.append(fh.status()["node"])
+    threads = [threading.Thread(target=use) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(nodes) == 8 and len(set(nodes)) == 1, nodes
+    """
+    run_script(code)
+
+
+def test_an_arena_that_cannot_be_had_says_so() -> None:
+    code = """
+    import freehold as fh, pytest
+    for size in (2**50, 2**62):
+        with pytest.raises(fh.ObjectStoreFull, match="arena of .* cannot .*arena_bytes"):
+            fh.init(arena_bytes_max=size)
+        assert not fh.is_initialized()
+    fh.init(num_cpus=1)
+    assert fh.get(fh.put(1)) == 1
+    """
+    run_script(code)
+
+
+def test_settings_in_the_environment() -> None:
+    code = """
+    import os, freehold as fh, pytest
+    for name, text in (("NUM_CPUS", "two"), ("NUM_CPUS", "true"), ("RESOURCES", "gold"),
+                       ("RESOURCES", "CPU=1"), ("LOG_TO_DRIVER", "perhaps")):
+        os.environ["FREEHOLD_" + name] = text
+        with pytest.raises(ValueError, match=name + "|" + name.lower()):
+            fh.init()
+        del os.environ["FREEHOLD_" + name]
+    os.environ.update(FREEHOLD_NUM_CPUS="1.5", FREEHOLD_RESOURCES="gold=2, tape=0.5",
+                      FREEHOLD_LOG_TO_DRIVER="false")
+    fh.init()
+    assert fh.cluster_resources() == {"CPU": 1.5, "gold": 2.0, "tape": 0.5}
+    """
+    run_script(code)
+
+
+def test_what_is_remote_already_is_neither_made_remote_nor_derived_from() -> None:
+    class Plain:
+        def method(self) -> int:
+            return 1
+
+    remote_class = fh.remote(Plain)
+    for again in (same, remote_class):
+        with pytest.raises(TypeError, match="is remote already"):
+            fh.remote(again)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="derive from the plain class"):
+        types.new_class("Derived", (remote_class,))
+    for thing, text in (
+        (same, "RemoteFunction(same)"),
+        (remote_class, "ActorClass(Plain)"),
+        (remote_class.remote().method, "ActorMethod(Plain.method)"),
+    ):
+        assert repr(thing) == text

@@ -11,7 +11,18 @@ from freehold.core.lineage import Lineage
 from freehold.core.process import Process
 from freehold.core.store import Store
 from freehold.sim import __main__ as command
-from freehold.sim.smallcases import BORROW, CHAIN, DEEP, KEPT, NESTED, RESTART, SAME, SCENARIOS
+from freehold.sim.smallcases import (
+    BORROW,
+    CHAIN,
+    DEEP,
+    HEADLESS,
+    KEPT,
+    MOVED,
+    NESTED,
+    RESTART,
+    SAME,
+    SCENARIOS,
+)
 from freehold.sim.smallstate import Bounds, Report, Scenario
 from freehold.sim.smallworld import SmallWorld
 from freehold.sim.values import Violation
@@ -42,6 +53,22 @@ def test_anything_may_die_at_any_moment(scenario: Scenario) -> None:
     assert report.complete
     assert report.ends > 30
     assert set(report.errors) <= set(scenario.allowed)
+
+
+@pytest.mark.parametrize("scenario", [HEADLESS, MOVED])
+def test_the_head_may_die_at_any_moment(scenario: Scenario) -> None:
+    """It starts again on its store; what runs goes on, and so does recovery without it."""
+    report = explore(scenario, 1, 0)
+    assert report.complete
+    assert report.ends > 30
+    assert set(report.errors) <= set(scenario.allowed)
+
+
+def test_the_head_and_a_node_may_die_at_any_two_moments() -> None:
+    report = explore(HEADLESS, 2, 0)
+    assert report.complete
+    assert report.ends > 200
+    assert not report.errors
 
 
 def test_the_trace_that_the_published_model_waits_for_ever_in() -> None:

@@ -44,6 +44,10 @@ assert_type(ref.future(), concurrent.futures.Future[float])
 assert_type(ref.hex(), str)
 assert_type(ref.binary(), bytes)
 assert_type(named.remote("t"), fh.Ref[str])
+assert_type(named.remote(named.remote("t")), fh.Ref[str])  # a reference arrives as its value
+assert_type(scale.remote(ref), fh.Ref[float])
+assert_type(scale.remote(3, ref), fh.Ref[float])
+assert_type(scale.options(num_cpus=2).remote(fh.put(3), factor=2.0), fh.Ref[float])
 assert_type(RemoteCounter, fh.ActorClass[Counter])
 assert_type(RemoteCounter.remote(1), fh.ActorHandle)
 assert_type(fh.remote(num_cpus=1)(Counter), fh.ActorClass[Counter])
@@ -74,10 +78,10 @@ def widened(r: fh.Ref[bool]) -> fh.Ref[int]:
     return r  # a reference to a bool is one to an int
 
 
-scale.remote("3")  # E: arg-type
-scale.remote(1, 2.0, 3)  # E: call-arg
-scale.remote(1, fraction=2)  # E: call-arg
-scale.remote()  # E: call-arg
+scale.remote("3")  # E: call-overload
+scale.remote(1, 2.0, 3)  # E: call-overload
+scale.remote(1, fraction=2)  # E: call-overload
+scale.remote()  # E: call-overload
 fh.get((ref, ref))  # E: call-overload
 fh.get(5)  # E: call-overload
 fh.get([1, 2])  # E: arg-type
@@ -88,4 +92,4 @@ fh.remote(5)  # E: call-overload
 fh.get_actor(5)  # E: arg-type
 fh.placement_group({"CPU": 1})  # E: arg-type
 fh.remove_placement_group("group")  # E: arg-type
-named.remote(5)  # E: arg-type
+named.remote(5)  # E: call-overload

@@ -228,7 +228,7 @@ class Actors:
 
     def construct(self, task: Task, lease: int, node: Peer, worker: Peer, now: float) -> None:
         """A worker was granted for the actor: run its constructor there."""
-        line = self.line(task.rows[0])
+        line = self.line(task.row)
         line.lease, line.node = lease, node
         if line.maker is None:
             line.restarts = int(task.spec.options.get("max_restarts", 0))

@@ -2,12 +2,8 @@
 
 ``submit -> (dependencies) -> leases.place | actors.call -> push -> ... -> on_done``.  Rows and
 their counting are the owner's (``core.owner``); which worker gets a task is the leases'
-(``core.leases``). This file joins them, and decides what a death means for the tasks that were out
-there:
-
-* A worker runs its tasks in the order they were sent, and the node knows the last one that it had
-  started.  So a death costs a try only of those that had started; the rest simply go elsewhere, and
-  a task with no tries is never run twice.
+(``core.leases``); what a death means for the tasks that were out there is ``core.deaths``' affair.
+This file joins them.
 """
 
 from __future__ import annotations
@@ -17,6 +13,7 @@ from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.actors import Actors, pack_address
+from freehold.core.deaths import Deaths
 from freehold.core.ids import ref_id
 from freehold.core.leases import Leases, Limits
 from freehold.core.lineage import Lineage
@@ -24,8 +21,19 @@ from freehold.core.machine import Machine, Peer
 from freehold.core.messages import COLLECTED, FAILED, INLINE, PENDING, SHARED
 from freehold.core.orphans import Orphans
 from freehold.core.owner import Owner, RefFields
-from freehold.core.rests import Rests
-from freehold.core.rows import CONSTRUCTOR, METHOD, Lease, Line, Links, Place, Pool, Row, Spec, Task
+from freehold.core.rows import (
+    CONSTRUCTOR,
+    METHOD,
+    Lease,
+    Line,
+    Links,
+    Place,
+    Pool,
+    Row,
+    Spec,
+    Task,
+    plain_row,
+)
 
 RETRY = 4  # a state on the wire only: failed, in a way that the caller asked to have retried
 REMOVED = "its placement group was removed"  # how the reason for a denial begins, if so
@@ -43,12 +51,11 @@ class Client:
         self.leases.again = self.is_ready
         self.actors = Actors(machine, owner, self.leases, self.push, self.finish)
         self.actors.is_ready = self.is_ready
-        self.actors.start = self.retry
-        self.rests = Rests(limits.retry_rest, limits.retry_rest_max)
         self.lineage = Lineage(owner, limits.lineage_bytes_max)
         self.lineage.moving = self.actors.moving
         self.orphans = Orphans(machine, owner, self.lineage)
-        self.retried = 0  # tasks run again because a worker died
+        self.deaths = Deaths(self, limits)
+        self.actors.start = self.deaths.retry
         self.lost = ""  # why there is no node any more
         machine.on(
             {
@@ -59,30 +66,34 @@ class Client:
                 m.DENIED: self.on_denied,
             }
         )
+        machine.bulk[m.DONE] = self.take_done
 
     # -- submission -----------------------------------------------------------------------------
+    def join(self, spec: Spec, id: bytes, args: bytes) -> Row | None:
+        """``submit``, if a busy worker can take the task as it took the one before; else None."""
+        if not spec.room or not spec.plain:
+            return None
+        lease = spec.lease
+        assert lease is not None
+        inflight, peer = lease.inflight, lease.peer
+        if not inflight or lease.shut or lease.pool.queue or peer is None:
+            spec.room = 0
+            return None
+        spec.room -= 1
+        row = self.owner.rows[id] = plain_row(spec, id, args)
+        task = inflight[id] = row.task  # type: ignore[assignment]  # it has one
+        task.place = lease  # type: ignore[union-attr]
+        box = peer.outbox
+        if not box:
+            self.machine.dirty.append(peer)
+        box.append((m.TASK, id, spec.digest, args))
+        return row
+
     def submit(self, spec: Spec, id: bytes, args: bytes, now: float) -> Row:
         """Submit a task of one result whose arguments hold no references (the common case)."""
-        task = Task(spec, args)
-        row = Row(id, task)
-        row.handles = 1
-        task.rows = (row,)
-        self.owner.rows[id] = row
-        if spec.room and spec.plain:  # a busy worker takes it, as it took the one before
-            lease = spec.lease
-            assert lease is not None
-            inflight = lease.inflight
-            if inflight and not lease.shut and not lease.pool.queue:
-                spec.room -= 1
-                inflight[id] = task
-                task.place = lease
-                peer = lease.peer
-                box = peer.outbox  # type: ignore[union-attr]
-                if not box:
-                    self.machine.dirty.append(peer)  # type: ignore[arg-type]
-                box.append((m.TASK, id, spec.digest, args))
-                return row
-            spec.room = 0
+        row = self.owner.rows[id] = plain_row(spec, id, args)
+        task = row.task
+        assert task is not None
         pool = spec.pool
         if pool is not None and len(pool.queue) > pool.most:
             pool.queue.append(task)  # every lease that can be had is full, or asked for
@@ -113,7 +124,7 @@ class Client:
             rows = (Row(id, task),)
         else:
             rows = tuple(Row(ref_id(id, output), task) for output in range(max(spec.outputs, 1)))
-        task.rows = rows
+        task.row, task.others = rows[0], rows[1:]
         for row in rows:
             row.handles = 1 if spec.outputs else 0
             self.owner.rows[row.id] = row
@@ -140,11 +151,9 @@ class Client:
 
     def call(self, line: Line, spec: Spec, id: bytes, args: bytes, now: float) -> Row:
         """Call an actor's method of one result, with arguments that hold no references."""
-        task = Task(spec, args)
-        row = Row(id, task)
-        row.handles = 1
-        task.rows = (row,)
-        self.owner.rows[id] = row
+        row = self.owner.rows[id] = plain_row(spec, id, args)
+        task = row.task
+        assert task is not None
         if line.peer is None or line.queue or not line.inflight or line.error is not None:
             self.actors.call(line, task, now)
         else:
@@ -155,11 +164,6 @@ class Client:
         """Run a task of which it is not known whether its dependencies are (still) there."""
         if self.is_ready(task):
             self.start(task, now)
-
-    def retry(self, task: Task, failures: int, now: float) -> None:
-        """Run a task again that has failed so often, now or after a rest."""
-        if not self.rests.begin(task, failures, now):
-            self.restart(task, now)
 
     def start(self, task: Task, now: float) -> None:
         """Every dependency has come: run the task, unless one of them is an error."""
@@ -201,7 +205,7 @@ class Client:
             for task in ready:
                 if task.links is not None and task.links.line is not None:
                     actors.flush(task.links.line, now)
-                elif task.place is not None or task in self.rests:
+                elif task.place is not None or task in self.deaths.rests:
                     continue
                 elif any(row.task is task for row in task.rows):
                     self.restart(task, now)
@@ -219,7 +223,7 @@ class Client:
         peer = place.peer
         assert peer is not None
         spec = task.spec
-        id = task.rows[0].id
+        id = task.row.id
         place.inflight[id] = task
         task.place = place
         box = peer.outbox
@@ -256,7 +260,7 @@ class Client:
                 args, args_id = links.args_row.data, links.args_row.id
         if not peer.down:
             peer.outbox.append(
-                (m.TASK_FULL, task.rows[0].id, spec.digest, args, args_id, deps, spec.outputs,
+                (m.TASK_FULL, task.row.id, spec.digest, args, args_id, deps, spec.outputs,
                  spec.kind, spec.options)
             )  # fmt: skip
 
@@ -292,6 +296,42 @@ class Client:
         elif not place.inflight and place.__class__ is Line:
             self.actors.answered(place)
 
+    def take_done(self, peer: Peer, now: float, messages: list[Any]) -> list[Any]:
+        """``on_done`` for results that came together; what is none of them is returned."""
+        get, place, done = self.owner.rows.get, peer.lease, m.DONE
+        if not isinstance(place, Place):
+            return messages
+        inflight, lease = place.inflight, place if isinstance(place, Lease) else None
+        for at, message in enumerate(messages):
+            try:
+                op, id, value = message
+            except (TypeError, ValueError):
+                return messages[at:]
+            if op != done:
+                return messages[at:]
+            row = get(id)
+            if row is None or row.waiters is not None or row.more is not None:
+                self.on_done(peer, now, id, value)
+                continue
+            task = row.task
+            if task is None or task.place is not place or task.links is not None:
+                self.on_done(peer, now, id, value)
+                continue
+            del inflight[id]
+            row.task = None
+            row.state = INLINE
+            row.data = value
+            if not row.handles and not row.holds:
+                self.owner.settle(row)
+            if lease is None:
+                if not inflight:
+                    self.actors.answered(place)  # type: ignore[arg-type]  # it is a line
+            elif now > lease.last or not inflight or (lease.low and len(inflight) <= lease.low):
+                self.leases.finished(lease, task.spec, now)
+            else:
+                lease.batch += 1
+        return []
+
     def on_done_full(
         self, peer: Peer, now: float, id: bytes, outputs: list[Any], kept: list[RefFields]
     ) -> None:
@@ -310,13 +350,13 @@ class Client:
         self.owner.take_kept(kept, peer, task)
         if outputs and outputs[0][0] == RETRY and task.tries != 0:
             task.tries -= 1
-            self.retry(task, task.spec.retries - task.tries, now)
+            self.deaths.retry(task, task.spec.retries - task.tries, now)
         else:
             if task.spec.kind == CONSTRUCTOR:
                 outputs = [self._constructed(task, peer, outputs[0])]
             self._deliver(task, outputs, peer)
         links.settling -= 1
-        if links.settling == 0 and task.rows[0].task is not task:
+        if links.settling == 0 and task.row.task is not task:
             self.owner.let_go(task)
         if isinstance(place, Lease):
             self.leases.finished(place, task.spec, now)
@@ -385,7 +425,7 @@ class Client:
         """End the task with an error that this process, or the node, describes."""
         self.finish(task, FAILED, [kind, text])
 
-    # -- leases and deaths ------------------------------------------------------------------------
+    # -- leases -----------------------------------------------------------------------------------
     def on_grant(
         self, peer: Peer, now: float, request: int, lease: int, proc: bytes, address: str
     ) -> None:
@@ -421,56 +461,6 @@ class Client:
             while wanted.queue:
                 task = wanted.queue.popleft()
                 self.fail(task, kind, f"{task.spec.name}: {reason}")
-
-    def on_death(self, peer: Peer, now: float, reason: str, started: bytes | None) -> None:
-        """The worker died: what it had started costs a try; what it had not goes elsewhere.
-
-        ``started`` is None when nobody knows, since its node has died too.
-        """
-        place = peer.lease
-        peer.down = True
-        peer.outbox.clear()
-        if isinstance(place, Lease):
-            self._lease_died(place, now, reason, started)
-        self.actors.on_death(peer, now, reason)
-
-    def _lease_died(self, lease: Lease, now: float, reason: str, started: bytes | None) -> None:
-        self.leases.forget(lease)
-        tasks = list(lease.inflight.values())
-        lease.inflight.clear()
-        ids = [task.id for task in tasks]
-        if started is None:
-            first_unstarted = len(ids)
-        else:
-            first_unstarted = ids.index(started) + 1 if started in ids else 0
-        for task in reversed(tasks[first_unstarted:]):
-            task.place = None
-            lease.pool.queue.appendleft(task)
-        for task in tasks[:first_unstarted]:
-            task.place = None
-            assert lease.peer is not None
-            self.owner.lost_outputs(task, lease.peer)
-            if task.tries == 0:
-                self.fail(task, "WorkerDied", f"{task.spec.name}: {reason}")
-            else:
-                task.tries -= 1
-                self.retried += 1
-                self.retry(task, task.spec.retries - task.tries, now)
-        self.leases.dispatch(lease.pool, now)
-
-    def node_died(self, reason: str) -> None:
-        """The node daemon is gone: nothing that is pending will ever come."""
-        self.lost = reason
-        self.rests.clear()
-        for row in list(self.owner.rows.values()):
-            if row.state == PENDING:
-                if row.task is not None:
-                    self.fail(row.task, "NodeDied", reason)
-                else:
-                    self.owner.fail(row, "NodeDied", reason)
-        self.leases.node_died(reason)
-        for line in list(self.actors.lines.values()):
-            self.actors.died(line, ["NodeDied", reason])
 
 
 def _near(task: Task, node: Peer | None) -> bytes:

@@ -7,11 +7,13 @@ requests of one process only one.  Nothing is decided here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from freehold.core import messages as m
 from freehold.core.machine import NEVER, Machine
 from freehold.core.member import text_of
 from freehold.core.scheduler import Scheduler, group_of
-from freehold.core.workers import Grant, Workers
+from freehold.core.workers import Grant, Workers, are_at_most
 
 AFTER_S = 5.0  # seconds
 USERS_SHOWN = 5
@@ -57,24 +59,30 @@ class Delays:
 
     def _reason(self, grant: Grant) -> str:
         """On what it waits, for people."""
-        wanted = text_of((name, amount) for name, amount in grant.needs if amount)
+        needs = [(name, amount) for name, amount in grant.needs if amount]
+        wanted = text_of(needs) if needs else "a worker"
         if grant in self.scheduler.parked:
             what = "its placement group" if group_of(grant) else "a node that could run it"
             return f"it needs {wanted}, and waits for {what}"
         where = f"node {self.machine.id.hex()[:8]}"
         free, total = self.workers.free, self.workers.total
         lacking = [name for name, amount in grant.needs if amount > free.get(name, 0.0)]
+        if not lacking and are_at_most(self.workers):
+            most = self.workers.workers_max
+            users = self._users()
+            return f"it needs {wanted}: {where} runs no more than workers_max={most}: {users}"
         if not lacking:
             return f"it needs {wanted}: {where} has that, but others come first"
         has = " and ".join(f"{free[name]:g} of {total[name]:g} {name} free" for name in lacking)
         return f"it needs {wanted}: {where} has {has}, the rest is in use by {self._users(lacking)}"
 
-    def _users(self, names: list[str]) -> str:
-        """Who has these resources, the most frequent first."""
+    def _users(self, names: Sequence[str] = ()) -> str:
+        """Who has these resources, or any worker, the most frequent first."""
         counts: dict[str, int] = {}
         for lease in self.workers.leases.values():
             worker = lease.worker
-            if worker is None or not any(amount and name in names for name, amount in lease.needs):
+            has = any(amount and name in names for name, amount in lease.needs)
+            if worker is None or (names and not has):
                 continue
             what = worker.label or "a worker that has run nothing yet"
             label = f"{'actor ' if lease.actor else ''}{what}"

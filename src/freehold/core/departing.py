@@ -3,8 +3,10 @@
 A node that drains (RETIRE) asks for its leases back: running tasks finish, actors that may restart
 do so elsewhere, and other actors keep the node as long as they live.  When nothing runs here any
 more, and no driver is left that reads in place, the owner of each object is told (DEPART): it has
-the object kept by another node and frees it here (``core.keeping``).  With the last one the node
-goes.  What is owned by processes of this node itself is waited for.
+the object kept by another node and frees it here (``core.keeping``).  Idle workers end (DISMISS),
+unless others need what they own, or tasks and actors live by them.  With the last object and the
+last worker the node goes.  What this node itself owns in the stead of the dead, and nobody could
+adopt after it, is waited for as well.
 
 A copy that is kept is one that a process of this node's own (``KEEPER``) has pinned; it goes when
 its owner frees it.
@@ -19,11 +21,13 @@ from freehold.core.address import node_of
 from freehold.core.copies import KEEPER
 from freehold.core.machine import Machine, Peer
 from freehold.core.members import Members
+from freehold.core.messages import SHARED
 from freehold.core.neighbours import Neighbours
 from freehold.core.pulls import ARGUMENT, Pulls
 from freehold.core.store import Store
-from freehold.core.workers import Workers
+from freehold.core.workers import ENDING, IDLE, Workers
 
+LEAVING = "its node leaves"  # why a worker has ended
 NOBODY = "no other node can keep a copy"
 AGAIN = 1.0  # seconds between two DEPARTs of one object
 Place = list[Any]
@@ -47,7 +51,8 @@ class Departing:
         self.pulls = pulls
         self.members = members
         self.neighbours = neighbours
-        self.seat = Peer(KEEPER, "", "keeper")  # which asks for the copies
+        self.keeper = Peer(KEEPER, "", "keeper")  # which asks for the copies
+        pulls.kept = self.on_kept
         self.waiting: dict[tuple[bytes, bytes, int], Peer] = {}  # RefId, source -> owner
         self.told: dict[tuple[bytes, bytes], float] = {}  # RefId, owner -> when DEPART was sent
         self._turn = 0
@@ -89,16 +94,13 @@ class Departing:
         self.neighbours.watch(home)  # to hear of the owner's death
         whose = peer if peer.id == owner else self.machine.peer(owner, address)
         self.waiting[id, place[0], place[1]] = whose
-        self.pulls.on_fetch(self.seat, now, id, place, owner, address, ARGUMENT)
-        self._answer()
+        self.pulls.on_fetch(self.keeper, now, id, place, owner, address, ARGUMENT)
 
-    def _answer(self) -> None:
-        """Tell owners of the copies that have come, or cannot."""
-        frames, self.seat.outbox = self.seat.outbox, []
-        for _, id, source, place, reason in frames:
-            owner = self.waiting.pop((id, source[0], source[1]), None)
-            if owner is not None and not owner.down:
-                self.machine.send(owner, m.KEPT, id, self.machine.id, place, reason)
+    def on_kept(self, id: bytes, source: Place, place: Place, reason: str) -> None:
+        """The copy has come, or cannot: tell the owner."""
+        owner = self.waiting.pop((id, source[0], source[1]), None)
+        if owner is not None and not owner.down:
+            self.machine.send(owner, m.KEPT, id, self.machine.id, place, reason)
 
     # -- leaving ----------------------------------------------------------------------------------
     def _reclaim(self) -> None:
@@ -115,13 +117,13 @@ class Departing:
             self.machine.send(process, m.DEPART, owner, id, place)
 
     def settle(self, now: float) -> None:
-        """Answer what can be; on the way out, have moved what is here."""
-        if self.seat.outbox:
-            self._answer()
+        """On the way out, have moved what is here."""
         if not self.members.me.retiring:
             return
         self._reclaim()
+        self.workers.prestart = self.workers.spares = 0
         if self._is_quiet():
+            self._dismiss(now)
             for stored in list(self.store.objects.values()):
                 if stored.home != self.machine.id:
                     home = self.neighbours.node(stored.home)
@@ -129,6 +131,17 @@ class Departing:
             for copy in list(self.pulls.copies.pinned.get(KEEPER, ())):
                 peer = self.machine.peer(copy.owner, copy.address)
                 self._tell(peer, now, copy.owner, copy.id, self.pulls.copies.place(copy))
+
+    def _dismiss(self, now: float) -> None:
+        """Have idle workers end, and ask those again that stay."""
+        for worker in self.workers.workers.values():
+            if worker.phase != IDLE or worker.peer is None:
+                continue
+            key = (b"", worker.peer.id)
+            if now >= self.told.get(key, -AGAIN) + AGAIN:
+                self.told[key] = now
+                worker.phase, worker.why = ENDING, LEAVING
+                self.machine.send(worker.peer, m.DISMISS)
 
     def _tell(self, peer: Peer | None, now: float, owner: bytes, id: bytes, place: Place) -> None:
         """Tell the owner, and again if it did not know of the object yet, or had nowhere to go."""
@@ -144,5 +157,11 @@ class Departing:
     @property
     def departed(self) -> bool:
         """Whether nothing keeps this node any more, now that it drains."""
-        kept = self.pulls.copies.pinned.get(KEEPER)
-        return self._is_quiet() and not self.store.objects and not kept
+        if not self._is_quiet() or self.workers.workers or self.store.objects:
+            return False
+        if self.pulls.copies.pinned.get(KEEPER) or self.neighbours.estates.open:
+            return False
+        return not any(
+            entry.tickets and entry.state != SHARED
+            for entry in self.neighbours.estates.adopted.values()
+        )

@@ -249,6 +249,10 @@ class Directory:
             del self.jobs[old]
             self.tables.write((JOB + old, b""))
 
+    def has_driver(self, node: bytes) -> bool:
+        """Whether a job's driver runs there."""
+        return any(job.alive and job.node == node for job in self.jobs.values())
+
     def on_node_gone(self, id: bytes, now: float, reason: str) -> None:
         """The jobs whose driver ran there have ended, and so have its processes."""
         self._drop_names_of(2, id)

@@ -22,6 +22,7 @@ from freehold.core.messages import FAILED, INLINE, PENDING, SHARED
 from freehold.core.owner import Owner
 from freehold.core.rows import CONSTRUCTOR, FUNCTION_TASK, Row
 
+_new = object.__new__
 Output = tuple[int, Any, list[Row]]  # state, data, the references inside
 
 
@@ -100,6 +101,7 @@ class Executor:
                 m.LEASED: self.on_leased,
             }
         )
+        machine.bulk[m.TASK] = self.take_tasks
 
     # -- frames -----------------------------------------------------------------------------------
     def on_leased(self, peer: Peer, now: float, gpus: list[int]) -> None:
@@ -112,6 +114,25 @@ class Executor:
         self.queue.append(Run(peer, id, key, args, None))
         if self.callers:
             self._turn_back(peer)
+
+    def take_tasks(self, peer: Peer, now: float, messages: list[Any]) -> list[Any]:
+        """``on_task`` for tasks that came together; what is none of them is returned."""
+        if self.callers:
+            return messages
+        append, task = self.queue.append, m.TASK
+        for at, message in enumerate(messages):
+            run = _new(Run)  # without a constructor's frame
+            try:
+                op, run.id, run.key, run.args = message
+            except (TypeError, ValueError):
+                return messages[at:]
+            if op != task:
+                return messages[at:]
+            run.peer = peer
+            run.missing = 0
+            run.full = run.refs = None
+            append(run)
+        return []
 
     def on_task_full(
         self,

@@ -8,7 +8,9 @@ Everything is ``bytes``, so that it is hashed, compared and sent as it is.
 * ``RefId`` = TaskId + output index.  Output 0 is encoded as *nothing* and output i > 0 as two
   bytes, so the reference of a one-result task is byte-equal to the task's id and the hot path
   neither builds nor hashes a second name.  (16 against 18 bytes: no two ids can collide.)
-* A ``put`` takes a submission index too: made again by a re-run, it has the same id.
+* A ``put`` takes a submission index too: made again by a re-run, it has the same id.  Arguments
+  that are an object of their own take none, but an output index that no task has: whether they are
+  large enough for that may differ from run to run, and must not shift the ids of what follows.
 * ``ProcId`` = 8 random bytes, new for each incarnation of a process: a dead id never returns.
 """
 
@@ -22,6 +24,7 @@ CONTEXT_BYTES = 12
 TASK_ID_BYTES = 16
 PROC_ID_BYTES = 8
 OUTPUTS_MAX = 65_535
+ARGUMENTS = OUTPUTS_MAX  # the index of a task's arguments, behind those of its outputs
 
 pack_index = struct.Struct(">I").pack
 _pack_output = struct.Struct(">H").pack

@@ -89,7 +89,7 @@ class Lineage:
         if self.recipes.pop(task.id, None) is None:
             return
         self.bytes -= _size(task)
-        if task.rows[0].task is task or any(row.task is task for row in task.rows):
+        if task.row.task is task or any(row.task is task for row in task.rows):
             return  # it runs: its end lets the arguments go
         self._ending.append(task)
         if len(self._ending) == 1:  # else one more link of a chain, however long
@@ -228,7 +228,7 @@ class Lineage:
         task.tries -= 1
         task.place = None
         self.revived += 1
-        first = task.rows[0]  # by which the answer is known
+        first = task.row  # by which the answer is known
         if self.owner.rows.get(first.id) is not first:
             first.state, first.data, first.more = PENDING, None, None
             self.owner.rows[first.id] = first

@@ -1,10 +1,9 @@
 """The node's part of the membership: its head, its view of the others, its judgement without one.
 
 What the head says holds.  While it is away nothing stops: leases go on by what was gossiped last,
-questions to the directory wait (``core.relay``), and the node judges
-deaths by itself, by the head's rule: a node to which a connection broke is dialled; refused means
-dead now, silence for ``unreachable_s`` means dead then.  What it declares so it cannot take back:
-it tells the head that comes, which makes it so for all (see ``core.head``).
+questions to the directory wait (``core.relay``), and the node judges deaths by itself
+(``core.suspects``).  What it declares so it cannot take back: it tells the head that comes, which
+makes it so for all (see ``core.head``).
 """
 
 from __future__ import annotations
@@ -13,25 +12,15 @@ from collections.abc import Callable
 from typing import Any
 
 from freehold.core import messages as m
-from freehold.core.machine import NEVER, Machine, Peer
+from freehold.core.machine import Machine, Peer
 from freehold.core.member import Member, Resources
 from freehold.core.relay import Relay
+from freehold.core.suspects import Suspects
 from freehold.errors import ProtocolError
 
-PROBE_EVERY = 0.25  # of unreachable_s: how often a silent node is dialled again
 OnNodeDown = Callable[[bytes, str, float], None]
 OnJoined = Callable[[float], None]
 OnRefused = Callable[[str, float], None]
-
-
-class Suspect:
-    """A node that cannot be reached while there is no head."""
-
-    __slots__ = ("again", "until")
-
-    def __init__(self, again: float, until: float) -> None:
-        self.again = again  # when to dial it next
-        self.until = until  # when it is dead
 
 
 class Members:
@@ -79,7 +68,6 @@ class Members:
         self.machine = machine
         self.base = dict(total)  # without the resources of bundles
         self.me = Member(machine.id, address, dict(total), labels or {}, dict(total))
-        self.prober = Peer(b"", "", "prober")
         self.on_node_down_calls = on_node_down or []
         self.on_joined_calls = on_joined or []
         self.on_refused_calls = on_refused or []
@@ -87,7 +75,6 @@ class Members:
         self.on_retire_calls = on_retire or []
         self.heartbeat_s = heartbeat_s
         self.report_s = report_s
-        self.unreachable_s = unreachable_s
         self.head: Peer | None = None
         self.cluster = ""  # the name of the cluster, once it is known
         self.joined = False
@@ -97,7 +84,9 @@ class Members:
         self.dead: set[bytes] = set()
         self.fallen: list[tuple[float, Member]] = []
         self.declared: dict[bytes, str] = {}  # dead by this node's own judgement -> why
-        self.suspects: dict[bytes, Suspect] = {}
+        self.suspects = Suspects(
+            machine, self.view, declare=self._declare, unreachable_s=unreachable_s
+        )
         self.relay = Relay(machine)
         self._changed = True  # since the last REPORT
         self._reported = 0.0
@@ -109,7 +98,6 @@ class Members:
                 m.NODE_DOWN: self.on_node_down,
                 m.GOSSIP: self.on_gossip,
                 m.RETIRE: self.on_retire,
-                m.PROBED: self.on_probed,
             }
         )
 
@@ -130,16 +118,17 @@ class Members:
             raise ProtocolError(f"this is the head of cluster {cluster}, not of {self.cluster}")
         self.cluster = cluster
         self.head, self.joined = peer, False
-        self.relay.stop()
+        self._stop(now)
 
     def on_head_down(self, peer: Peer, now: float) -> None:
         """The connection to the head is closed; it is for the host to dial it again."""
         if peer is self.head:
             self.head, self.joined = None, False
-            self.relay.stop()
-            for id in self.suspects:  # so far this was the head's affair
-                self.suspects[id].until = now + self.unreachable_s
-                self._dial(id, now)
+            self._stop(now)
+
+    def _stop(self, now: float) -> None:
+        self.relay.stop()
+        self.suspects.stop(now)
 
     def _check_head(self, peer: Peer) -> None:
         if peer is not self.head:
@@ -150,8 +139,8 @@ class Members:
         if epoch < self.epoch:
             raise ProtocolError(f"the head is at epoch {epoch}, and had told {self.epoch} before")
         self.epoch, self.joined = epoch, True
-        self.suspects.clear()  # the head sees to them now
-        before, self.view = self.view, {}
+        before = dict(self.view)
+        self.view.clear()
         for id, address, total, labels, free, waiting, retiring in nodes:
             member = Member(id, address, total, labels, free)
             if id == self.machine.id:
@@ -170,6 +159,7 @@ class Members:
             if id not in self.view and id not in self.dead:
                 self._died(id, "it died or left while this node had no head", now)
         self.relay.start(peer)
+        self.suspects.start(peer)
         self._report(now)
         for call in self.on_joined_calls:
             call(now)
@@ -179,6 +169,7 @@ class Members:
         self._check_head(peer)
         self.refused = reason
         self.head, self.joined = None, False
+        self.suspects.end()
         self.relay.end(f"this node is no member of the cluster any more: {reason}")
         for call in self.on_refused_calls:
             call(reason, now)
@@ -213,7 +204,7 @@ class Members:
         member = self.view.pop(id, None)
         if member is not None and not member.retiring:
             self.fallen.append((now, member))
-        self.suspects.pop(id, None)
+        self.suspects.open.pop(id, None)
         for call in self.on_node_down_calls:
             call(id, reason, now)
 
@@ -256,6 +247,10 @@ class Members:
         if self._changed and now >= self._reported + self.report_s:
             self._report(now)
 
+    @property
+    def _report_at(self) -> float:
+        return self._reported + (self.report_s if self._changed else self.heartbeat_s)
+
     def _report(self, now: float) -> None:
         if self.joined and self.head is not None:
             self.machine.send(self.head, m.REPORT, self.me.free, self.me.waiting)
@@ -263,30 +258,6 @@ class Members:
             self._reported = now
 
     # -- without a head ---------------------------------------------------------------------------
-    def suspect(self, id: bytes, now: float) -> None:
-        """A connection to that node broke, or could not be made."""
-        if id in self.view and id != self.machine.id and id not in self.suspects:
-            self.suspects[id] = Suspect(now, now + self.unreachable_s)
-            if not self.joined:
-                self._dial(id, now)
-
-    def cleared(self, id: bytes) -> None:
-        """The node is connected again."""
-        self.suspects.pop(id, None)
-
-    def _dial(self, id: bytes, now: float) -> None:
-        self.suspects[id].again = now + self.unreachable_s * PROBE_EVERY
-        self.machine.send(self.prober, m.PROBE, id, self.view[id].address)
-
-    def on_probed(self, peer: Peer, now: float, id: bytes, answer: str) -> None:
-        suspect = self.suspects.get(id)
-        if suspect is None or self.joined:
-            return
-        if answer == "alive":
-            del self.suspects[id]
-        elif answer == "refused":
-            self._declare(id, "nobody listens at its address any more", now)
-
     def _declare(self, id: bytes, reason: str, now: float) -> None:
         self.declared[id] = reason
         self._died(id, reason, now)
@@ -295,25 +266,14 @@ class Members:
     # -- time -------------------------------------------------------------------------------------
     def deadline(self) -> float:
         """The next REPORT, dialling or death."""
-        if self.joined:
-            return self._reported + (self.report_s if self._changed else self.heartbeat_s)
-        return min(
-            (min(suspect.again, suspect.until) for suspect in self.suspects.values()),
-            default=NEVER,
-        )
+        due = self.suspects.deadline()
+        return min(due, self._report_at) if self.joined else due
 
     def on_timer(self, now: float) -> None:
-        """Report; without a head, give up who has been silent for too long."""
-        if self.joined:
-            if now >= self.deadline():
-                self._report(now)
-            return
-        for id, suspect in list(self.suspects.items()):
-            if now >= suspect.until:
-                reason = f"it has been silent for {self.unreachable_s:g} s, and there is no head"
-                self._declare(id, reason, now)
-            elif now >= suspect.again:
-                self._dial(id, now)
+        """Report; see to those that cannot be reached."""
+        if self.joined and now >= self._report_at:
+            self._report(now)
+        self.suspects.on_timer(now)
 
     def snapshot(self) -> dict[str, Any]:
         """Counts, for people."""
@@ -323,13 +283,13 @@ class Members:
             "nodes": len(self.view),
             "dead": len(self.dead),
             "questions": len(self.relay.questions),
-            "suspects": len(self.suspects),
+            "suspects": len(self.suspects.open),
         }
 
     def check(self) -> None:
         """Nobody is both dead and a member."""
         assert not any(id in self.dead for id in self.view)
-        assert all(id in self.view for id in self.suspects)
+        self.suspects.check()
         assert all(id in self.dead for id in self.declared)
         assert not self.joined or self.head is not None
         assert self.view.get(self.machine.id, self.me) is self.me

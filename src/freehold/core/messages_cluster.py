@@ -312,6 +312,31 @@ DEPART = message(
     "id: bytes — RefId",
     "place: list",
 )  # fmt: skip
+DISMISS = message(
+    "DISMISS", "node", "worker",
+    "The node leaves: end in good order, or STAY while others need what the receiver owns.",
+)  # fmt: skip
+
+# -- members that cannot reach each other (``core.gaps``)
+REACH = message(
+    "REACH", "node", "head",
+    "Whether this node reaches that one.  It says so when it has tried for a while in vain, and "
+    "again when it does; and when it was asked.",
+    "node: bytes",
+    "reached: bool",
+    "asked: bool — the answer to WITNESS",
+)  # fmt: skip
+WITNESS = message(
+    "WITNESS", "head", "node",
+    "Dial that node, and say whether it answers.",
+    "node: bytes",
+    "address: str",
+)  # fmt: skip
+OUSTED = message(
+    "OUSTED", "node", "process",
+    "The head has given this node up, and it ends now.",
+    "reason: str",
+)  # fmt: skip
 
 # -- what the dead have begun (``core.claims``)
 CLAIM = message(

@@ -64,13 +64,14 @@ class Node(Machine):
             total=self.workers.total,
             labels=labels,
             on_node_down=[self._on_node_down],
+            on_refused=[self._on_refused],
             on_change=[self._on_change],
             unreachable_s=unreachable_s,
         )
         self.scheduler = Scheduler(self, self.workers, self.members)
         self.delays = Delays(self, self.workers, self.scheduler)
         self.locals: dict[bytes, Peer] = {}  # this node's processes that are connected
-        self.pulls = Pulls(self, self.store)
+        self.pulls = Pulls(self, self.store, on_trouble=self.members.suspects.add)
         self.estates.copies = self.pulls.copies
         self.neighbours = Neighbours(
             self, self.store, self.estates, self.pulls, self.scheduler, self.processes
@@ -113,7 +114,7 @@ class Node(Machine):
         elif peer.kind == "node":
             if peer.id in self.members.dead:
                 peer.down = True
-            self.members.cleared(peer.id)
+            self.members.suspects.clear(peer.id)
         if peer.kind not in ("driver", "worker") or info.get("node", self.id) not in (b"", self.id):
             return
         self.locals[peer.id] = peer
@@ -139,6 +140,10 @@ class Node(Machine):
         self.neighbours.node_down(node, "it died before this node joined", now, fresh=False)
         return True
 
+    def _on_refused(self, reason: str, now: float) -> None:
+        for process in self.processes():
+            self.send(process, m.OUSTED, reason)
+
     def _on_change(self, now: float) -> None:
         """The view of the cluster has changed."""
         holders = [lease.holder for lease in self.workers.leases.values()]
@@ -152,7 +157,7 @@ class Node(Machine):
             return
         if peer.id not in self.locals:  # whose own node, or the head, says what became of it
             if peer.kind == "node":
-                self.members.suspect(peer.id, now)
+                self.members.suspects.add(peer.id, now)
             elif peer.kind == "tool":
                 self.peers.pop(peer.id, None)
             return

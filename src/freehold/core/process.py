@@ -26,6 +26,7 @@ from freehold.core.questions import Questions
 from freehold.core.rows import BROKEN, Lease, Row
 from freehold.core.shares import Share, entrusted, last_heir
 
+GONE = "the node daemon is gone, and with it every worker and object"
 HEAP_RESERVE = 256 * 1024 * 1024  # bytes of empty extents that a process keeps warm for itself
 
 
@@ -54,6 +55,7 @@ class Process(Machine):
         self.extents: dict[int, str | None] = {}  # request -> None while pending, "" or a refusal
         self.home = b""  # the id of its node
         self.exiting = False
+        self.ousted = ""  # why the node will be gone
         self.watched: set[bytes] = set()  # nodes of whose deaths this process is told
         self.dead_nodes: dict[bytes, Peer] = {}  # -> who owns in their processes' stead
         self._requests = 0
@@ -67,7 +69,9 @@ class Process(Machine):
                 m.NODE_LOST: self.on_node_lost,
                 m.STATUS: self.on_status,
                 m.EXIT: self.on_exit,
+                m.DISMISS: self.on_dismiss,
                 m.CLUSTER: self.on_cluster,
+                m.OUSTED: self.on_ousted,
             }
         )
 
@@ -90,7 +94,7 @@ class Process(Machine):
         if peer.kind == "node" and node is not None and peer is not node:
             return  # another node: whether it is dead is for the head to say
         if peer is node or peer.kind == "node":  # perhaps before it ever said hello
-            self.client.node_died("the node daemon is gone, and with it every worker and object")
+            self.client.deaths.node_died(self.ousted or GONE)
             for other in [peer, *self.peers.values()]:  # what a lone process says would be wrong
                 other.down = True
                 other.outbox.clear()
@@ -102,15 +106,14 @@ class Process(Machine):
             peer.down = True  # what was under way may be lost, so it is not mended: one will end
 
     def deadline(self) -> float:
-        rests = self.client.rests.deadline()
+        rests = self.client.deaths.rests.deadline()
         return min(self.client.leases.deadline(), rests, self.claims.deadline())
 
     def on_timer(self, now: float) -> None:
         if self.owner.node is not None and not self.owner.node.down:
             self.client.leases.on_timer(now)
             self.claims.on_timer(now)
-            for task in self.client.rests.over(now):
-                self.client.restart(task, now)
+            self.client.deaths.on_timer(now)
 
     def settle(self, now: float) -> None:
         owner = self.owner
@@ -126,6 +129,9 @@ class Process(Machine):
     def on_cluster(self, peer: Peer, now: float, total: dict[str, float], nodes: int) -> None:
         self.client.leases.on_cluster(peer, now, total, nodes)
         self.keeping.retry()
+
+    def on_ousted(self, peer: Peer, now: float, reason: str) -> None:
+        self.ousted = f"this node is no member of the cluster any more: {reason}"
 
     # -- memory -----------------------------------------------------------------------------------
     def request_extent(self, size: int) -> int:
@@ -166,23 +172,20 @@ class Process(Machine):
         freed, self.owner.freed = self.owner.freed, []
         if self.client.lost:
             return  # others may still read it; it goes with this process
-        objects = []
+        objects, mine = [], []
         for id, (holder, offset, _, node) in freed:
             objects.append([id, holder, node])
             if holder == self.id:
-                self._free(offset)
+                mine.append(offset)
             self.keeping.forget(id)
         if self.owner.node is not None:
+            self.on_freed(self.owner.node, self.now, mine)
             self.send(self.owner.node, m.FREE, objects)
-
-    def _free(self, offset: int) -> None:
-        for extent in self.heap.free(offset):
-            assert self.owner.node is not None
-            self.send(self.owner.node, m.EXTENT_BACK, extent)
 
     def on_freed(self, peer: Peer, now: float, offsets: list[int]) -> None:
         for offset in offsets:
-            self._free(offset)
+            for extent in self.heap.free(offset):
+                self.send(peer, m.EXTENT_BACK, extent)
 
     def on_trim(self, peer: Peer, now: float, round: int) -> None:
         self.trims.append(round)  # to be answered when all is released that is no longer held
@@ -222,7 +225,7 @@ class Process(Machine):
         self.claims.giver_died(proc)
         ask_heir(self.owner, heir)
         self.executor.on_death(dead)
-        self.client.on_death(dead, now, reason, started)
+        self.client.deaths.on_death(dead, now, reason, started)
         del self.peers[proc]
 
     def on_node_lost(
@@ -251,7 +254,7 @@ class Process(Machine):
         for other in gone:
             self.claims.giver_died(other.id)
             self.executor.on_death(other)
-            self.client.on_death(other, now, reason, None)
+            self.client.deaths.on_death(other, now, reason, None)
             if other.id == node:
                 self.client.leases.requests.node_died(other)
             del self.peers[other.id]
@@ -264,16 +267,10 @@ class Process(Machine):
         if id in self.owner.dead:  # the news of its death has overtaken what names it
             made.down = True
             del self.peers[id]
-        else:
-            self._watch(made)
+        elif not self.heed(node_of(made.address)):
+            made.down = True
+            self.owner.on_death(made, self.dead_nodes[node_of(made.address)])
         return made
-
-    def _watch(self, peer: Peer) -> None:
-        """Have the node tell of deaths on the node where that process lives."""
-        where = node_of(peer.address)
-        if not self.heed(where):
-            peer.down = True
-            self.owner.on_death(peer, self.dead_nodes[where])
 
     def heed(self, where: bytes) -> bool:
         """Hear of deaths on that node; False if it is dead itself."""
@@ -295,6 +292,14 @@ class Process(Machine):
 
     def on_exit(self, peer: Peer, now: float, idle: bool) -> None:
         if idle and (self.owner.rows or self.executor.queue):
+            self.send(peer, m.STAY)
+        else:
+            self.exiting = True
+
+    def on_dismiss(self, peer: Peer, now: float) -> None:
+        owner = self.owner
+        handing = [row for row in owner.rows.values() if row.holds and owner.is_uncertain(row)]
+        if handing or self.executor.queue or any(map(_is_needed, owner.rows.values())):
             self.send(peer, m.STAY)
         else:
             self.exiting = True
@@ -322,12 +327,12 @@ class Process(Machine):
             "failed": states[STATES[FAILED]],
             "shared": states[STATES[SHARED]],
             "shared_bytes": shared_bytes,
-            "queued": sum(len(pool.queue) for pool in pools) + len(self.client.rests.tasks),
+            "queued": sum(len(pool.queue) for pool in pools) + len(self.client.deaths.rests.tasks),
             "leases": sum(len(pool.leases) for pool in pools),
             "inflight": sum(len(lease.inflight) for pool in pools for lease in pool.leases),
             "actors": len(self.client.actors.lines),
             "to_run": len(self.executor.queue),
-            "retried": self.client.retried,
+            "retried": self.client.deaths.retried,
             "heap_used": self.heap.used,
             "heap_empty": self.heap.empty,
         }
@@ -335,3 +340,11 @@ class Process(Machine):
     def check(self) -> None:
         self.owner.check()
         self.heap.check()
+
+
+def _is_needed(row: Row) -> bool:
+    """Whether others need an own row of this process, or an actor or a task that lives by it."""
+    if row.owner is not None:
+        return False
+    more = row.more
+    return row.task is not None or (more is not None and bool(more.tickets or more.actor))

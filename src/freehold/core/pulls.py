@@ -29,7 +29,7 @@ from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.address import node_of
-from freehold.core.copies import Copies, Copy, Key
+from freehold.core.copies import KEEPER, Copies, Copy, Key
 from freehold.core.machine import NEVER, Machine, Peer
 from freehold.core.serving import Servings
 from freehold.core.store import Store
@@ -95,6 +95,7 @@ class Pulls:
         machine: Machine,
         store: Store,
         *,
+        on_trouble: Callable[[bytes, float], None] = lambda node, now: None,
         patience: float = PATIENCE,
         moves_max: int = MOVES_MAX,
         pulls_max: int = PULLS_MAX,
@@ -104,7 +105,9 @@ class Pulls:
         self.patience = patience
         self.moves_max = moves_max
         self.pulls_max = pulls_max
+        self.kept: Callable[[bytes, list[Any], list[Any], str], None]  # FETCHED, of the keeper
         self.address_of: Callable[[bytes], str] = lambda node: ""  # of living nodes; else empty
+        self.on_trouble = on_trouble  # no bytes come from that node
         self.mover = Peer(b"", "", "mover")
         self.copies = Copies(machine, store)
         self.servings = Servings(machine, store, self.copies, self.mover)
@@ -196,7 +199,10 @@ class Pulls:
     def _answer(
         self, peer: Peer, key: Key, source: list[Any], place: list[Any], why: str = ""
     ) -> None:
-        self.machine.send(peer, m.FETCHED, key[0], source, place, why)
+        if peer.id == KEEPER:
+            self.kept(key[0], source, place, why)
+        else:
+            self.machine.send(peer, m.FETCHED, key[0], source, place, why)
 
     def on_unpin(self, peer: Peer, now: float, ids: list[bytes]) -> None:
         for id in ids:
@@ -310,6 +316,8 @@ class Pulls:
         self.moved_bytes += have - copy.have
         copy.have = have
         self._stirred = True
+        if pull.wanted and reason not in ("", "gone"):
+            self.on_trouble(_node_of(pull.address), now)
         if not pull.wanted:  # then its owner may have freed the source: who knows what came
             self._end(pull)
             self.copies.doom(copy)
@@ -379,10 +387,7 @@ class Pulls:
 
     def _is_dead(self, address: str) -> bool:
         """Whether the address is that of a dead node."""
-        try:
-            return bytes.fromhex(address.partition("|")[0]) in self.dead
-        except ValueError:  # an address without a node's id
-            return False
+        return _node_of(address) in self.dead
 
     def on_death(self, process: bytes) -> None:
         """A process has died, here or on another node."""
@@ -457,6 +462,14 @@ class Pulls:
         own = len(self.store.extents.of(self.machine.id))
         assert own - self.allocating == len(self.copies.by_offset), "an extent without a copy"
         assert self.allocating + len(self.moving) <= self.moves_max
+
+
+def _node_of(address: str) -> bytes:
+    """The node of an address that a node has named; ``b""`` if it has none."""
+    try:
+        return bytes.fromhex(address.partition("|")[0])
+    except ValueError:
+        return b""
 
 
 def check_place(place: list[Any], kind: int) -> None:

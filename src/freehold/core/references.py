@@ -9,6 +9,7 @@ actor that it stands for.  What must be done about it elsewhere is left in lists
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from typing import Any, Protocol
 
@@ -85,10 +86,19 @@ class References:
         """A handle or a view is gone."""
         row.handles -= 1
         if row.handles == 0 and row.holds == 0:
-            if row.more is None and row.state == INLINE and row.owner is None:
-                self.rows.pop(row.id, None)  # the common case, without a call
-            else:
-                self.settle(row)
+            self.settle(row)
+
+    def drop_all(self, dropped: deque[Row]) -> None:
+        """``drop`` for each; others may append to it meanwhile."""
+        rows, next_one = self.rows, dropped.popleft
+        while dropped:
+            row = next_one()
+            row.handles -= 1
+            if row.handles == 0 and row.holds == 0:
+                if row.more is None and row.state == INLINE and row.owner is None:
+                    rows.pop(row.id, None)  # the common case, without a call
+                else:
+                    self.settle(row)
 
     def unhold(self, row: Row) -> None:
         """One protocol hold is gone."""
@@ -182,7 +192,7 @@ class References:
         links = task.links
         if links is not None:
             links.settling -= 1
-            if links.settling == 0 and task.rows[0].task is not task:  # else it is tried again
+            if links.settling == 0 and task.row.task is not task:  # else it is tried again
                 self.let_go(task)
 
     def home_of(self, peer: Peer | None) -> bytes:

@@ -97,6 +97,8 @@ class Relay:
     def on_entry(
         self, peer: Peer, now: float, request: int, error: list[str], fields: dict[str, Any]
     ) -> None:
+        if self.ended:
+            return  # it was answered before the head refused this node
         if peer is not self.head:
             raise ProtocolError(f"{peer!r} is not this node's head")
         asked = self.questions.pop(request, None)

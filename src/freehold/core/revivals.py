@@ -35,7 +35,7 @@ class Revivals:
         if id in self.reborn:
             self.machine.send(peer, m.REBORN, id, *self.reborn[id])
             return
-        who = self.revivers.get(id) or self.revivers.get(id[:CONTEXT_BYTES], b"")
+        who = self._reviver(id)
         target = self.machine.peers.get(self.homes.get(who, who))
         if target is None or who in self.store.gone:
             self._lost(peer, id)
@@ -44,6 +44,10 @@ class Revivals:
         waiting.append(peer)
         if len(waiting) == 1:
             self.machine.send(target, m.REVIVE, id, who)
+
+    def _reviver(self, id: bytes) -> bytes:
+        """The process that can make it again; empty if there is none."""
+        return self.revivers.get(id) or self.revivers.get(id[:CONTEXT_BYTES], b"")
 
     def _lost(self, peer: Peer, id: bytes) -> None:
         text = (
@@ -65,7 +69,9 @@ class Revivals:
         asked = self.asked.pop(id, None)
         if asked is not None:
             self.machine.send(asked[0], m.REBORN, id, owner, address)
-            return
+            # the process answers once, even if this node has asked for itself as well
+            if id not in self.reviving or not (owner or peer.id == self._reviver(id)):
+                return
         for waiting in self.reviving.pop(id, ()):
             if owner:
                 self.machine.send(waiting, m.REBORN, id, owner, address)

@@ -5,7 +5,12 @@ and the head gossips what has changed to all.
 
 *Deaths.*  A node that is silent for ``unreachable_s`` is dead.  A closed connection says more: the
 node is dialled back at once, and if nobody is there it is dead now.  A death is recorded, raises
-the epoch, and is told to every member; the dead identity is refused for ever.
+the epoch, and is told to every member; the dead identity is refused for ever.  Of two that the head
+reaches, but that do not reach each other, one is declared dead (``core.gaps``).
+
+*Alone.*  When more than half of the members fall silent at a time, it is rather the head that is
+cut off.  Then silence is a death only when it has lasted ``ALONE`` times as long, or when most are
+heard again.
 
 *A restart.*  The records say who was a member.  Each is awaited for ``unreachable_s``, then
 dialled, and dead if it does not answer.  A node that had no head may have declared another dead
@@ -19,6 +24,7 @@ from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.directory import Answer, Directory
+from freehold.core.gaps import Gaps
 from freehold.core.gossip import connected
 from freehold.core.groups import Groups
 from freehold.core.machine import NEVER, Machine, Peer
@@ -38,6 +44,7 @@ from freehold.core.tables import RECORD_BYTES_MAX, Tables
 NODE = b"node/"
 DEAD = b"dead/"
 EPOCH = b"epoch"
+ALONE = 5
 
 
 class Roll:
@@ -66,6 +73,14 @@ class Roll:
         self.epoch = 0  # of the last change that was decided
         self.told = 0  # of the last one that members were told of
         self._sweep_at = NEVER
+        self.gaps = Gaps(
+            machine,
+            self.nodes,
+            has_driver=directory.has_driver,
+            bury=self._bury,
+            join=self.join,
+            unreachable_s=unreachable_s,
+        )
         machine.on(
             {
                 m.REPORT: self.on_report,
@@ -109,11 +124,14 @@ class Roll:
             self._refuse(peer, flaw)
             return
         node = self.nodes.get(peer.id)
+        if node is None and self.gaps.keeps_out(peer, now, info):
+            return
         if node is None:
             node = Standing(peer.id, peer.address, info["total"], info["labels"])
             self.nodes[peer.id] = node
             self._change((NODE + peer.id, _record(node)))
             self.tables.after(now, self._member, node, self.epoch)
+        self.gaps.renew(node.id)
         node.peer, node.probed = peer, False
         node.retiring |= bool(info.get("retiring"))
         self._alive(node, now)
@@ -195,6 +213,7 @@ class Roll:
 
     def on_down(self, peer: Peer, now: float) -> None:
         """A connection is closed.  If it is a node's, see at once whether there still is one."""
+        self.gaps.hang_up(peer)
         node = self.nodes.get(peer.id)
         if node is not None and node.peer is peer:
             node.peer = None
@@ -213,8 +232,16 @@ class Roll:
             self._bury(node, now, "it closed its connection, and does not listen any more")
         elif answer == "alive":
             self._alive(node, now)  # it will say hello
-        elif now >= node.seen + self.unreachable_s:
+        elif now >= node.seen + self.unreachable_s and not self._is_patient(node, now):
             self._bury(node, now, self._silence(node, now))
+
+    def _is_patient(self, node: Standing, now: float) -> bool:
+        """Whether the silent node gets more time, since the head seems to be alone."""
+        if now >= node.seen + self.unreachable_s * ALONE:
+            return False
+        members = [other for other in self.nodes.values() if other.phase == MEMBER]
+        silent = sum(now > other.seen + self.unreachable_s / 2 for other in members)
+        return silent > 1 and 2 * silent > len(members)
 
     def _silence(self, node: Standing, now: float) -> str:
         return f"it has been silent for {now - node.seen:.1f} s"
@@ -239,6 +266,7 @@ class Roll:
         record = encode([self.epoch + 1, reason])
         self._change((NODE + node.id, b""), (DEAD + node.id, record))
         self.tables.after(now, self._gone, node, reason, self.epoch)
+        self.gaps.forget(node, now)
         while len(self.dead) > self.dead_max:
             oldest = next(iter(self.dead))
             del self.dead[oldest]
@@ -256,13 +284,14 @@ class Roll:
 
     # -- time -------------------------------------------------------------------------------------
     def deadline(self) -> float:
-        """The next look for the silent."""
-        return self._sweep_at
+        """The next look for the silent, or for those that do not reach each other."""
+        return min(self._sweep_at, self.gaps.deadline())
 
     def on_timer(self, now: float) -> None:
         """Give up the silent."""
         if now >= self._sweep_at:
             self._sweep(now)
+        self.gaps.on_timer(now)
 
     def _sweep(self, now: float) -> None:
         """Give up those that have been silent for too long."""
@@ -271,17 +300,21 @@ class Roll:
             if node.phase == LEAVING:
                 continue
             if now >= node.until:
-                if node.peer is not None or node.probed:
+                if node.peer is None and not node.probed:
+                    self._probe(node)  # this head has never heard of it: the last chance
+                    node.until = now + self.unreachable_s
+                elif self._is_patient(node, now):
+                    node.until = now + self.unreachable_s / 4
+                else:
                     self._bury(node, now, self._silence(node, now))
                     continue
-                self._probe(node)  # this head has never heard of it: the last chance
-                node.until = now + self.unreachable_s
             soonest = min(soonest, node.until)
         self._sweep_at = soonest
 
     def check(self) -> None:
         """Nobody is both a member and dead, and nobody is forgotten who is silent."""
         assert self.told <= self.epoch
+        self.gaps.check()
         for id, node in self.nodes.items():
             assert node.id == id
             assert (id in self.dead) == (node.phase == LEAVING), f"{node!r} is both"

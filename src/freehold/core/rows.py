@@ -23,6 +23,7 @@ from typing import Any
 from freehold.core.machine import Peer
 from freehold.core.messages import PENDING
 
+_new = object.__new__
 FUNCTION_TASK, CONSTRUCTOR, METHOD = range(3)
 Where = tuple[Any, ...]  # a strategy: (), ("spread",), ("node", id, soft), ("labels", pairs)
 Shape = tuple[float, tuple[tuple[str, float], ...], Where]  # CPUs, custom resources, strategy
@@ -175,12 +176,14 @@ class Links:
 class Task:
     """One submission: pending row and lineage in one."""
 
-    __slots__ = ("args", "links", "place", "rows", "spec", "tries")
+    __slots__ = ("args", "links", "others", "place", "row", "spec", "tries")
+
+    row: Row  # of its result, the first one if there are several
 
     def __init__(self, spec: Spec, args: bytes) -> None:
         self.spec = spec
         self.args = args  # serialized; empty when there are none, or they are in the arena
-        self.rows: tuple[Row, ...] = ()  # of its results
+        self.others: tuple[Row, ...] = ()  # of its further results
         self.links: Links | None = None
         self.place: Place | None = None  # where it has been sent
         self.tries = spec.retries
@@ -188,7 +191,12 @@ class Task:
     @property
     def id(self) -> bytes:
         """The task's id, which is the first result's too."""
-        return self.rows[0].id
+        return self.row.id
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Of all its results."""
+        return self.row, *self.others
 
     def pin(self) -> None:
         """Keep its references after its end, until ``unpin``."""
@@ -200,6 +208,27 @@ class Task:
     def deps(self) -> Sequence[tuple[int | str, Row]]:
         """Its top-level references."""
         return self.links.deps if self.links is not None else ()
+
+
+def plain_row(spec: Spec, id: bytes, args: bytes) -> Row:
+    """The row, with one handle, of a new task of one result without references.
+
+    What ``Task`` and ``Row`` would make, without their frames: most calls are of this kind.
+    """
+    task, row = _new(Task), _new(Row)
+    task.spec = spec
+    task.args = args
+    task.row = row
+    task.others = ()
+    task.links = task.place = None
+    task.tries = spec.retries
+    row.id = id
+    row.state = PENDING
+    row.handles = 1
+    row.holds = 0
+    row.task = task
+    row.data = row.owner = row.more = row.waiters = None
+    return row
 
 
 class Place:

@@ -25,7 +25,7 @@ from freehold.core.machine import Machine, Peer
 from freehold.core.member import Resources, fits
 from freehold.core.members import Members
 from freehold.core.policy import LATER, NEVER, NOW, UNKNOWN, Choice, choose, flaw_of_strategy
-from freehold.core.workers import Grant, Workers
+from freehold.core.workers import Grant, Workers, are_at_most
 
 HOPS_MAX = 8
 REQUESTS_SHOWN = 100
@@ -249,11 +249,13 @@ class Scheduler:
     def requests(self) -> list[dict[str, Any]]:
         """Who waits for a lease, and for what: the first of them, for people."""
         free = self.workers.free
+        more = ["a worker process (workers_max)"] if are_at_most(self.workers) else []
         return [
             {
                 "pid": grant.holder.pid,
                 "needs": dict(grant.needs),
-                "lacks": [name for name, amount in grant.needs if amount > free.get(name, 0.0)],
+                "lacks": [name for name, amount in grant.needs if amount > free.get(name, 0.0)]
+                + more,
             }
             for grant in [*self.workers.queue, *self.parked][:REQUESTS_SHOWN]
         ]

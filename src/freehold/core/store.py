@@ -56,6 +56,7 @@ class Store(Room):
         self.by_offset: dict[int, Stored] = {}
         self.lent: dict[int, Stored] = {}  # freed, but still being read; by offset
         self.free_copy: Callable[[bytes, bytes], None] = lambda owner, id: None
+        self.is_expected: Callable[[Stored], bool] = lambda stored: False  # by who adopts
         self.early: set[Key] = set()  # freed before they were sealed
         self.gone: set[bytes] = set()  # dead processes, and nodes
         self.bytes = 0
@@ -95,8 +96,8 @@ class Store(Room):
         if key in self.early:
             self.early.remove(key)
             self._free(stored)
-        elif owner in self.gone or home in self.gone:  # its owner died before it was made
-            self._free(stored)
+        elif (owner in self.gone or home in self.gone) and not self.is_expected(stored):
+            self._free(stored)  # its owner died before it was made
 
     def on_free(self, peer: Peer, now: float, objects: list[list[bytes]]) -> None:
         """An owner on this node needs these no longer."""

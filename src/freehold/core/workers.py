@@ -1,10 +1,11 @@
 """The node's workers: started ahead, leased, reused, reaped; and the CPUs that go with them.
 
 A lease request is granted when its resources are free *and* a worker is idle; otherwise it waits,
-first come first served, so that a large request is not starved by small ones.  Requests for no CPU
-pass.  A worker whose task waits in ``get`` lends its CPUs back (``lend``); when it runs again it
-takes them at once, and new grants wait until the node is no longer oversubscribed.  While a request
-waits for CPUs, one idle or spare lease of another holder is reclaimed for it.
+and nobody who comes later gets of what it lacks, so that a large request is not starved by small
+ones.  Who needs nothing of that passes: what waits for a GPU that an actor has holds up no task.
+A worker whose task waits in ``get`` lends its CPUs back (``lend``); when it runs again it takes
+them at once, and new grants wait until the node is no longer oversubscribed.  While a request waits
+for CPUs, one idle or spare lease of another holder is reclaimed for it.
 """
 
 from __future__ import annotations
@@ -100,12 +101,18 @@ class Grant:
         mine = (self.cpus, self.resources, self.where)
         return mine == (other.cpus, other.resources, other.where)
 
+    def lacks(self, free: dict[str, float], devices: Devices) -> list[str]:
+        """Of what there is not enough for it."""
+        names = [
+            name for name, amount in self.needs if amount and amount > free.get(name, 0.0) + EPSILON
+        ]
+        if self.gpu and not names and devices.find(self.gpu) is None:
+            names = [name for name, _ in self.resources.items() if "GPU" in name]
+        return names
+
     def fits(self, free: dict[str, float], devices: Devices) -> bool:
         """Whether what it needs is free."""
-        enough = all(
-            amount <= free.get(name, 0.0) + EPSILON for name, amount in self.needs if amount
-        )
-        return enough and (not self.gpu or devices.find(self.gpu) is not None)
+        return not self.lacks(free, devices)
 
 
 class Workers:
@@ -129,6 +136,7 @@ class Workers:
         self.aside: dict[str, float] = {}  # for bundles of placement groups
         self.devices = Devices(resources.get("GPU", 0.0))
         self.prestart = prestart
+        self.spares = ACTOR_SPARE
         self.idle_seconds = idle_seconds
         self.workers_max = workers_max
         self.workers: dict[int, Worker] = {}
@@ -195,13 +203,14 @@ class Workers:
         """Grant what can be granted; see to workers and CPUs for the rest."""
         idle = [worker for worker in self.workers.values() if worker.phase == IDLE]
         others = 0  # that would have to make way
-        short = blocked = 0
+        short = 0
+        lacking: dict[str, None] = {}  # what those before have not got enough of
         for grant in list(self.queue):
-            if (blocked and any(amount for _, amount in grant.needs)) or not grant.fits(
-                self.free, self.devices
-            ):
-                blocked += 1
-            elif (worker := _fitting(idle, grant.job)) is not None:
+            lacks = grant.lacks(self.free, self.devices)
+            lacking.update(dict.fromkeys(lacks))
+            if lacks or any(amount and name in lacking for name, amount in grant.needs):
+                continue
+            if (worker := _fitting(idle, grant.job)) is not None:
                 idle.remove(worker)
                 self.queue.remove(grant)
                 self._grant(grant, worker, now)
@@ -210,7 +219,7 @@ class Workers:
                 others += bool(idle)
         for worker in idle[:others]:
             self.end(worker, now, "another program needs its place", idle=True)
-        if blocked:
+        if "CPU" in lacking:
             self._reclaim()
         self._spawn(short, now)
 
@@ -234,7 +243,7 @@ class Workers:
 
     def _reclaim(self) -> None:
         """Somebody waits for CPUs: ask the holders of other leases, each lease once."""
-        waiting = next(grant for grant in self.queue if not grant.fits(self.free, self.devices))
+        waiting = next(grant for grant in self.queue if grant.cpus > self.free["CPU"] + EPSILON)
         lacking = waiting.cpus - self.free["CPU"]
         for lease in self.leases.values():
             if lacking <= EPSILON:
@@ -258,7 +267,7 @@ class Workers:
             starting += worker.phase == STARTING
             idle += worker.phase == IDLE
             pool += worker.phase != ENDING and not worker.actor
-        spare = ACTOR_SPARE if now < self._spare_until else 0
+        spare = self.spares if now < self._spare_until else 0
         wanted = max(short - starting, self.prestart - pool, short + spare - starting - idle)
         for _ in range(min(wanted, self.workers_max - len(self.workers))):
             self._slots += 1
@@ -446,6 +455,12 @@ class Workers:
         for lease in self.leases.values():
             assert lease.worker is not None
             assert lease.worker.lease is lease
+
+
+def are_at_most(workers: Workers) -> bool:
+    """Whether there are as many worker processes as there may be, and none of them is idle."""
+    every = workers.workers.values()
+    return len(every) >= workers.workers_max and all(worker.phase != IDLE for worker in every)
 
 
 def is_lent(name: str) -> bool:

@@ -200,6 +200,11 @@ class Machine:
 
     def start(self, arguments: Sequence[str], ready: Callable[[str], bool]) -> None:
         """Call ``freehold start`` and wait until it has said what it has to."""
+        self.begin(arguments)
+        self.finish(ready)
+
+    def begin(self, arguments: Sequence[str]) -> None:
+        """Call ``freehold start``."""
         program = PROGRAM.format(parent=os.getpid(), root=_root())
         command = [sys.executable, "-c", program, "start", *arguments]
         with open(Path(self.directory, "start.log"), "w", encoding="utf-8") as log:
@@ -207,6 +212,10 @@ class Machine:
                 command, {"FREEHOLD_ADDRESS": ""}, stdin=subprocess.DEVNULL, stdout=log,
                 stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
+
+    def finish(self, ready: Callable[[str], bool]) -> None:
+        """Wait until it has said what it has to."""
+        assert self.starter is not None
         end = time.monotonic() + START_TIMEOUT
         while not ready(self.said()):
             if self.starter.poll() is not None:
@@ -310,11 +319,15 @@ class Cluster:
         atexit.register(self.stop)
         try:
             self._start_head()
-            for index in range(1, self.nodes):
-                self.add_node(
-                    namespace=self.namespaces[index] if self.namespaces else "",
-                    host=self.hosts[index] if self.hosts else "127.0.0.1",
+            others = [
+                self._begin_node(
+                    self.namespaces[index] if self.namespaces else "",
+                    self.hosts[index] if self.hosts else "127.0.0.1",
                 )
+                for index in range(1, self.nodes)
+            ]
+            for machine in others:
+                machine.finish(_is_member)
         except BaseException:
             self.stop()
             raise
@@ -342,11 +355,23 @@ class Cluster:
         host: str = "127.0.0.1",
     ) -> Machine:
         """Start one more machine; what is not given is as for the others."""
+        machine = self._begin_node(namespace, host, num_cpus, resources, labels)
+        machine.finish(_is_member)
+        return machine
+
+    def _begin_node(
+        self,
+        namespace: str,
+        host: str,
+        num_cpus: float | None = None,
+        resources: dict[str, float] | None = None,
+        labels: dict[str, str] | None = None,
+    ) -> Machine:
         machine = self._machine(namespace, host)
         machine.variables = self._variables()
         arguments = ["--address", self.address, *self._options(host, num_cpus, resources, labels)]
         self._arguments.append(arguments)
-        machine.start(arguments, lambda text: bool(MEMBER.search(text)))
+        machine.begin(arguments)
         return machine
 
     def kill_node(self, index: int, number: int = signal.SIGKILL) -> Machine:
@@ -456,6 +481,11 @@ class Cluster:
 def _root() -> str:
     """Where the package is, for processes that would not find it."""
     return str(Path(freehold.__file__).resolve().parents[1])
+
+
+def _is_member(text: str) -> bool:
+    """Whether ``freehold start`` has said that the node is a member."""
+    return bool(MEMBER.search(text))
 
 
 def _send(number: int, pids: Sequence[int]) -> None:

@@ -227,6 +227,21 @@ def _tune(sock: socket.socket) -> None:
     sock.setsockopt(tcp, socket.TCP_USER_TIMEOUT, SILENCE_MAX * 1000)
 
 
+def notice_silence(sock: socket.socket, seconds: int) -> None:
+    """Have the kernel end the connection when nothing comes back for so long, or a second more.
+
+    For connections whose end is a reason to look; what the other side's kernel answers is enough,
+    so that a process that is stopped does not count as silent.
+    """
+    tcp = socket.IPPROTO_TCP
+    with contextlib.suppress(OSError):  # gone already
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(tcp, socket.TCP_KEEPIDLE, 1)
+        sock.setsockopt(tcp, socket.TCP_KEEPINTVL, 1)
+        sock.setsockopt(tcp, socket.TCP_KEEPCNT, seconds)
+        sock.setsockopt(tcp, socket.TCP_USER_TIMEOUT, seconds * 1000)
+
+
 def _numeric(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
     flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)

@@ -198,9 +198,10 @@ class _Output(io.TextIOWrapper):
     def write(self, text: str) -> int:
         if not text:
             return 0
-        if not self._inside and (name := self._name()) != self._told:
+        if (name := self._name()) != self._told:
             self._told = name
-            super().write(NAME_MARK.decode() + name + "\n")
+            end = "\n" if self._inside else ""  # of a line that another has begun
+            super().write(f"{end}{NAME_MARK.decode()}{name}\n")
         self._inside = not text.endswith("\n")
         return super().write(text)
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
+from freehold.core.ids import ARGUMENTS, ref_id
 from freehold.core.messages import SHARED
 from freehold.core.rows import CONSTRUCTOR, FUNCTION_TASK, METHOD, Line, Row, Spec
 from freehold.errors import SerializationError
@@ -66,6 +67,8 @@ def submit(
     nested: list[Row] = []
     packed: bytes | Packed
     args_row: Row | None = None
+    with here.lock:
+        id = here.context().next_id()
     if args and not kwargs:
         for value in args:
             if value.__class__ is not references:
@@ -83,11 +86,11 @@ def submit(
             raise serial.of_call(error, spec.name) from error.__cause__
         if not isinstance(packed, bytes):
             nested = [reference._row for reference in packed.refs]
-        args_row = _place_arguments(here, packed)
+        args_row = _place_arguments(here, packed, id)
         packed = b"" if args_row is not None else _joined(packed)
     with here.lock:
         rows = here.client.submit_full(
-            spec, here.context().next_id(), packed, now(),
+            spec, id, packed, now(),
             args_row=args_row, deps=deps, nested=nested, line=line, gate=gate,
         )  # fmt: skip
         here.submitted()
@@ -130,12 +133,12 @@ def _joined(packed: bytes | Packed) -> bytes:
     return packed if isinstance(packed, bytes) else packed.join()
 
 
-def _place_arguments(here: Runtime, packed: bytes | Packed) -> Row | None:
+def _place_arguments(here: Runtime, packed: bytes | Packed, task: bytes) -> Row | None:
     """Large arguments become an object of their own, which the task holds."""
     size = len(packed) if isinstance(packed, bytes) else packed.size
     if size <= here.inline_max:
         return None
-    row = here.put(packed, ())
+    row = here.put(packed, (), ref_id(task, ARGUMENTS))
     assert row.state == SHARED
     return row
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from freehold.core import address as addresses
 from freehold.errors import ProtocolError
-from freehold.io import clock
+from freehold.io import clock, net
 from freehold.proc.listening import DATA_MAGIC as MAGIC
 from freehold.wire.auth import NONCE_BYTES, Handshake
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT = 2.0  # seconds
 SHAKE_TIMEOUT = 5.0
+SILENCE = 1  # second, of the kernel there, after which the bytes are awaited no longer
 
 
 class DataPlane:
@@ -48,6 +49,7 @@ class DataPlane:
         try:
             sock.settimeout(SHAKE_TIMEOUT)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            net.notice_silence(sock, SILENCE)  # not the sender: its reader may be slow
             sock.sendall(MAGIC)
             binding = b""
             if self.host.tls:

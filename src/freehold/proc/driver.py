@@ -18,7 +18,7 @@ from freehold.core.leases import Limits
 from freehold.core.machine import Peer
 from freehold.core.messages import PENDING
 from freehold.errors import AlreadyInitialized, FreeholdError, NodeDied, NotInitialized
-from freehold.io import clock, net, procs
+from freehold.io import clock, limits, net, procs
 from freehold.io.shm import Arena
 from freehold.proc import daemon, nodes, session
 from freehold.proc.logs import LogView
@@ -39,6 +39,7 @@ LIBRARY = tuple(  # the files in which Ctrl-C waits
     for part in ("api.py", "actor.py", "ref.py", "remote.py", "proc", "core", "wire", "io")
 )
 _ended_here = False  # this process had a runtime and shut it down
+_changing = threading.RLock()  # held by who starts a session
 
 
 class Driver(Runtime):
@@ -143,7 +144,7 @@ class Driver(Runtime):
 
     def _node_config(self, address: str) -> dict[str, Any]:
         config = self.config
-        cpus = float(config.num_cpus if config.num_cpus is not None else clock.cpu_count())
+        cpus = float(config.num_cpus if config.num_cpus is not None else limits.cpu_count())
         if self.way is not None:  # it is there for this driver's objects; others run the tasks
             cpus = 0.0
         return {
@@ -256,6 +257,11 @@ class Driver(Runtime):
                     pipe.close()
             process.returncode = 0  # it is no child of this process: nothing is to be waited for
 
+    def broken(self, error: Exception) -> None:
+        with self.lock:
+            self.client.deaths.node_died(f"this process cannot go on: {error!r}")
+        self.waker.wake()
+
     def show_logs(self, logs: list[tuple[int, str, str, list[str]]]) -> None:
         if self.config.log_to_driver:
             self.log_view.show(logs)
@@ -281,6 +287,11 @@ def _in_library(frame: FrameType | None) -> bool:
 
 def init(options: dict[str, Any]) -> Driver:
     """Start a session.  Raises AlreadyInitialized if there is one."""
+    with _changing:
+        return _init(options)
+
+
+def _init(options: dict[str, Any]) -> Driver:
     global _ended_here
     existing = session.current()
     if existing is not None:
@@ -314,6 +325,12 @@ def shutdown() -> None:
 
 def first_use() -> Runtime:
     """There is no runtime: start one, unless there was one and it has ended."""
+    with _changing:
+        current: Runtime | None = session.current()
+        return _first_use() if current is None else current  # another thread was faster
+
+
+def _first_use() -> Runtime:
     if session.forked:
         raise NotInitialized(
             "this process was forked from one that uses freehold and has no connection of its own; "
@@ -321,11 +338,13 @@ def first_use() -> Runtime:
         )
     if _ended_here:
         raise NotInitialized("freehold was shut down; call freehold.init() to start again")
-    return init({})
+    return _init({})
 
 
 def _after_fork() -> None:
     """The child of a driver is no driver: it must not touch its sockets, nor keep them open."""
+    global _changing
+    _changing = threading.RLock()  # a thread of the parent may have held it
     inherited = session.leave_to_parent()
     if isinstance(inherited, Driver):
         inherited.abandon_node()

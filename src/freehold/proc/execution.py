@@ -13,6 +13,7 @@ import sys
 import traceback
 from _thread import get_ident
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 
 import cloudpickle
@@ -32,6 +33,7 @@ from freehold.proc.session import drops
 from freehold.wire import serial
 
 ASYNC_CONCURRENCY = 1000
+HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 GPUS_SEEN = "CUDA_VISIBLE_DEVICES"
 
 
@@ -61,28 +63,33 @@ class Execution(Runtime):
             mine = [seen[one] if one < len(seen) else str(one) for one in gpus]
             os.environ[GPUS_SEEN] = ",".join(mine)
 
-    def execute_plain(self, run: Run) -> None:
-        """A task of one result without options or top-level references: most are."""
+    def execute_plain(self, run: Run) -> bytes | None:
+        """A task of one result without options or top-level references: most are.
+
+        The result, if it is as plain; None if the run has been completed here.
+        """
         try:
-            function = self.functions.get(run.key) or self.function_of(run)
+            known = self.functions
+            function = known[run.key] if run.key in known else self.function_of(run)
             if run.args:
                 args, kwargs = self.arguments_of(run)
                 result = function(*args, **kwargs)
                 del args, kwargs
             else:
                 result = function()
-            value = serial.NONE if result is None else serial.dumps(result)
+            if result is None and run.refs is None:
+                return serial.NONE
+            value = serial.dumps(result)
         except SystemExit:
             raise
         except BaseException as error:
             self.complete(run, self.failure_of(run, error))
-            return
-        if run.refs is None and value.__class__ is bytes and len(value) <= self.inline_max:
-            with self.lock:
-                self.executor.finish_plain(run, value)
-        else:
-            del result
-            self.complete(run, self._placed_or_failure(run, value))
+            return None
+        if run.refs is None and isinstance(value, bytes) and len(value) <= self.inline_max:
+            return value
+        del result
+        self.complete(run, self._placed_or_failure(run, value))
+        return None
 
     def _placed_or_failure(self, run: Run, packed: bytes | serial.Packed) -> list[Output]:
         try:
@@ -290,9 +297,7 @@ class Execution(Runtime):
 
 def _pickled_failure(name: str, error: BaseException) -> bytes:
     """A TaskError, without the cause if that cannot be pickled, or not read back."""
-    own = error.__traceback__
-    shown = own.tb_next if own is not None and own.tb_next is not None else own
-    text = "".join(traceback.format_exception(type(error), error, shown))
+    text = "".join(traceback.format_exception(type(error), error, _beyond(error.__traceback__)))
     BaseException.with_traceback(error, None)  # whatever the class makes of assignment
     for cause in (error, None):
         try:
@@ -303,3 +308,11 @@ def _pickled_failure(name: str, error: BaseException) -> bytes:
             continue
         return data
     raise SerializationError(f"the error of {name} cannot be pickled")
+
+
+def _beyond(frames: TracebackType | None) -> TracebackType | None:
+    """A traceback without the frames of this package at its beginning: it starts where users do."""
+    shown = frames
+    while shown is not None and shown.tb_frame.f_code.co_filename.startswith(HERE):
+        shown = shown.tb_next
+    return shown or frames

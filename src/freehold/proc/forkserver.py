@@ -96,6 +96,7 @@ class ForkServer:
                 for fd in list(self.pipes):
                     while fd in self.pipes and procs.has_output(fd):
                         self._on_output(fd)
+                    self._end_line(fd)
                 self.out.append((m.DRAINED, fields[0]))
             elif op == m.SIGNAL:
                 for child in self.children.values():
@@ -150,8 +151,15 @@ class ForkServer:
                 shown = []
                 child.names[stream] = line.removeprefix(procs.NAME_MARK).decode()
             else:
-                shown.append(line.decode(errors="backslashreplace"))
+                shown.append(_text(line))
         self._show(child, stream, shown)
+
+    def _end_line(self, fd: int) -> None:
+        """Show a line that has been begun, and may never be ended."""
+        if fd in self.pipes:
+            child, stream = self.pipes[fd]
+            rest = child.partial.pop(fd, b"")
+            self._show(child, stream, [_text(rest)] if rest else [])
 
     def _show(self, child: Child, stream: str, lines: list[str]) -> None:
         if lines:
@@ -174,6 +182,11 @@ class ForkServer:
             tail = "\n".join(child.tail)[-TAIL_BYTES:]
             started = bytes(self.cells.cell(child.slot))
             self.out.append((m.EXITED, child.slot, code, tail, started.rstrip(b"\0") and started))
+
+
+def _text(line: bytes) -> str:
+    """A line as it stands in the end: progress bars write over what they have written."""
+    return line.rstrip(b"\r").rpartition(b"\r")[2].decode(errors="backslashreplace")
 
 
 def main(sock: socket.socket, config: dict[str, Any], arena: Arena) -> None:

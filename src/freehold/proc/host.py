@@ -9,6 +9,7 @@ user code computes.  All state is guarded by ``lock``; nothing blocks while hold
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -148,7 +149,7 @@ class Host(Links):
     def start_background(self) -> None:
         """Answer others while user code computes."""
         self._background = threading.Thread(
-            target=self._look_after, name="freehold-pump", daemon=True
+            target=self._watch_over, name="freehold-pump", daemon=True
         )
         self._background.start()
 
@@ -158,6 +159,17 @@ class Host(Links):
         if self._parked:
             self._parked = False
             self._park.set()
+
+    def _watch_over(self) -> None:
+        try:
+            self._look_after()
+        except Exception as error:
+            if not self.closed:
+                sys.excepthook(type(error), error, error.__traceback__)
+                self.broken(error)
+
+    def broken(self, error: Exception) -> None:
+        """This process's tables are not what they should be: nobody may wait for them."""
 
     def _look_after(self) -> None:
         seen = -1

@@ -16,7 +16,7 @@ from freehold.errors import ProtocolError
 from freehold.io import clock
 from freehold.proc.lasting import KINDS
 from freehold.proc.mending import Mending
-from freehold.proc.ports import READ, WRITE, Port, is_garbage
+from freehold.proc.ports import READ, WRITE, Port
 from freehold.wire import schema
 from freehold.wire.codec import encode
 
@@ -60,10 +60,7 @@ class Links(Mending):
         except OSError:
             self._ended(port, when)
         except Exception as error:
-            if not self.forgiving and not is_garbage(error):
-                raise
-            what = f"{port.peer!r} sent a malformed message: {error!r}"
-            self._fail(port, ProtocolError(what), when)
+            self._fail(port, self.malformed(port.peer, error), when)
 
     def _ended(self, port: Port, when: float) -> None:
         """The other side has closed the connection, or lost it."""
@@ -107,7 +104,7 @@ class Links(Mending):
         if self.forgiving:
             for message in messages:
                 schema.check(message)
-        for message in messages:
+        for message in self.machine.in_bulk(peer, when, messages):
             handlers[message[0]](peer, when, *message[1:])
 
     def _on_hello(self, port: Port, hello: list[Any], when: float) -> Peer:

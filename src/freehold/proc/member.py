@@ -49,7 +49,7 @@ class MemberHost(NodeHost):
         self.standing = bool(config.get("standing"))
         self.stopping = False
         self.cluster: str = config["cluster"]["address"]
-        self.prober = Prober(self, self.node.members.prober)
+        self.prober = Prober(self, self.node.members.suspects.prober)
         self.head = reach.peer_of(self.cluster)
         self.data = DataPlane(self)
         self.transfers: Transfers | None = None

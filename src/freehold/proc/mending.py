@@ -6,11 +6,13 @@ connection (``core.members``).  Neither is touched by any of this.
 
 *A connection is lost.*  The machine is not told: who is dead, it hears from nodes and the head.
 Only that a connection to a *node* is lost, or that it cannot be had, is told (``on_down``), as a
-reason to look (``core.members.suspect``).  Who had dialled dials again, first after ``PAUSE_MIN``,
-then after twice as long each time, up to ``PAUSE_MAX``; it does so even when it has nothing to say,
-since the other side may not know where to dial, or may have something to say.  With nothing to say
-the pauses grow up to ``QUIET_MAX``.  Who had been dialled leaves it to the other side for
-``COURTESY``, and dials by itself only when it has something to say.
+reason to look (``core.suspects``); so between nodes a connection through which nothing comes
+is noticed in ``SILENCE``, elsewhere when the kernel does (``net.SILENCE_MAX``).  Who had dialled
+dials again, first after ``PAUSE_MIN``, then after twice as long each time, up to ``PAUSE_MAX``; it
+does so even when it has nothing to say, since the other side may not know where to dial, or may
+have something to say.  With nothing to say the pauses grow up to ``QUIET_MAX``.  Who had been
+dialled leaves it to the other side for ``COURTESY``, and dials by itself only when it has something
+to say.
 
 *The end.*  A peer that the machine has marked as down is let go within ``SWEEP_EVERY``, with all
 that was kept for it, and nothing that it says is heard any more; if it calls all the same, it is
@@ -30,10 +32,11 @@ from freehold.core import messages as m
 from freehold.core.address import host_port_of
 from freehold.core.machine import Machine, Peer
 from freehold.errors import FreeholdError, ProtocolError
-from freehold.io import clock
+from freehold.io import clock, net
+from freehold.io.link import Link
 from freehold.proc.lasting import KINDS, Batches, Lasting, lasts, read_words
 from freehold.proc.listening import Listening
-from freehold.proc.ports import READ, WRITE, Port, is_garbage, shake
+from freehold.proc.ports import READ, WRITE, Port, shake
 from freehold.proc.receipts import ALONG, Receipts
 from freehold.wire import schema
 from freehold.wire.codec import encode
@@ -43,6 +46,7 @@ PAUSE_MAX = 1.0
 QUIET_MAX = 30.0
 COURTESY = 0.1
 SWEEP_EVERY = 1.0
+SILENCE = 1  # second, of the other node's kernel: then its link is taken for broken
 GIVEN_UP = -1
 
 
@@ -51,7 +55,6 @@ class Mending(Listening):
 
     def __init__(self, machine: Machine, secret: bytes, kind: str, address: str = "") -> None:
         super().__init__(machine, secret, kind, address)
-        self.forgiving = False  # outlive a message whose handler fails: only its sender goes
         self.links: dict[Lasting, None] = {}  # those that are not over
         self._receipts = Receipts(self.alarms, self._send)
 
@@ -88,6 +91,7 @@ class Mending(Listening):
             what = f"{peer.address} cannot be reached: {error.strerror}"
             self._failed(link, FreeholdError(what), when)
             return
+        _notice_silence(self.kind, link, reached)
         link.calls += 1
         link.info = None
         port = link.calling = Port(reached, shake(self.secret, dialler=True), peer)
@@ -160,6 +164,7 @@ class Mending(Listening):
         for old in (link.port, link.calling):
             if old is not None:
                 self._close(old)
+        _notice_silence(self.kind, link, port.link)
         link.heard, link.dials = call, False
         link.carry(port)
         self._begin(port)
@@ -202,10 +207,7 @@ class Mending(Listening):
         except ProtocolError as error:
             self._give_up(link, error, when)
         except Exception as error:
-            if not self.forgiving and not is_garbage(error):
-                raise
-            what = f"{link.peer!r} sent a malformed message: {error!r}"
-            self._give_up(link, ProtocolError(what), when)
+            self._give_up(link, self.malformed(link.peer, error), when)
 
     def _take_batches(self, port: Port, link: Lasting, data: memoryview, when: float) -> None:
         handlers, peer = self.machine.handlers, link.peer
@@ -353,3 +355,9 @@ class Mending(Listening):
     # -- what it needs ----------------------------------------------------------------------------
     @abstractmethod
     def _hello(self, to: bytes, call: list[int] | None = None) -> bytearray: ...
+
+
+def _notice_silence(kind: str, link: Lasting, connection: Link) -> None:
+    """Between nodes, notice soon that nothing comes through."""
+    if link.is_node and kind == "node":
+        net.notice_silence(connection.sock, SILENCE)

@@ -22,6 +22,7 @@ from freehold.core import messages as m
 from freehold.core.ids import PROC_ID_BYTES
 from freehold.core.machine import NEVER, Peer
 from freehold.core.node import Node
+from freehold.errors import FreeholdError, ObjectStoreFull
 from freehold.io import clock, net, procs
 from freehold.io.shm import Arena
 from freehold.proc import daemon, forkserver
@@ -159,7 +160,11 @@ class NodeHost(Host):
 def main() -> None:
     """The embedded node's life."""
     config = configuration()
-    host = NodeHost(config, *fork_server(config)[:2])
+    try:
+        host = NodeHost(config, *fork_server(config)[:2])
+    except FreeholdError as error:
+        daemon.say_error(error)
+        procs.exit_now(1)
     host.listen(config["node"])
     embed(host)
     net.remove_session_dir(config["dir"])
@@ -186,8 +191,15 @@ def embed(host: NodeHost) -> None:
 
 
 def fork_server(config: dict[str, Any]) -> tuple[Arena, Any, int]:
-    """Make the arena, and fork the fork server: the socket that leads to it, and its pid."""
-    arena = Arena.create(config["arena"])
+    """Make the arena, and fork the fork server: the socket that leads to it, and its pid.
+
+    Raises ObjectStoreFull when there can be no arena of that size.
+    """
+    try:
+        arena = Arena.create(config["arena"])
+    except (OSError, OverflowError) as error:
+        size = f"an arena of {config['arena']:,} bytes"
+        raise ObjectStoreFull(f"{size} cannot be had ({error}): lower arena_bytes_max") from None
     ours, theirs = net.pair()
 
     def serve_forks() -> None:

@@ -8,16 +8,17 @@ from typing import Any
 
 from freehold.config import MIB, Config
 from freehold.core.arena import GRAIN, round_up
-from freehold.io import clock
+from freehold.io import limits
+
+ARENA_PART = 0.3  # of the memory
 
 
 def common(config: Config, cpus: float) -> dict[str, Any]:
     """What every node is told; the limits are for its workers."""
-    arena = config.arena_bytes_max or int(clock.memory_bytes() * 0.3)
     return {
         "cpus": cpus,
         "resources": config.resources or {},
-        "arena": round_up(arena, GRAIN),
+        "arena": round_up(config.arena_bytes_max or _arena(), GRAIN),
         "prestart": int(cpus) if config.prestart is None else config.prestart,
         "worker_idle": config.worker_idle_s,
         "workers_max": config.workers_max,
@@ -41,8 +42,15 @@ def search_path() -> list[str]:
     return paths
 
 
+def _arena() -> int:
+    """As much of the memory as shared objects may have, where nobody says otherwise, in bytes."""
+    size = int(limits.memory_bytes() * ARENA_PART)
+    mapped = limits.address_space_bytes()
+    return size if mapped is None else max(MIB, min(size, mapped // 8))  # it is mapped twice over
+
+
 def _reserve(config: Config) -> int:
     """Bytes of the arena to keep ready ahead of demand."""
     if config.reserve_bytes is not None:
         return config.reserve_bytes
-    return min(512 * MIB, clock.memory_bytes() // 40)
+    return min(512 * MIB, limits.memory_bytes() // 40)

@@ -23,6 +23,7 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
@@ -92,10 +93,10 @@ def shake(secret: bytes, *, dialler: bool) -> Handshake:
     return Handshake(secret, clock.random_bytes(NONCE_BYTES), dialler=dialler)
 
 
-def is_garbage(error: Exception) -> bool:
+def _is_garbage(error: Exception) -> bool:
     """Whether a handler was called with fields that it does not take: no bug of its own.
 
-    To be asked where it was caught, by the caller of who called the handler.
+    To be asked by who is called where it was caught, by the caller of who called the handler.
     """
     frames = error.__traceback__
     depth = 0
@@ -123,6 +124,7 @@ class Ports(ABC):
         self.epoll = select.epoll()
         self.ports: dict[int, OnEvent] = {}
         self.alarms = Alarms()
+        self.forgiving = False  # a daemon: it checks all messages, and tells nobody of bad ones
         self.errors: deque[FreeholdError] = deque(maxlen=100)  # what peers did wrong
         self.refused: deque[FreeholdError] = deque(maxlen=100)  # what strangers did wrong
         self._dialling: Side | None = None
@@ -256,6 +258,16 @@ class Ports(ABC):
             self._fail(port, ProtocolError(what), when)
 
         port.alarm = self.call_at(clock.now() + self.stall_timeout, look)
+
+    def malformed(self, peer: Peer | None, error: Exception) -> ProtocolError:
+        """What the peer did wrong, when the handler of its message has failed.
+
+        Its connection ends, nothing else: who waits for something is told by its death.  If the bug
+        may be this process's own, people must be able to see it.
+        """
+        if not self.forgiving and not _is_garbage(error):
+            sys.excepthook(type(error), error, error.__traceback__)
+        return ProtocolError(f"{peer!r} sent a malformed message: {error!r}")
 
     def _fail(self, port: Port, error: FreeholdError, when: float) -> None:
         """It ends because of this."""

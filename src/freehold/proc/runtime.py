@@ -85,10 +85,11 @@ class Runtime(Waiting):
         if self.resting:  # nobody else would see to the first of a burst
             self.waker.wake()
 
-    def put(self, packed: bytes | Packed, contains: Sequence[Row]) -> Row:
-        """A new object of this process, with no handle yet."""
-        with self.lock:
-            id = self.context().next_id()
+    def put(self, packed: bytes | Packed, contains: Sequence[Row], id: bytes = b"") -> Row:
+        """A new object of this process, with no handle yet; by default the context's next."""
+        if not id:
+            with self.lock:
+                id = self.context().next_id()
         state, data = self.place(id, self.process.id, packed)
         with self.lock:
             return self.owner.put(id, state, data, contains)
@@ -248,17 +249,22 @@ class Runtime(Waiting):
                     owner.want(row)
             seen = owner.failures
         remaining = iter(rows)
-        at = next(remaining, None)
+        last: Row | None = None  # of those looked at
 
         def done() -> bool:
-            nonlocal at, seen
+            nonlocal last, seen
             if owner.failures != seen:  # one of those further back may have failed
                 seen = owner.failures
                 if any(row.state == FAILED for row in rows):
                     return True
-            while at is not None and at.state in KNOWN:
-                at = next(remaining, None)
-            return at is None
+            if last is not None and last.state not in KNOWN:
+                return False
+            for last in remaining:
+                if last.state not in KNOWN:
+                    break
+            else:
+                return True
+            return False
 
         if not self.wait_until(done, until, rows):
             return False
@@ -325,9 +331,7 @@ class Runtime(Waiting):
 
     # -- the host's duties ------------------------------------------------------------------------
     def drain(self) -> None:
-        drop = self.owner.drop
-        while drops:
-            drop(drops.popleft())
+        self.owner.drop_all(drops)
 
     def restless(self) -> bool:
         return bool(self.owner.rows)

@@ -13,7 +13,7 @@ from typing import Any
 
 from freehold.config import Config
 from freehold.errors import AuthenticationError, ClusterUnreachable, FreeholdError
-from freehold.io import clock, net, procs, sessions
+from freehold.io import clock, limits, net, procs, sessions
 from freehold.io.procs import Living
 from freehold.io.sessions import Record
 from freehold.proc import daemon, nodes, reach, token
@@ -49,7 +49,7 @@ def start_node(
         JoinRefused: the head does not take it.
         FreeholdError: whatever else hinders it: the port is in use, there is no memory.
     """
-    cpus = float(config.num_cpus if config.num_cpus is not None else clock.cpu_count())
+    cpus = float(config.num_cpus if config.num_cpus is not None else limits.cpu_count())
     told = {
         **nodes.common(config, cpus),
         "secret": word.secret,

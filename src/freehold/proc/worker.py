@@ -65,7 +65,7 @@ class Worker(Execution):
         node = Peer(b"", config["node"], "node")
         self.dial(node)
         self.start_background()
-        process, queue = self.process, self.executor.queue
+        process, client, queue = self.process, self.client, self.executor.queue
         while not self._over():
             if not queue or queue[0].missing:
                 self._wait_for_work()
@@ -74,8 +74,8 @@ class Worker(Execution):
                 return
             with self.lock:
                 run = self.executor.next()
-            if run is not None:
-                self.execute(run)
+            while run is not None and not (process.exiting or client.lost):
+                run = self.execute(run)
         if process.exiting:
             with self.lock:
                 process.bequeath()
@@ -192,24 +192,31 @@ class Worker(Execution):
         if self.executor.queue or self._over():  # a method that waited in `get` has pumped
             self._start_runs()
 
-    def execute(self, run: Run) -> None:
-        """Run one task on the main thread."""
+    def execute(self, run: Run) -> Run | None:
+        """Run one task on the main thread; the one to run next, if it was a plain one."""
         self.cell[:] = run.id
         root = self.root
         root.task_id, root.base, root.count = run.id, b"", 0
         self.running = run
+        value = None
         if run.full is None:
-            self.execute_plain(run)
+            value = self.execute_plain(run)
         else:
             self.complete(run, self.outputs_of(run))
         self.running = None
         self._unsent += 1
         when = now()
-        if self._unsent >= FLUSH_COUNT or when - self._flush_at > self.keep:
-            self._unsent = 0
-            self._flush_at = when
-            with self.lock:
+        with self.lock:
+            if value is not None:
+                self.executor.finish_plain(run, value)
+            if self._unsent >= FLUSH_COUNT or when - self._flush_at > self.keep:
+                self._unsent = 0
+                self._flush_at = when
                 self.flush()
+            return self.executor.next() if value is not None else None
+
+    def broken(self, error: Exception) -> None:
+        leave_process(1)
 
 
 def printing() -> str:

@@ -35,7 +35,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--small", action="store_true", help="every order, in a small world")
     parser.add_argument("--deep", action="store_true", help="... with more deaths and delays")
     parser.add_argument("--scenario", default="", help="only those whose names contain this")
+    parser.add_argument("--faults", action="store_true", help="name the kinds of --fault")
     given = parser.parse_args(arguments)
+    if given.faults:
+        print("\n".join(KINDS))
+        return 0
     if given.small:
         return small(given.scenario, DEEP if given.deep else USUAL)
     kind: Kind = Simulation

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from freehold.core import messages as m
+from freehold.core.address import node_of
+from freehold.core.departing import LEAVING
 from freehold.core.machine import Peer
 from freehold.core.node import Node
 from freehold.sim.cluster import HEAD_ADDRESS, Mover, Prober
@@ -60,11 +62,13 @@ class NodeHost(Host):
         self.spawner = Spawner(self, node.spawner, make_worker)
         self.arena = ArenaPeer(self, node.store.arena)
         self.mover = Mover(self, node.pulls.mover, self)
-        self.prober = Prober(self, node.members.prober)
+        self._witness = Peer(b"witness.", "", "witness")  # in whose name a job's end is told
+        self._told: Peer | None = None  # the head that knows that this node has drained
+        self.prober = Prober(self, node.members.suspects.prober)
 
     def address_of(self, name: str) -> str:
         """Where a process of that name listens."""
-        return f"{self.where}|{name}.sock|{name}:1" if self.where else f"{name}.sock"
+        return f"{self.where}|{name}.sock|m{self.number}:1" if self.where else f"{name}.sock"
 
     def hello(self, to: bytes = b"") -> bytearray:
         """With what this node has now."""
@@ -84,6 +88,28 @@ class NodeHost(Host):
         if self.dialled is None or not self.dialled.open:
             peer = Peer(b"", HEAD_ADDRESS, "head")
             self.dialled = peer.port = connect(self, peer, target)
+
+    def on_end(self, end: End) -> None:
+        here = self.alive and end in self.ends and not self.world.paused.get(self.spot)
+        super().on_end(end)
+        peer = end.peer
+        driver = here and self.where and peer is not None and peer.kind == "driver"
+        if driver and peer is not None and node_of(peer.address) == self.home:
+            fields = {"job": peer.id, "info": {}, "alive": False}
+            self.node.handlers[m.DIRECTORY](self._witness, self.world.now, 0, "job", fields)
+            self.finish()
+
+    @property
+    def departed(self) -> bool:
+        """Whether it was retired, and nothing keeps it any more."""
+        return self.node.members.me.retiring and self.node.departing.departed
+
+    def after(self) -> None:
+        members = self.node.members
+        if self.departed and members.head is not None and self._told is not members.head:
+            self._told = members.head
+            members.leave()
+            self.flush()
 
     def crash(self, code: int) -> None:
         """The machine goes down, or the daemon is killed: its workers die with it."""
@@ -129,6 +155,9 @@ class Spawner(Near):
 
     def exited(self, child: ProcessHost, code: int) -> None:
         """A worker has ended."""
+        worker = self.site.node.workers.workers.get(child.slot)
+        if worker is not None and worker.why == LEAVING and code == 0:
+            child.ledger.dismissed.add(child.machine.id)
         del self.children[child.slot]
         self.answer(m.EXITED, child.slot, code, "", child.process.executor.started)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from freehold.core.actors import is_address
 from freehold.core.executor import Output
-from freehold.core.ids import ref_id
+from freehold.core.ids import ARGUMENTS, ref_id
 from freehold.core.machine import NEVER
 from freehold.core.messages import COLLECTED, FAILED, INLINE, PENDING, SHARED
 from freehold.core.rows import CONSTRUCTOR, METHOD, Line, Row, Spec, Waiter, Where
@@ -142,17 +142,24 @@ class Env(Handles):
         return Ref(row)
 
     def spec(
-        self, kind: int, outputs: int, cpus: float, retries: int, wire: Any, where: Where = ()
+        self,
+        kind: int,
+        outputs: int,
+        cpus: float,
+        retries: int,
+        wire: Any,
+        where: Where = (),
+        resources: tuple[tuple[str, float], ...] = (),
     ) -> Spec:
         """The function with these options."""
-        key = (kind, outputs, cpus, retries, repr(wire), where)
+        key = (kind, outputs, cpus, retries, repr(wire), where, resources)
         spec = self.host.specs.get(key)
         if spec is None:
             name = f"f{kind}o{outputs}c{cpus:g}r{retries}"
             digest = b"method" if kind == METHOD else (name + repr(wire)).encode()
             spec = self.host.specs[key] = Spec(
                 digest, name, b"code", kind=kind, cpus=cpus, outputs=outputs, retries=retries,
-                options=wire, where=where,
+                options=wire, where=where, resources=resources,
             )  # fmt: skip
         return spec
 
@@ -164,8 +171,9 @@ class Env(Handles):
         deps: Sequence[Ref] = (),
         nested: Sequence[Ref] = (),
         actor: Ref | None = None,
+        gate: bool = False,
     ) -> Generator[Wait, None, list[Ref]]:
-        """Submit a task or a call; its results."""
+        """Submit a task or a call; its results.  With ``gate`` it is not to start yet."""
         host = self.host
         host.check_alive()
         line = None if actor is None else self.line(actor)
@@ -190,13 +198,13 @@ class Env(Handles):
             return [Ref(row)]
         args_row = None
         if not small:
-            args_row = yield from self._place_arguments(data)
+            args_row = yield from self._place_arguments(data, id)
             data = b""
         self.ledger.called(id)
         rows = host.client.submit_full(
             spec, id, data, self.now, args_row=args_row,
             deps=[(position, ref.row) for position, ref in enumerate(deps)],
-            nested=[ref.row for ref in nested], line=line,
+            nested=[ref.row for ref in nested], line=line, gate=gate,
         )  # fmt: skip
         actor_too = restarts + 1 if spec.kind == CONSTRUCTOR else 0
         return [Ref(row, actor_too) for row in rows] if spec.outputs else []
@@ -205,9 +213,9 @@ class Env(Handles):
         """The way to an actor."""
         return self.host.client.actors.line(actor.row, actor.actor - 1)
 
-    def _place_arguments(self, data: bytes) -> Generator[Wait, None, Row]:
+    def _place_arguments(self, data: bytes, task: bytes) -> Generator[Wait, None, Row]:
         host = self.host
-        id = self.execution.context.next_id()
+        id = ref_id(task, ARGUMENTS)
         self.ledger.owns(id, host.machine.id)
         state, place = yield from host.place(id, host.machine.id, data)
         return host.owner.put(id, state, place, ())

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from freehold.core.messages import INLINE, SHARED
 from freehold.sim.daemon import NodeHost
+from freehold.sim.gaps import Gaps, miss
 from freehold.sim.ledger import Ledger
 from freehold.sim.process import ProcessHost
 from freehold.sim.world import BOTH, IN, OUT, World
@@ -27,8 +28,10 @@ KINDS = {
     "head": "the head is killed, and starts again on its store",
     "partition": "a machine is cut off in both directions for a while",
     "one-way": "a machine is cut off in one direction for a while",
+    "gap": "two machines do not reach each other, for a while or for good; the head reaches both",
     "pause": "a machine stands still for a while, and goes on",
     "slow": "a machine's links are slow for a while",
+    "drain": "a node is retired: it moves off what lies there, leaves, and comes back as another",
 }
 
 
@@ -36,10 +39,13 @@ class Cluster(Protocol):
     """What faults need of the run."""
 
     world: World
-    ledger: Ledger
     nodes: list[NodeHost]
     drivers: list[ProcessHost]
     head: Any
+
+    @property
+    def ledger(self) -> Ledger:
+        """The evidence."""
 
     @property
     def living(self) -> list[ProcessHost]:
@@ -59,6 +65,7 @@ class Faults:
         self.cluster = cluster
         self.world = cluster.world
         self.ledger = cluster.ledger
+        self.gaps = Gaps(self.world, self.ledger, self._hosts)
         self.kinds: dict[str, Callable[[], bool]] = {
             "worker": lambda: self._kill("crash of a worker", self._busy()),
             "owner": lambda: self._kill("crash of an owner", self._owners()),
@@ -69,8 +76,10 @@ class Faults:
             "head": self._crash_head,
             "partition": lambda: self._part("partition", BOTH),
             "one-way": lambda: self._part("one-way partition", self.world.rng.choice([IN, OUT])),
+            "gap": self._open_gap,
             "pause": self._pause,
             "slow": self._slow,
+            "drain": self._drain,
         }
         assert list(self.kinds) == list(KINDS)
 
@@ -151,6 +160,21 @@ class Faults:
                 self.cluster.end_node(node)
         return bool(others)
 
+    def _drain(self) -> bool:
+        """A driver of its own would keep it: it is to be a node that has none."""
+        busy = [driver.site for driver in self.cluster.drivers if driver.alive]
+        fit = [
+            node
+            for node in self._others()
+            if node not in busy and node.node.members.joined and not node.node.members.me.retiring
+        ]
+        if fit:
+            self.world.fault("drain")
+            fields = {"node": self.world.rng.choice(fit).machine.id}
+            self.cluster.drivers[0].process.questions.ask_directory("retire", fields)
+            self.cluster.drivers[0].finish()
+        return bool(fit)
+
     def _crash_driver(self) -> bool:
         """What was its own goes, and nothing else."""
         victims = [driver for driver in self.cluster.drivers[1:] if driver.alive]
@@ -189,9 +213,7 @@ class Faults:
                 if not end.lasting:
                     end.cut()
                 elif host.kind == other.kind == "node":
-                    for side in (end, end.other):
-                        if side.peer is not None:
-                            self.world.after(0.5, side.host.troubled, side.peer)
+                    miss(end)
 
     def _hosts(self) -> list[Any]:
         return [self.cluster.head, *self.cluster.nodes, *self.cluster.living]
@@ -203,6 +225,11 @@ class Faults:
             for end in list(host.ends):
                 if spot in (host.spot, end.other.host.spot):
                     end.resume()
+
+    def _open_gap(self) -> bool:
+        spared = {driver.spot for driver in self.cluster.drivers if driver.alive}
+        self.gaps.open(self.cluster.nodes, spared)
+        return True  # there may be one already, which lasts
 
     def _pause(self) -> bool:
         """SIGSTOP of all its processes."""

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import functools
 
-from freehold.sim import programs, rest
+from freehold.sim import clusterprograms, rest
 from freehold.sim.cluster import Disk, HeadHost
+from freehold.sim.clusterledger import ClusterLedger
 from freehold.sim.daemon import NodeHost
 from freehold.sim.faults import Faults
-from freehold.sim.process import ProcessHost
+from freehold.sim.ledger import Ledger
+from freehold.sim.process import Body, ProcessHost
 from freehold.sim.run import Outcome, Simulation
 from freehold.sim.setup import Setup, draw_cluster, draw_fault
 from freehold.sim.values import Violation
@@ -31,13 +33,18 @@ class Fleet(Simulation):
         fault: the one kind of ``sim.faults`` that goes wrong; "": what chance picks of all.
     """
 
+    ledger: ClusterLedger
+    worker_body: Body = staticmethod(clusterprograms.task)
+
     def __init__(
         self, seed: int, setup: Setup | None = None, show: bool = False, fault: str = ""
     ) -> None:
         self.disk = Disk()
         self.nodes: list[NodeHost] = []
         self.fault = fault
+        self._ended: list[ProcessHost] = []  # drivers whose jobs are over
         self._declared: set[bytes] = set()  # nodes, by heads and nodes that may be gone too
+        self._left_nodes: set[bytes] = set()  # in good order
         self._justly: set[bytes] = set()  # by those who should know: heads, and who was not away
         super().__init__(seed, setup, show)
         self.faults = Faults(self)
@@ -46,8 +53,13 @@ class Fleet(Simulation):
         draw = functools.partial(draw_fault, self.fault) if self.fault else draw_cluster
         return World(seed, setup, show, draw)
 
+    def _keep_ledger(self) -> Ledger:
+        return ClusterLedger(self.world.faults)
+
     def _build(self) -> None:
         self.ledger.given_up = self._given_up
+        self.ledger.hosts = lambda: self.living
+        self.ledger.nodes = lambda: self.nodes
         self.head = HeadHost(self.world, self.disk)
         self.nodes = [
             NodeHost(self.world, self._make_worker, number)
@@ -56,7 +68,12 @@ class Fleet(Simulation):
         self.node = self.nodes[0]
         self.drivers = [
             ProcessHost(
-                self.world, self.ledger, "driver", number, programs.driver, self.nodes[number]
+                self.world,
+                self.ledger,
+                "driver",
+                number,
+                clusterprograms.driver,
+                self.nodes[number],
             )
             for number in range(min(self.world.setup.drivers, self.world.setup.nodes))
         ]
@@ -87,10 +104,19 @@ class Fleet(Simulation):
         self.world.listeners.pop(node.address, None)
         self.world.after(RETURN * self.world.rng.random(), self._return, node)
 
+    def _leave(self, node: NodeHost) -> None:
+        """The node has drained, and the head has let it go."""
+        self.world.note(f"{node} leaves")
+        self.ledger.leaves(node)
+        self._left_nodes.add(node.machine.id)
+        node.crash(0)
+        self.world.listeners.pop(node.address, None)
+        self.world.after(RETURN * self.world.rng.random(), self._return, node)
+
     def _return(self, old: NodeHost) -> None:
         node = NodeHost(self.world, self._make_worker, old.number, old.incarnation + 1)
         self.nodes[old.number] = node
-        if node.spot in self.world.islands or node.spot in self.world.paused:
+        if self.world.is_apart(node.spot):
             self.ledger.away(node.machine.id)
         node.start()
         node.seek_head()
@@ -109,7 +135,9 @@ class Fleet(Simulation):
     def _look_after(self) -> None:
         """A node whose identity was declared dead starts again, as its daemon would."""
         for node in self.nodes[1:]:
-            if node.alive and node.node.members.refused:
+            if node.alive and node.node.members.refused and node.departed:
+                self._leave(node)
+            elif node.alive and node.node.members.refused:
                 self.world.note(f"{node} is refused: {node.node.members.refused}")
                 self.end_node(node)
 
@@ -121,9 +149,21 @@ class Fleet(Simulation):
             if node.machine.id not in self.ledger.away_nodes:
                 self._justly.update(node.node.members.declared)
         self._declared.update(self._justly)
+        self._declared -= self._left_nodes
         return self._declared
 
     # -- the end ----------------------------------------------------------------------------------
+    def _let_go(self) -> bool:
+        """The jobs end, too: what tasks that died have made for them goes with them."""
+        found = super()._let_go()
+        for driver in self.drivers:
+            if driver.alive and driver not in self._ended:
+                self._ended.append(driver)
+                fields = {"job": driver.machine.id, "info": {}, "alive": False}
+                driver.process.questions.ask_directory("job", fields)
+                driver.finish()
+        return found
+
     def _left(self) -> list[str]:
         if any(host.kept for host in self.living):
             return ["kept references"]
@@ -131,11 +171,12 @@ class Fleet(Simulation):
         for node in self.nodes:
             if node.alive:
                 left += rest.node_at_rest(node, self.living)
-        return left
+        return left + rest.head_at_rest(self.head.head)
 
     def _outcome(self) -> Outcome:
         self._given_up()
-        blameless = self._justly - self.ledger.lost_nodes - self.ledger.away_nodes
+        excused = self._left_nodes | self.ledger.lost_nodes | self.ledger.away_nodes
+        blameless = self._justly - excused
         if blameless:
             named = ", ".join(node.hex() for node in sorted(blameless))
             raise Violation(f"declared dead, and was never away: {named}")

@@ -18,6 +18,7 @@ from freehold.sim.values import Violation
 from freehold.sim.world import World
 from freehold.wire.codec import Reader, encode
 
+LOOK = 0.5  # seconds until a node misses another one
 LATE_MAX = 50  # a real process would spin meanwhile
 
 
@@ -75,7 +76,7 @@ class Host:
                 return
         assert end.peer is not None
         self.machine.now = world.now
-        for message in messages:
+        for message in self.machine.in_bulk(end.peer, world.now, messages):
             self.machine.handlers[message[0]](end.peer, world.now, *message[1:])
         self.finish()
 
@@ -144,6 +145,8 @@ class Host:
                 box.clear()
                 return True
             peer.port = connect(self, peer, target)
+            if self.kind == peer.kind == "node" and self.world.parted(self, target):
+                self.world.after(LOOK, self.troubled, peer)
         if self.kind == "worker" and self.world.chance(self.world.setup.crash_in_flush):
             self.world.fault("crash between two sends")
             self.crash(-9)

@@ -49,6 +49,7 @@ class Ledger:
         self.holders: dict[bytes, list[Proc]] = {}
         self.contents: dict[bytes, list[bytes]] = {}  # value -> values that it has referred to
         self.dead: dict[Proc, int] = {}  # exit codes
+        self.dismissed: set[Proc] = set()  # who ended in good order because their node leaves
         self.home: dict[Proc, bytes] = {}  # the node on which it lives
         self.places: dict[bytes, list[bytes]] = {}  # value -> nodes on which it was placed
         self.lost_nodes: set[bytes] = set()  # that went down
@@ -56,6 +57,7 @@ class Ledger:
         self.given_up: Callable[[], set[bytes]] = set  # that somebody has declared dead
         self.actor_of: dict[bytes, bytes] = {}  # a call's first result -> the actor's reference
         self.homes: dict[bytes, list[Proc]] = {}  # actor -> processes that have begun to make it
+        self.lives: dict[tuple[bytes, Proc], list[Proc]] = {}  # the same, of each of its owners
         self.failed_actors: set[bytes] = set()  # killed, or their constructor raised
         self.raised: dict[bytes, int] = {}  # task ids of runs that raised
         self.deaths = 0  # of processes that did not end in good order
@@ -91,11 +93,21 @@ class Ledger:
         """The value has been placed in the memory of that node."""
         self.places.setdefault(id, []).append(node)
 
+    def constructs(self, actor: bytes, proc: Proc, owner: Proc) -> None:
+        """The actor begins in that process.  Raises Violation if its owner has another alive."""
+        for home in self.lives.setdefault((actor, owner), []):
+            if not self._is_gone(home):
+                raise Violation(f"actor {brief(actor)} begins anew, and lives in {brief(home)}")
+        self.lives[actor, owner].append(proc)
+        self.homes.setdefault(actor, []).append(proc)
+
     def gone_nodes(self) -> set[bytes]:
         """Those that went down, or were declared dead."""
         return self.lost_nodes | self.given_up()
 
     def _is_gone(self, proc: Proc) -> bool:
+        if proc in self.dismissed:
+            return False  # nobody needed it
         return proc in self.dead or self.home.get(proc, b"") in self.given_up()
 
     def may_contain(self, outer: bytes, inner: bytes) -> bool:
@@ -187,7 +199,11 @@ class Ledger:
             raise Violation(f"an error that no task raised: {data.hex()}")
 
     @staticmethod
-    def _named(text: str, table: dict[bytes, list[Proc]]) -> list[Proc]:
-        """The processes in ``table`` for the object that the error's text names."""
+    def _ids(text: str) -> list[bytes]:
+        """The object that the error's text names, if it names one."""
         named = _OBJECT.search(text)
-        return table.get(bytes.fromhex(named[1]), []) if named is not None else []
+        return [bytes.fromhex(named[1])] if named is not None else []
+
+    def _named(self, text: str, table: dict[bytes, list[bytes]]) -> list[bytes]:
+        """What ``table`` has for the object that the error's text names."""
+        return [entry for id in self._ids(text) for entry in table.get(id, ())]

@@ -37,6 +37,9 @@ class Station(Protocol):
     def on_end(self, end: End) -> None:
         """The other side is gone."""
 
+    def troubled(self, peer: Peer) -> None:
+        """Another node has not been heard of for a while."""
+
 
 class End:
     """One end of a link."""

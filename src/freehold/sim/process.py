@@ -184,7 +184,7 @@ class ProcessHost(Host):
     def _start(self, run: Run) -> None:
         self.world.note(f"{self.name} starts {brief(run.id)}")
         if run.kind == CONSTRUCTOR:
-            self.ledger.homes.setdefault(run.id, []).append(self.machine.id)
+            self.ledger.constructs(run.id, self.machine.id, run.peer.id)
         if self.world.chance(self.world.setup.crash_at_start):
             self.world.fault("crash at start")
             self.crash(-11)

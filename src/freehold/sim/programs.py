@@ -32,6 +32,8 @@ KEPT_MAX = 6
 class Author:
     """The steps of one program."""
 
+    api: type[Env] = Env
+
     def __init__(self, env: Env, rng: random.Random, depth: int) -> None:
         self.env = env
         self.rng = rng
@@ -151,23 +153,24 @@ class Author:
                 spec, [min(self.depth - 1, 1)], rng.choice(PADDINGS), deps, nested, actor
             )
             for ref in refs:
-                ref.risky = self.env.execution.run is not None
+                ref.risky = self.env.execution.run is not None or actor.risky
             self.env.refs += refs
 
     def get(self) -> Step:
         ref = self.rng.choice(self.env.refs)
-        timeout = self.rng.choice([0.0, 0.001, 0.02, 1e9, 1e9])
-        if ref.risky and self.env.execution.run is not None:
-            timeout = 0.02
+        timeout = min(self.rng.choice([0.0, 0.001, 0.02, 1e9, 1e9]), self.limit(ref))
         found = yield from self.env.get(ref, timeout, self.rng.random() < 0.2)
         if found is not None:
             self.take(found[1])
 
+    def limit(self, ref: Ref) -> float:
+        """How long it may be waited for, in seconds."""
+        return 0.02 if ref.risky and self.env.execution.run is not None else 1e9
+
     def get_list(self) -> Step:
         for ref in list(self.env.refs):
             try:
-                limit = 0.02 if ref.risky and self.env.execution.run is not None else 1e9
-                found = yield from self.env.get(ref, limit)
+                found = yield from self.env.get(ref, self.limit(ref))
             except Failure:
                 continue
             if found is not None:
@@ -210,23 +213,34 @@ class Author:
             while pool and len(kept) < KEPT_MAX and self.rng.random() < 0.3:
                 kept.append(pool.pop(self.rng.randrange(len(pool))))
 
+    def open(self) -> Step:
+        """Before the first step of a driver's program."""
+        yield from ()
 
-def driver(host: ProcessHost, execution: Execution) -> Program:
+    def close(self) -> Step:
+        """End what must not outlast the program."""
+        yield from ()
+
+
+def driver(host: ProcessHost, execution: Execution, kind: type[Author] = Author) -> Program:
     """The driver's program, and what a user does at the end of it: wait for everything, let go."""
-    env = Env(host, execution)
+    env = kind.api(host, execution)
     yield Wait(lambda: host.owner.node is not None)
-    author = Author(
-        env, random.Random(f"{host.world.seed} {host.name}"), host.world.setup.depth + 1
-    )
+    author = kind(env, random.Random(f"{host.world.seed} {host.name}"), host.world.setup.depth + 1)
+    yield from author.open()
     yield from author.run(host.world.setup.steps)
+    try:
+        yield from author.close()
+    except Failure:
+        pass
     yield from env.wait(env.actors, len(env.actors), 1e9)
     yield from author.get_list()
     env.let_go()
 
 
-def task(host: ProcessHost, execution: Execution) -> Program:
+def task(host: ProcessHost, execution: Execution, kind: type[Author] = Author) -> Program:
     """Any task, constructor or method."""
-    env = Env(host, execution)
+    env = kind.api(host, execution)
     run = execution.run
     assert run is not None
     value, refs = env.arguments()
@@ -235,10 +249,14 @@ def task(host: ProcessHost, execution: Execution) -> Program:
     if host.is_actor and run.kind != CONSTRUCTOR:
         env.ledger.takes_turn(host.machine.id, run.peer.id, run.id)
     rng = random.Random(f"{host.world.seed} {run.id.hex()}")
-    author = Author(env, rng, depth)
+    author = kind(env, rng, depth)
     author.take(refs)
     steps = rng.choice([0, 0, 1, 2, 5]) if depth > 0 else rng.choice([0, 0, 0, 1, 2])
     yield from author.run(steps)
+    try:
+        yield from author.close()
+    except Failure:
+        pass
     raises = rng.random() < (0.08 if run.kind != CONSTRUCTOR else 0.04)
     if rng.random() < 0.3 or (run.kind == METHOD and rng.random() < 0.3):
         author.keep()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from freehold.core.head import Head
 from freehold.core.messages import PENDING, SHARED
 from freehold.core.node import Node
 from freehold.sim.daemon import NodeHost
@@ -49,6 +50,8 @@ def _process_rest(host: ProcessHost) -> list[str]:
         "extent requests": host.process.extents,
         "heap": host.process.heap.used,
         "outboxes": [peer for peer in host.machine.peers.values() if peer.outbox],
+        "kept on several nodes": [brief(id) for id in host.process.keeping.rows],
+        "names": list(client.actors.names.values()),
     }
     return [f"{name}: {what!r}" for name, what in found.items() if what]
 
@@ -80,8 +83,23 @@ def _node_rest(node: Node, hosts: list[ProcessHost]) -> list[str]:
         "bytes": store.bytes,
         "copies": [brief(copy.id) for copy in node.pulls.copies.by_offset.values()],
         "pulls": list(node.pulls.pulls),
+        "bundles": list(node.scheduler.bundles),
+        "set aside": {name: amount for name, amount in workers.aside.items() if amount > 1e-6},
+        "names": [names for names in node.members.relay.names.values() if names],
+        "questions": [asked.verb for asked in node.members.relay.questions.values()],
+        "copies to keep": list(node.departing.waiting),
+        "retiring": [True] * node.members.me.retiring,
     }
     return [f"{name}: {what!r}" for name, what in found.items() if what]
+
+
+def head_at_rest(head: Head) -> list[str]:
+    """What is left at the head although nobody has a name or a group any more."""
+    found: dict[str, Any] = {
+        "names": head.directory.names,
+        "groups": [group.hex() for group in head.groups.groups],
+    }
+    return [f"head: {name}: {what!r}" for name, what in found.items() if what]
 
 
 def stuck(host: ProcessHost) -> str:

@@ -10,7 +10,7 @@ from freehold.sim import programs, rest
 from freehold.sim.daemon import NodeHost
 from freehold.sim.ledger import Ledger
 from freehold.sim.links import End
-from freehold.sim.process import ProcessHost
+from freehold.sim.process import Body, ProcessHost
 from freehold.sim.setup import Setup, draw
 from freehold.sim.values import Violation
 from freehold.sim.world import World
@@ -36,15 +36,20 @@ class Outcome(NamedTuple):
 class Simulation:
     """A driver, a node and its workers."""
 
+    worker_body: Body = staticmethod(programs.task)
+
     def __init__(self, seed: int, setup: Setup | None = None, show: bool = False) -> None:
         self.world = self._draw(seed, setup, show)
-        self.ledger = Ledger(self.world.faults)
+        self.ledger = self._keep_ledger()
         self.workers: list[ProcessHost] = []
         self.drivers: list[ProcessHost] = []
         self._build()
 
     def _draw(self, seed: int, setup: Setup | None, show: bool) -> World:
         return World(seed, setup, show, draw)
+
+    def _keep_ledger(self) -> Ledger:
+        return Ledger(self.world.faults)
 
     def _build(self) -> None:
         self.node = NodeHost(self.world, self._make_worker)
@@ -56,7 +61,7 @@ class Simulation:
         self.driver.begin()
 
     def _make_worker(self, home: NodeHost, slot: int) -> ProcessHost:
-        worker = ProcessHost(self.world, self.ledger, "worker", slot, programs.task, home)
+        worker = ProcessHost(self.world, self.ledger, "worker", slot, self.worker_body, home)
         worker.on_exit = home.spawner.exited
         self.workers.append(worker)
         return worker

@@ -13,6 +13,7 @@ SWARM: tuple[tuple[str, tuple[int, ...]], ...] = (
     ("node", (0, 0, 1, 1, 2)),
     ("partition", (0, 0, 0, 1)),
     ("one-way", (0, 0, 0, 1)),
+    ("gap", (0, 0, 0, 1)),
     ("pause", (0, 0, 0, 1, 2)),
     ("slow", (0, 0, 0, 1, 2)),
     ("driver", (0, 1)),
@@ -20,6 +21,7 @@ SWARM: tuple[tuple[str, tuple[int, ...]], ...] = (
     ("owner", (0, 0, 0, 1)),
     ("borrower", (0, 0, 0, 1)),
     ("all-but-one", (0, 0, 0, 0, 0, 0, 0, 1)),
+    ("drain", (0, 0, 0, 1)),
 )
 
 

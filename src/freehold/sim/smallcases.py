@@ -141,4 +141,7 @@ RESTART = Scenario(  # an actor that starts again; calls to it may be tried agai
     allowed=("ObjectLost",),  # what a method has made is not made again
 )
 
-SCENARIOS = (CHAIN, SAME, NESTED, DEEP, BORROW, KEPT, RESTART)
+HEADLESS = CHAIN._replace(name="chain without a head", victims=("head", "nodes"))
+MOVED = RESTART._replace(name="actor without a head", victims=("head", "nodes"))
+
+SCENARIOS = (CHAIN, SAME, NESTED, DEEP, BORROW, KEPT, RESTART, HEADLESS, MOVED)

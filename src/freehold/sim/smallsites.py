@@ -7,7 +7,8 @@ one host has to be found out only once, however many ways of the world lead ther
 
 What comes out of a host (``out``) is a list of tuples that begin with ``send`` (a frame to an
 address), ``knock`` (a first contact with a node, which speaks first), ``hear`` (to another node's
-mover), ``spawn``, ``signal``, ``probe`` or ``exit``; also ``run`` and ``met``, for the checkers.
+mover), ``spawn``, ``signal``, ``probe``, ``seek`` (a node has no head) or ``exit``; also ``run``
+and ``met``, for the checkers.
 Near things that always answer at once (the store, the arena's pages) are part of their host.
 """
 
@@ -32,6 +33,7 @@ from freehold.sim.values import Memory, PoisonExtents
 from freehold.wire.codec import Reader, encode
 
 HEAD_ADDRESS = "|head.sock|head:1"
+Entries = tuple[tuple[bytes, bytes, int], ...]  # of the head's store: key, value, revision
 ARENA = 64 * 1024 * 1024
 GARBAGE = b"\xc1"  # what is read where nobody should read: no value
 
@@ -186,7 +188,7 @@ class Site:
         if messages and messages[0][0] == m.HELLO:
             peer = self._on_hello(source, peer, messages.pop(0))
         if peer is not None:  # else the link is gone
-            for message in messages:
+            for message in self.machine.in_bulk(peer, self.now, messages):
                 self.machine.handlers[message[0]](peer, self.now, *message[1:])
         self.finish()
 
@@ -312,14 +314,21 @@ class Site:
 
 
 class HeadSite(Site):
-    """The head, with its disk."""
+    """The head, with its disk, which it may have from an earlier one."""
 
     kind = "head"
 
-    def __init__(self) -> None:
-        self.head = Head(proc_id("head"), entries=[], cluster="small")
+    def __init__(self, life: int = 0, entries: Entries = ()) -> None:
+        self.life = life
+        self.disk = {key: (value, revision) for key, value, revision in entries}
+        id = proc_id(f"head {life}")
+        self.head = Head(id, entries=list(entries), cluster="small")
         super().__init__(self.head, "head", HEAD_ADDRESS, b"")
-        self.revision = 0
+        self.revision = max((revision for _, _, revision in entries), default=0)
+
+    def entries(self) -> Entries:
+        """What is on the disk."""
+        return tuple((key, *self.disk[key]) for key in sorted(self.disk))
 
     def info(self) -> dict[str, Any]:
         return self.head.info
@@ -335,8 +344,16 @@ class HeadSite(Site):
         if peer.kind == "prober":
             self.out.append(("probe", *fields))
             return
+        request, checks, entries = fields
+        if any(self.disk.get(key, (b"", 0))[1] != revision for key, revision in checks):
+            self.reply(peer, m.STORED, request, 0)
+            return
         self.revision += 1
-        self.reply(peer, m.STORED, fields[0], self.revision)
+        for key, value in entries:
+            self.disk.pop(key, None)
+            if value:
+                self.disk[key] = (value, self.revision)
+        self.reply(peer, m.STORED, request, self.revision)
 
 
 class NodeSite(Site):
@@ -364,13 +381,23 @@ class NodeSite(Site):
         node = self.node
         return {
             "spawner": node.spawner, "arena": node.store.arena, "mover": node.pulls.mover,
-            "prober": node.members.prober,
+            "prober": node.members.suspects.prober,
         }  # fmt: skip
 
     def begin(self) -> None:
         self.node.start(self.now)
-        self.dial(Peer(b"", HEAD_ADDRESS, "head"), [])
+        self.on_seek()
+
+    def on_seek(self) -> None:
+        """There is a head: call it."""
+        if HEAD_ADDRESS not in self.links:
+            self.dial(Peer(b"", HEAD_ADDRESS, "head"), [])
         self.finish()
+
+    def on_end(self, source: str) -> None:
+        super().on_end(source)
+        if source == HEAD_ADDRESS:
+            self.out.append(("seek",))
 
     def ask(self, peer: Peer, op: int, fields: list[Any]) -> None:
         if peer.kind == "spawner":
@@ -439,4 +466,5 @@ class NodeSite(Site):
 EVENTS: dict[str, Callable[..., None]] = {
     "frame": Site.on_frame, "knock": Site.on_knock, "end": Site.on_end, "near": Site.on_near,
     "tick": Site.on_tick, "hear": NodeSite.on_hear, "silence": NodeSite.on_silence,
+    "seek": NodeSite.on_seek,
 }  # fmt: skip

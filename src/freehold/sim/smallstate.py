@@ -19,7 +19,7 @@ class Scenario(NamedTuple):
     Args:
         library: the programs by name; the driver's is ``main``.
         allowed: the errors that programs may meet, by the class's name.
-        victims: ``workers``, ``nodes`` (but the driver's), or names of hosts.
+        victims: ``workers``, ``nodes`` (but the driver's), or names of hosts, such as ``head``.
     """
 
     name: str

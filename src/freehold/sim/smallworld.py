@@ -11,10 +11,11 @@ each pair of hosts the frames under way, for each node its memory.  A local stat
 (``smallsites``); what an event does to it is found out once and looked up ever after.
 
 *What can happen next.*  The oldest channel delivers its first frame; or that channel is held up
-(a *delay*) and delivers at any later moment; or a process or node dies.  Delays and deaths are
-bounded in number: with ``delays=None`` every order of deliveries is explored, with a number only
-those that differ from the usual order in so many places (delay-bounded scheduling: Emmi, Qadeer,
-Rakamaric, POPL 2011).  Time passes only when nothing else can happen.
+(a *delay*) and delivers at any later moment; or a process, a node or the head dies.  Another head
+takes the store as soon as what is under way by then has arrived, and the nodes call it.  Delays and
+deaths are bounded in number: with ``delays=None`` every order of deliveries is explored, with a
+number only those that differ from the usual order in so many places (delay-bounded scheduling:
+Emmi, Qadeer, Rakamaric, POPL 2011).  Time passes only when nothing else can happen.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from freehold.core.machine import NEVER
 from freehold.sim.smallprocess import ProcessSite
 from freehold.sim.smallsites import (
     EVENTS,
+    HEAD_ADDRESS,
     WINDOW,
     HeadSite,
     NodeSite,
@@ -145,13 +147,16 @@ class SmallWorld:
         elif verb == "probe":
             node, address = what
             answer = "alive" if state.at(address) >= 0 else "refused"
-            self._near(state, host, "prober", (m.PROBED, node, answer))
+            _near(state, host, "prober", (m.PROBED, node, answer))
         elif verb == "spawn":
             self._spawn(state, host, what[0])
         elif verb == "signal":
             for number, info in enumerate(state.hosts):
                 if (info.node, info.slot) == (host, what[0]) and state.locals[number] >= 0:
                     self._end(state, number, -9)
+        elif verb == "seek":
+            if state.at(HEAD_ADDRESS) >= 0:
+                state.append(("seek", host), ("seek",))
         elif verb == "exit":
             self._end(state, host, what[0])
         elif verb == "run":
@@ -174,9 +179,6 @@ class SmallWorld:
         else:
             state.append((lane + state.hosts[host].address, target), event)
 
-    def _near(self, state: State, host: int, kind: str, frame: tuple[Any, ...]) -> None:
-        state.append((kind, host), ("near", kind, bytes(encode([frame]))))
-
     def _add(self, state: State, site: Site, node: int, slot: int) -> int:
         number = len(state.hosts)
         state.hosts = (*state.hosts, HostInfo(site.name, site.address, node, slot))
@@ -190,7 +192,7 @@ class SmallWorld:
         name = state.hosts[node].name
         count = sum(info.node == node and info.slot > 0 for info in state.hosts)
         worker = ProcessSite("worker", f"{name}.w{count}", name, slot, self.scenario.library)
-        self._near(state, node, "spawner", (m.SPAWNED, slot, count + 100))
+        _near(state, node, "spawner", (m.SPAWNED, slot, count + 100))
         self._add(state, worker, node, slot)
 
     # -- deaths -----------------------------------------------------------------------------------
@@ -201,7 +203,7 @@ class SmallWorld:
         self._fall_silent(state, host)
         if info.slot > 0 and state.locals[info.node] >= 0:
             frame = (m.EXITED, info.slot, code, "", local.started)
-            self._near(state, info.node, "spawner", frame)
+            _near(state, info.node, "spawner", frame)
 
     def _fall_silent(self, state: State, host: int) -> None:
         address = state.hosts[host].address
@@ -214,8 +216,22 @@ class SmallWorld:
             if target >= 0:
                 state.append((address, target), ("end", address))
 
+    def revive(self, state: State, host: int, life: int, entries: Any) -> None:
+        """A head takes the store of one that has died; the nodes hear that there is one."""
+        state.locals[host] = self.intern(HeadSite(life, entries))
+        self.happen(state, host, ("begin",))
+        for number, info in enumerate(state.hosts):
+            if info.node == number and state.locals[number] >= 0:
+                state.append(("seek", number), ("seek",))
+
     def kill(self, state: State, host: int) -> None:
-        """A worker is killed, or a node with all that runs there."""
+        """A worker is killed, the head, or a node with all that runs there."""
+        if state.hosts[host].address == HEAD_ADDRESS:
+            head = thaw(self.locals[state.locals[host]].blob)
+            assert isinstance(head, HeadSite)
+            self._fall_silent(state, host)
+            state.append(("restart", host), ("revive", head.life + 1, head.entries()))
+            return
         if state.hosts[host].node != host:
             self._end(state, host, -9)
             return
@@ -261,7 +277,7 @@ class SmallWorld:
     def _victims(self, state: State) -> Iterator[int]:
         victims = self.scenario.victims
         for number, info in enumerate(state.hosts):
-            if state.locals[number] < 0 or info.node < 0:
+            if state.locals[number] < 0:
                 continue
             kind = "workers" if info.slot > 0 else "nodes" if info.node == number > 1 else ""
             if kind in victims or info.name in victims:
@@ -277,7 +293,10 @@ class SmallWorld:
             else:
                 del new.channels[what]
             new.held -= {what}
-            self.happen(new, what[1], event)
+            if event[0] == "revive":
+                self.revive(new, what[1], *event[1:])
+            else:
+                self.happen(new, what[1], event)
         elif verb == "delay":
             new.held |= {what}
             new.delays -= 1
@@ -399,3 +418,8 @@ class SmallWorld:
             text = "; ".join(f"{m.NAMES[op]} {brief(fields)}" for op, *fields in frames)
         source = names.get(source.removeprefix("~"), source)
         return f"{verb} {source} > {state.hosts[host].name}: {text}"
+
+
+def _near(state: State, host: int, kind: str, frame: tuple[Any, ...]) -> None:
+    """A near peer of a node says something to it."""
+    state.append((kind, host), ("near", kind, bytes(encode([frame]))))

@@ -38,6 +38,7 @@ class World:
         self.show = show
         self.listeners: dict[str, Any] = {}  # address -> host
         self.islands: dict[str, str] = {}  # places that are cut off: IN, OUT or BOTH
+        self.gaps: set[tuple[str, str]] = set()  # what the first sends to the second is held up
         self.paused: dict[str, float] = {}  # places that stand still, and until when
         self.slow: dict[str, float] = {}  # places with slow links -> seconds that a frame takes
         self.dead_nodes = 0
@@ -83,16 +84,25 @@ class World:
         """Whether a fault of that probability happens now."""
         return not self.healed and probability > 0 and self.rng.random() < probability
 
+    def is_apart(self, spot: str) -> bool:
+        """Whether somebody cannot reach that place now."""
+        gaps = {end for way in self.gaps for end in way}
+        return spot in self.islands or spot in self.paused or spot in gaps
+
     def parted(self, one: Any, other: Any) -> bool:
         """Whether the network between two hosts is broken, in either direction."""
         if one.spot == other.spot:
             return False
+        if self.gaps and not self.gaps.isdisjoint(((one.spot, other.spot), (other.spot, one.spot))):
+            return True
         return one.spot in self.islands or other.spot in self.islands
 
     def holds(self, one: Any, other: Any) -> bool:
         """Whether frames from one host to another are held up."""
         if one.spot == other.spot:
             return False
+        if (one.spot, other.spot) in self.gaps:
+            return True
         return self.islands.get(one.spot, IN) != IN or self.islands.get(other.spot, OUT) != OUT
 
     def slowness(self, one: Any, other: Any) -> float:
