@@ -47,7 +47,7 @@ class Loop:
         self.driver = Runtime(b"", "driver", address="", limits=Limits(), inline_max=100_000)
         config = {
             "dir": "", "secret": b"", "depth_max": 128, "lease_idle": 0.2, "inline_max": 100_000,
-            "remake": 0.0, "id": b"the node",
+            "remake": 0.0, "lineage_max": 1 << 20, "id": b"the node",
         }  # fmt: skip
         self.worker = Worker(config, None, 1, memoryview(bytearray(16)))  # type: ignore[arg-type]
         self.node = Peer(b"node", "", "node")

@@ -193,7 +193,9 @@ class Wires(Bench):
         return super()._show(value)
 
     # -- user code --------------------------------------------------------------------------------
-    def _place(self, desk: Desk, id: bytes, owner: bytes, value: str) -> tuple[int, Any]:
+    def _place(
+        self, desk: Desk, id: bytes, owner: bytes, value: str, inside: Sequence[Row] = ()
+    ) -> tuple[int, Any]:
         if not value.startswith("big"):
             return INLINE, value.encode()
         process = desk.process
@@ -209,7 +211,7 @@ class Wires(Bench):
             assert process.extents.pop(request) == ""
             offset = process.heap.place(BIG)
             assert offset is not None
-        return SHARED, process.seal(id, owner, offset, BIG)
+        return SHARED, process.seal(id, owner, offset, BIG, inside)
 
     def row(self, where: str, name: str) -> Row:
         """A reference that user code holds there."""

@@ -33,6 +33,8 @@ class Config(NamedTuple):
             no more than about that is done again when a node dies; 0: never.
         reserve_bytes: arena pages allocated and cleared ahead of demand, in quiet times, so that
             first writes are fast; None: 512 MiB, but at most 1/40 of the memory.
+        lineage_bytes_max: what each process keeps, in bytes, to make lost values again by running
+            their tasks.  The oldest recipes are forgotten first; only clusters keep any.
         log_to_driver: show what tasks print.
         address: of a cluster's head, ``HOST:PORT``; ``auto``: the cluster of the node that runs on
             this machine; None: a session of its own.  Where a node of the cluster runs on this
@@ -51,6 +53,7 @@ class Config(NamedTuple):
     lease_idle_ms: float = 200.0
     remake_s_max: float = 1.0
     reserve_bytes: int | None = None
+    lineage_bytes_max: int = 64 * MIB
     log_to_driver: bool = True
     address: str | None = None
     token: str | None = None

@@ -12,7 +12,7 @@ Then dies the *executor* (the worker that ran the task), the *storing node* (1),
 process), the *owner's node* (2), or the *head*; at once the value is read.  It is there, but
 
 * who held it and is dead cannot tell: ``ActorDied``;
-* a value inside a dead owner's value has gone with it, unless somebody else has read it:
+* when the owner's node dies, what lay there is lost, here the outer value, which nobody had read:
   ``OwnerDied``.
 """
 
@@ -35,7 +35,6 @@ VALUE: Found = ("value", (7, LARGE))
 ERRORS = {
     ("caller", "owner"): "ActorDied",
     ("caller", "owner's node"): "ActorDied",
-    ("nested", "owner"): "OwnerDied",
     ("nested", "owner's node"): "OwnerDied",
 }
 HOLDERS = ("caller", "borrower", "nested", "field", "argument")

@@ -6,7 +6,8 @@ import pytest
 
 from fleets import Fleet
 from freehold.core import messages as m
-from freehold.core.estates import ANSWER_MAX, adopter_of
+from freehold.core.estate import ANSWER_MAX
+from freehold.core.estates import adopter_of
 from freehold.core.ids import CONTEXT_BYTES
 from freehold.core.messages import FAILED, PENDING, SHARED
 from freehold.core.rows import Spec
@@ -238,6 +239,23 @@ def test_when_the_adopter_dies_as_well_another_one_adopts(when: str) -> None:
     assert_freed(bench)
 
 
+def test_who_is_told_of_the_first_owner_after_two_have_died_asks_the_last_heir() -> None:
+    bench = fleet("n3")
+    row = bench.row("d", "x")
+    owner, address = bench.desks["w1"].machine.id, bench.address("w1")
+    bench.kill("w1")
+    bench.deliver()
+    assert bench.names[bench.row("d", "x").owner.id] == "n2"  # type: ignore[union-attr]
+    bench.lose("n2")
+    assert bench.desks["d"].process.owner.hold(row.id, owner, address) is row
+    assert [bench.names[row.owner.id]] == adopters(bench)  # type: ignore[union-attr]
+    bench.desks["d"].process.owner.drop(row)
+    bench.get("d", "x")
+    bench.deliver()
+    assert bench.get("d", "x") == "shared [w2 0 1000 n3]"
+    assert_freed(bench)
+
+
 def test_who_asks_before_the_adopter_has_heard_of_the_death_is_answered_when_it_has() -> None:
     adopter = named("new", ["n1", "n3"])
     bench = fleet("n3", adopter)
@@ -413,7 +431,7 @@ def test_what_is_sealed_after_its_owner_has_left_it_is_kept() -> None:
     heir.on_bequest(left, bench.now, [[id, SHARED, place, []]])
     heir.adopted[id].tickets[b"ticket"] = bench.desks["d"].machine.id
     node.store.gone.add(left.id)
-    node.store.on_seal(maker, bench.now, id, left.id, b"", 4096, 100)
+    node.store.on_seal(maker, bench.now, id, left.id, b"", 4096, 100, [])
     heir.check()
-    node.store.on_seal(maker, bench.now, b"m" * 16, left.id, b"", 8192, 100)
+    node.store.on_seal(maker, bench.now, b"m" * 16, left.id, b"", 8192, 100, [])
     assert [stored.id for stored in node.store.owned_by(left.id)] == [id]

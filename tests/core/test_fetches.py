@@ -73,6 +73,18 @@ def test_a_copy_is_pinned_as_long_as_it_is_read() -> None:
     bench.check()
 
 
+def test_a_reference_of_a_session_that_is_over_may_be_dropped_in_the_next() -> None:
+    past, bench = fleet(), fleet()
+    past.fetch("d", "a")
+    past.deliver()
+    row = past.row("d", "a")
+    assert past.fetch("d", "a") is not None
+    bench.desks["d"].process.owner.rows.clear()  # ids are not used again; those of benches are
+    bench.desks["d"].process.owner.drop(row)
+    bench.settle()
+    assert not bench.sent("d", "n1")
+
+
 def test_a_copy_that_comes_too_late_is_let_go_at_once() -> None:
     bench = fleet()
     bench.fetch("d", "a")

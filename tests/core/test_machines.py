@@ -83,8 +83,8 @@ def test_the_same_id_of_two_owners_is_two_objects() -> None:
     store, worker = bench.node.store, bench.node.peers[bench.desks["w1"].machine.id]
     bench.node.store.on_extent(worker, 0.0, 1, 1000)
     one, other = b"a" * 8, b"b" * 8
-    store.on_seal(worker, 0.0, b"x" * 16, one, b"", 0, 100)
-    store.on_seal(worker, 0.0, b"x" * 16, other, b"", 128, 100)
+    store.on_seal(worker, 0.0, b"x" * 16, one, b"", 0, 100, [])
+    store.on_seal(worker, 0.0, b"x" * 16, other, b"", 128, 100, [])
     bench.node.check()
     store.on_free(Peer(one), 0.0, [[b"x" * 16, worker.id]])
     bench.node.check()

@@ -6,8 +6,9 @@ import pytest
 
 from fleets import Fleet
 from freehold.core import messages as m
+from freehold.core.messages import FAILED, PENDING
 from freehold.core.neighbours import DEATHS_MAX, Neighbours
-from freehold.core.strangers import WAIT
+from freehold.core.strangers import SOUGHT_MAX, WAIT
 from freehold.sim.bench import function
 
 
@@ -113,10 +114,40 @@ def test_a_node_that_is_not_known_yet_is_watched_when_it_is() -> None:
     bench.desks["d"].process.heed(stranger)
     bench.settle()
     bench.deliver("d", "n1")
-    assert stranger in neighbours(bench, "n1").sought
+    assert stranger in neighbours(bench, "n1").strangers.sought
     assert not told(bench, "n3", "WATCH")
     bench.deliver()
     assert told(bench, "n3", "WATCH") == [f"n1 -> n3: WATCH node={bench.names[stranger]}"]
+
+
+def test_a_node_that_died_before_this_one_joined_is_found_dead() -> None:
+    """Nobody will ever tell of it: whoever waits for one of its processes would wait for ever."""
+    bench = fleet()
+    lost, worker = bench.desks["n2"].machine.id, bench.desks["w1"].machine.id
+    address = bench.address("w1")
+    bench.lose("n2")
+    bench.join("n3", 0.0)
+    bench.deliver()
+    late = bench.driver("e", "n3").process
+    row = late.owner.hold(b"x" * 16, worker, address)
+    late.owner.want(row)
+    bench.desks["e"].refs["x"] = row
+    bench.names[row.id] = "x"
+    bench.settle()
+    bench.deliver()
+    assert lost in neighbours(bench, "n3").strangers.sought
+    assert row.state == PENDING
+    head, bench.node_at("n3").members.joined = bench.node_at("n3").members.joined, False
+    bench.tick(SOUGHT_MAX)
+    assert row.state == PENDING, "without a head the news may be late"
+    bench.node_at("n3").members.joined = head
+    bench.tick(SOUGHT_MAX)
+    bench.deliver()
+    bench.tick(1.0)
+    bench.deliver()
+    assert row.state == FAILED
+    assert row.data[0] == "OwnerDied"
+    assert not neighbours(bench, "n3").strangers.sought
 
 
 def test_the_word_of_a_node_that_is_not_watched_is_not_taken() -> None:
@@ -277,6 +308,21 @@ def test_what_lies_on_a_node_that_is_not_known_yet_is_fetched_when_it_is() -> No
     bench.deliver()
     (line,) = bench.seen("FETCHED")
     assert line.endswith("reason=''")
+
+
+def test_what_is_to_be_freed_on_a_node_that_is_not_known_yet_is_freed_when_it_is() -> None:
+    bench = fleet()
+    there = neighbours(bench, "n1")
+    id = bench.desks["n2"].machine.id
+    address = there.nodes.pop(id)
+    bench.drop("d", "a")
+    bench.deliver()
+    assert bench.node_at("n2").store.objects
+    there.node_up(id, address, [])
+    bench.settle()
+    bench.deliver()
+    assert not bench.node_at("n2").store.objects
+    assert not there.unsent
 
 
 def test_what_lies_on_a_node_that_nobody_ever_hears_of_is_lost() -> None:

@@ -21,6 +21,7 @@ from freehold.core.messages import INLINE, PENDING
 from freehold.core.owner import Owner
 from freehold.core.process import Process
 from freehold.core.rows import Row
+from freehold.core.shares import Share
 from freehold.sim.bench import Bench, function
 from freehold.wire.codec import Reader, encode
 from stateful import effort
@@ -211,9 +212,10 @@ def test_a_borrower_asks_the_heir_for_what_it_had_asked_of_a_dead_owner() -> Non
     row = trio.owner("a").hold(b"x" * 16, b"b" * 8, "b")
     heir = trio.peer("a", "c")
     trio.owner("a").want(row)
-    held = trio.owner("a").on_death(trio.peer("a", "b"), heir)
+    share = Share(trio.owner("a"), heir, asked=True, driver=b"driver")
+    share.of_process(trio.peer("a", "b"), [])
     ask_heir(trio.owner("a"), heir)
-    assert [id for id, _ in held] == [row.id]
+    assert [id for id, *_ in share.held] == [row.id]
     assert heir.outbox == [(m.PULL, [row.id])]
 
 

@@ -38,26 +38,53 @@ def handed_on_by_the_dead() -> Wires:
     return wires
 
 
-def test_a_borrower_registers_by_itself_when_its_giver_may_not_have() -> None:
+@pytest.mark.parametrize("first", ["driver", "w2"])
+def test_what_the_dead_has_handed_on_is_registered_for_whom_it_had_not(first: str) -> None:
+    """Its share is the node's until everybody has said what the dead has given it."""
     wires = handed_on_by_the_dead()
-    wires.deliver("node", "w2")
-    assert wires.sent("w2", "driver") == ["REGISTER"]
-    wires.deliver("w2", "driver")
+    wires.deliver("node", first)
+    wires.deliver(first, "node")
+    assert wires.table("driver") != ["nothing"]
     wires.deliver()
     wires.get("w2", "x")
     wires.deliver()
     assert wires.get("w2", "x") == "inline 1"
+    assert not wires.node.estates.loans.by_id
+    wires.drop("w2", "x")
+    wires.drop("w2", "c")  # which contains it
+    wires.deliver()
+    assert "x" not in "".join(wires.table("driver"))
 
 
-def test_if_the_owner_hears_of_the_death_first_the_borrower_gets_an_error_and_does_not_hang() -> (
-    None
-):
-    wires = handed_on_by_the_dead()
+def test_what_the_dead_was_told_to_use_is_not_freed_before_it_is_known_who_has_it() -> None:
+    """The caller's task fails with its worker, which has handed the argument on just before."""
+    wires = Wires(2.0)
+    wires.put("driver", "x", "1")
+    wires.submit("driver", ["a"], function("giver"), nested=["x"])
+    wires.submit("driver", ["t"], function("user"))
+    wires.spawn("w1", "w2")
+    wires.deliver()
+    wires.run("w1")
+    wires.run("w2")
+    wires.drop("driver", "x")
+    wires.drop("driver", "a")
+    giver, taker = wires.desks["w1"].process, wires.desks["w2"].process
+    fields = giver.owner.hand_over(wires.row("w1", "x"), giver.peer(taker.id, "w2"))
+    (row,) = taker.owner.receive([fields])
+    row.handles += 1
+    wires.desks["w2"].refs["x"] = row
+    giver.peers[wires.desks["driver"].machine.id].outbox.clear()  # its REGISTER
+    wires.kill("w1")
+    wires.deliver("w1", "node")
+    wires.deliver("spawner", "node")
     wires.deliver("node", "driver")
     wires.deliver()
     wires.get("w2", "x")
     wires.deliver()
-    assert wires.row("w2", "x").data[0] == "ObjectFreed"
+    assert wires.get("w2", "x") == "inline 1"
+    wires.drop("w2", "x")
+    wires.deliver()
+    assert "x" not in "".join(wires.table("driver"))
 
 
 def test_a_suspicion_that_is_too_late_is_answered_with_the_death() -> None:

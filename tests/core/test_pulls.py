@@ -124,7 +124,7 @@ class Desk:
         (grant,) = only(self.give(maker, m.EXTENT, 1, grains * GRAIN), "EXTENT_GRANT")
         assert grant[4], grant
         size = grains * GRAIN
-        self.give(maker, m.SEAL, ref(name), OWNER, FAR, grant[3], size)
+        self.give(maker, m.SEAL, ref(name), OWNER, FAR, grant[3], size, [])
         return [MAKER, grant[3], size, NODE]
 
 
@@ -630,7 +630,7 @@ def test_a_request_may_overtake_the_seal() -> None:
     desk.give(maker, m.EXTENT, 1, 2 * GRAIN)
     for number, offset in ((1, 0), (2, GRAIN), (3, GRAIN)):
         assert desk.serve(number, [MAKER, offset, GRAIN, NODE], "m", "x") == []
-    (answer,) = desk.give(maker, m.SEAL, ref("m"), OWNER, FAR, 0, GRAIN)
+    (answer,) = desk.give(maker, m.SEAL, ref("m"), OWNER, FAR, 0, GRAIN, [])
     assert answer == ("mover", "SERVING", 1, 0, GRAIN, GRAIN, "")
     desk.served(3, done=False)
     assert desk.pulls.deadline() == desk.now + EARLY_WAIT
@@ -656,9 +656,9 @@ def test_the_node_s_own_adopted_objects_are_freed_wherever_there_are_copies() ->
     holder, owner, far = node.peers[P], node.peers[Q], node.peer(FAR)
     node.handlers[m.EXTENT](holder, 0.0, 1, GRAIN)
     node.store.on_reserved(node.store.arena, 0.0, GRAIN, "")
-    node.handlers[m.SEAL](holder, 0.0, ref("a"), owner.id, b"", 0, GRAIN)
+    node.handlers[m.SEAL](holder, 0.0, ref("a"), owner.id, b"", 0, GRAIN, [])
     node.on_down(owner, 0.0)
-    node.handlers[m.HELD](holder, 0.0, owner.id, [[ref("a"), b"ticket", False, True]], [])
+    node.handlers[m.HELD](holder, 0.0, owner.id, [[ref("a"), b"ticket", False, True]], [], [], [])
     assert list(node.estates.adopted) == [ref("a")]
     where = [FAR, 0, GRAIN, FAR]
     node.handlers[m.COPIED](far, 0.0, ref("a"), where)

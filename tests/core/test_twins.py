@@ -11,6 +11,7 @@ from freehold.core.messages import FAILED, INLINE, PENDING, SHARED
 from freehold.core.owner import Owner
 from freehold.core.process import Process
 from freehold.core.rows import Row
+from freehold.core.shares import Share
 from freehold.core.twins import twin
 
 CONTEXT = b"c" * CONTEXT_BYTES
@@ -31,7 +32,7 @@ class Desk:
         self.row.extend().mine.append(b"ticket")
 
     def maker_dies(self) -> None:
-        self.owner.on_death(self.maker, self.heir)
+        Share(self.owner, self.heir, asked=True, driver=b"").of_process(self.maker, [])
         del self.process.peers[MAKER]
 
     def make(self, value: bytes = b"again") -> Row:

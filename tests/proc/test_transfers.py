@@ -86,7 +86,7 @@ class Daemon(Host):
         self.frame(self.process, m.EXTENT, 1, len(data))
         (grant,) = [frame for frame in self.got if frame[0] == m.EXTENT_GRANT]
         self.arena.write(grant[2], [(0, data)], False)
-        self.frame(self.process, m.SEAL, REF, self.owner.id, b"", grant[2], len(data))
+        self.frame(self.process, m.SEAL, REF, self.owner.id, b"", grant[2], len(data), [])
         return [self.process.id, grant[2], len(data), self.node.id]
 
     def fetch(self, place: list[Any]) -> None:

@@ -4,6 +4,9 @@ It is an owner like any other as far as values go that are there: REGISTER, RELE
 While an estate is open nothing is freed and no question about something unknown is answered, since
 everything may be part of it; and news of a death may reach others before it comes here, so who asks
 from another node is given a moment in any case (``PATIENCE``).
+
+What an adopted value refers to is kept as long as the value: it is adopted, too, or (if its owner
+lives) this node holds it in the dead one's stead (``core.loans``).
 """
 
 from __future__ import annotations
@@ -14,7 +17,9 @@ from typing import Any
 from freehold.core import messages as m
 from freehold.core.abandoned import Abandoned, is_actor
 from freehold.core.address import node_of
-from freehold.core.ids import is_detached, pack_index
+from freehold.core.claims import Tickets, by_borrower
+from freehold.core.ids import PROC_ID_BYTES, is_detached
+from freehold.core.loans import Loans
 from freehold.core.machine import NEVER, Machine, Peer
 from freehold.core.messages import FAILED, SHARED
 from freehold.core.revivals import Revivals
@@ -28,14 +33,17 @@ PATIENCE = 0.5  # seconds: the news of a death may reach the asker before it rea
 class Adopted:
     """An object that this node owns in the stead of a dead process."""
 
-    __slots__ = ("contains", "copies", "data", "holds", "owner", "place", "state", "tickets")
+    __slots__ = (
+        "contains", "copies", "data", "holds", "inside", "owner", "place", "state", "tickets",
+    )  # fmt: skip
 
     def __init__(self, owner: bytes, place: Place, state: int = SHARED, data: Any = None) -> None:
         self.owner = owner
         self.place = place  # in shared memory; [] if it was lost there
         self.state = state
         self.data = data  # of a value that is not in shared memory
-        self.contains: list[bytes] = []  # what the value refers to
+        self.inside: list[list[Any]] = []  # what the value refers to, as in SEAL; then
+        self.contains: list[bytes] = []  # those that are adopted or held here
         self.holds = 0  # adopted values that refer to this one
         self.copies: list[Place] = []  # on other nodes, made since
         self.tickets: dict[bytes, bytes] = {}  # ticket -> holder
@@ -52,20 +60,23 @@ class Adoptions:
         store.is_expected = self.is_expected
         self.abandoned = Abandoned(workers)
         self.revivals = Revivals(machine, store)
+        self.loans = Loans(machine)
         self.address = ""  # of this node, for what it owns
         self.watch: Callable[[bytes], bool] = bool  # hear of deaths on that node
         self.locate: Callable[[Peer, bytes], None]  # say where a detached actor lives
+        self.claim: Callable[..., None]  # whether a borrower has heard of its tickets
+        self.tell: Callable[..., None]  # another node, now or when it is known
         self.adopted: dict[bytes, Adopted] = {}
         self.left: set[bytes] = set()  # who has left a BEQUEST, and is not gone yet
         self.early: dict[bytes, bytes] = {}  # released before registered: ticket -> id
         self.registers: dict[bytes, tuple[bytes, bytes]] = {}  # early: ticket -> id, borrower
         self.pulls: list[tuple[Peer, bytes]] = []  # asked for while an estate is open
         self.patience = NEVER  # until then, what is asked for may be of an estate yet unheard of
-        self._tickets = 0
         machine.on(
             {
                 m.BEQUEST: self.on_bequest,
                 m.REGISTER: self.on_register,
+                m.REGISTERED: self.on_registered,
                 m.RELEASE: self.on_release,
                 m.PULL: self.on_pull,
                 m.LOST: self.on_lost,
@@ -96,10 +107,15 @@ class Adoptions:
                 self.watch(home)
             if entry is not None:
                 entry.tickets[ticket] = borrower
+                if ticket[:PROC_ID_BYTES] in self.store.gone:
+                    self._claim(ticket[:PROC_ID_BYTES], borrower, [[id, ticket]])
             else:  # it may be of an estate that is open, or not yet
                 self.registers[ticket] = (id, borrower)
                 self.patience = min(self.patience, now + PATIENCE)
         self.machine.send(peer, m.REGISTERED, ticket)
+
+    def on_registered(self, peer: Peer, now: float, ticket: bytes) -> None:
+        """An owner has put on record whom this node has named; the link keeps the order anyway."""
 
     def on_release(self, peer: Peer, now: float, tickets: list[list[bytes]]) -> None:
         for id, ticket in tickets:
@@ -126,6 +142,8 @@ class Adoptions:
             if other is not None:
                 other.holds -= 1
                 self._settle(inner, other)
+            else:
+                self.loans.drop(inner)
         for ticket in [ticket for ticket, of in self.early.items() if of == id]:
             del self.early[ticket]
         if entry.place:
@@ -142,8 +160,8 @@ class Adoptions:
             self.store.free_copy(owner, id)
         elif node == self.machine.id:
             self.store.free(id, holder, owner)
-        elif node in self.machine.peers:
-            self.machine.send(self.machine.peers[node], m.FREE_FOR, owner, [[id, holder]])
+        else:
+            self.tell(node, m.FREE_FOR, owner, [[id, holder]])
 
     def on_copied(self, peer: Peer, now: float, id: bytes, place: Place) -> None:
         entry = self.adopted.get(id)
@@ -159,9 +177,11 @@ class Adoptions:
 
     def on_pull(self, peer: Peer, now: float, ids: list[bytes]) -> None:
         for id in ids:
+            entry = self.adopted.get(id)
+            ready = entry is not None and not (entry.inside and self.open)
             if is_detached(id):
                 self.locate(peer, id)
-            elif id not in self.adopted and (self.open or self._is_elsewhere(peer)):
+            elif not ready and (self.open or self._is_elsewhere(peer)):
                 self.pulls.append((peer, id))
                 self.patience = min(self.patience, now + PATIENCE)
             else:
@@ -174,36 +194,30 @@ class Adoptions:
         entry = self.adopted.get(id)
         if entry is None:
             self.revivals.find(peer, id)
-        elif entry.state != SHARED:
-            contains = [self._hand_over(inner, peer) for inner in entry.contains]
-            self.machine.send(peer, m.VALUE, id, entry.state, entry.data, contains)
-        elif not entry.place:
+        elif entry.state == SHARED and not entry.place:
             text = f"object {id.hex()} was lost with its node, after its owner had died"
             self.machine.send(peer, m.VALUE, id, FAILED, ["ObjectLost", text], [])
         else:
-            self.machine.send(peer, m.VALUE, id, SHARED, entry.place, [])
+            data = entry.place if entry.state == SHARED else entry.data
+            contains = [self._hand_over(inner, peer) for inner in entry.contains]
+            self.machine.send(peer, m.VALUE, id, entry.state, data, contains)
 
     def _hand_over(self, id: bytes, peer: Peer) -> list[Any]:
         """Hand a reference inside an adopted value to who has asked for that."""
-        self._tickets += 1
-        ticket = self.machine.id + pack_index(self._tickets)
         entry = self.adopted.get(id)
-        if entry is not None:
-            entry.tickets[ticket] = peer.id
+        if entry is None:
+            return self.loans.hand_over(id, peer, node_of(peer.address) or self.machine.id)
+        ticket = self.loans.ticket()
+        entry.tickets[ticket] = peer.id
         return [id, self.machine.id, self.address, ticket]
 
     def on_bequest(self, peer: Peer, now: float, rows: list[list[Any]]) -> None:
         """A process of this node ends in good order, and leaves what others hold of it."""
-        made = []
         self.left.add(peer.id)
         for id, state, data, inside in rows:
             place = data if state == SHARED else []
             entry = self.adopted[id] = Adopted(peer.id, place, state, data)
-            made.append((entry, inside))
-        for entry, inside in made:
-            entry.contains = [id for id in inside if id in self.adopted]
-            for id in entry.contains:
-                self.adopted[id].holds += 1
+            entry.inside = inside  # until its death, which is to follow
 
     def on_lost(self, peer: Peer, now: float, id: bytes, place: Place) -> None:
         entry = self.adopted.get(id)
@@ -226,14 +240,25 @@ class Adoptions:
             self._answer(peer, id)
 
     # -- deaths -----------------------------------------------------------------------------------
+    def _claim(self, giver: bytes, borrower: bytes, tickets: Tickets) -> None:
+        home = self.revivals.homes.get(borrower, self.machine.id)
+        self.claim(borrower, home, giver, self.machine.id, self.address, tickets)
+
     def forget_holder(self, dead: bytes) -> None:
-        """A process died: it holds nothing."""
+        """A process died: it holds nothing, and may have named holders that do not know of it."""
+        tables = {id: entry.tickets for id, entry in self.adopted.items()}
+        for borrower, tickets in by_borrower(tables, dead).items():
+            self._claim(dead, borrower, tickets)
         for id, entry in list(self.adopted.items()):
-            if is_actor(entry.place) and entry.place[0] == dead:
-                self._died(entry)
             for ticket in [ticket for ticket, who in entry.tickets.items() if who == dead]:
                 del entry.tickets[ticket]
             self._settle(id, entry)
+
+    def forget_actor(self, dead: bytes) -> None:
+        """A process died, and with it the adopted actor that lived there, if one did."""
+        for entry in self.adopted.values():
+            if is_actor(entry.place) and entry.place[0] == dead:
+                self._died(entry)
 
     def _died(self, entry: Adopted) -> None:
         """An adopted actor's process is dead: nobody knows how to make it again."""
@@ -255,8 +280,15 @@ class Adoptions:
 
     def check(self) -> None:
         """What is adopted is stored, unless it lies elsewhere, was lost or is yet to be sealed."""
+        uses: dict[bytes, int] = {}
+        for entry in self.adopted.values():
+            for inner in entry.contains:
+                uses[inner] = uses.get(inner, 0) + 1
+        for id, loan in self.loans.by_id.items():
+            assert uses.get(id, 0) == loan.uses > 0, f"{id.hex()} is held for nobody"
+            assert id not in self.adopted
         for id, entry in self.adopted.items():
-            assert entry.holds >= 0
+            assert entry.holds == uses.get(id, 0)
             here = entry.place and entry.place[3] == self.machine.id
             if here and not (is_copy(entry.place) or is_actor(entry.place)):
                 stored = (id, entry.place[0], entry.owner) in self.store.objects

@@ -6,13 +6,19 @@ processes.  The rules:
 
 1. Everyone who might hold something says once what it holds: processes to their node (HELD), each
    node to the adopter (ESTATE_HELD), together with what it stores of the dead.  Whoever dies before
-   it has answered is not waited for.
+   it has answered is not waited for.  A process that is silent for too long is not waited for
+   either, but holds everything until it speaks: it may be reading that in place (``late``).  What a
+   node says too late is adopted then; until then nothing is freed there.
 2. When all have answered, the adopter owns what is both held and stored, with one ticket for each
-   holder; every node frees the rest of what it stores of the dead (ESTATE).
+   holder, and what is inside of that; every node frees the rest of what it stores of the dead
+   (ESTATE).
 3. A process that ends in good order leaves its small values, too (BEQUEST).
 4. From then on the adopter is an owner like any other, as far as these values go
    (``core.adoptions``).  What it is asked for and does not have is made again if somebody can
    (``core.revivals``), and else ends in ``OwnerDied``.
+5. What the dead held of others is not lost at once either: its owners make the heir the holder when
+   they answer (``lent``).  The heir keeps what it needs (``core.loans``), registers those to whom
+   the dead had handed references before it could say so (``given``), and then releases the rest.
 """
 
 from __future__ import annotations
@@ -22,18 +28,14 @@ from hashlib import blake2b
 from typing import Any
 
 from freehold.core import messages as m
-from freehold.core.abandoned import is_actor
-from freehold.core.actors import pack_address
-from freehold.core.adoptions import Adopted, Adoptions, is_copy
 from freehold.core.copies import Copies
+from freehold.core.estate import Estate
 from freehold.core.machine import Machine, Peer
-from freehold.core.messages import INLINE
 from freehold.core.store import Store
+from freehold.core.succession import Succession
 from freehold.core.workers import Workers
 
-Place = list[Any]
-Told = tuple[Peer, list[Any], list[Any], list[Any]]  # a node's ESTATE_HELD
-ANSWER_MAX = 4.0  # seconds for the others to answer: who is silent for less may yet be alive
+Told = tuple[Peer, tuple[list[Any], ...], list[bytes]]  # what a node adds to ``Estate.lists``
 
 
 def adopter_of(node: bytes, living: Iterable[bytes]) -> bytes:
@@ -41,23 +43,7 @@ def adopter_of(node: bytes, living: Iterable[bytes]) -> bytes:
     return max(living, key=lambda other: blake2b(other + node, digest_size=8).digest())
 
 
-class Estate:
-    """What is being collected about one dead process, or all of one dead node."""
-
-    __slots__ = ("adopter", "asked", "contexts", "held", "key", "nodes", "stored", "until")
-
-    def __init__(self, key: bytes, asked: set[bytes], adopter: Peer | None, until: float) -> None:
-        self.key = key
-        self.until = until  # when those nodes are given up that have not answered
-        self.asked = asked  # processes of this node that have not answered
-        self.adopter = adopter  # to be told; None: this node
-        self.nodes: set[bytes] = set()  # that have not answered, if this node is the adopter
-        self.held: list[list[Any]] = []  # [id, ticket, holder, can revive it, of another program]
-        self.contexts: list[list[bytes]] = []  # [context, process]
-        self.stored: list[list[Any]] = []  # [id, owner, place]
-
-
-class Estates(Adoptions):
+class Estates(Succession):
     """The estates of one node."""
 
     def __init__(self, machine: Machine, store: Store, workers: Workers) -> None:
@@ -66,7 +52,9 @@ class Estates(Adoptions):
         self.open: dict[bytes, Estate] = {}
         self.heirs: dict[bytes, bytes] = {}  # dead, of whom something is stored here -> the adopter
         self.settled_with: dict[bytes, list[bytes]] = {}  # an open estate -> whose it settles too
+        self.late: dict[bytes, tuple[Peer | None, list[bytes]]] = {}  # key -> adopter, the silent
         self.ahead: dict[bytes, list[Told]] = {}  # before ``begin``
+        self.carried: dict[bytes, list[bytes]] = {}  # adopter that has died -> whose it did not get
         self.trusted: Callable[[bytes, Peer | None], list[list[Any]]]  # held by this node itself
         machine.on(
             {
@@ -78,72 +66,107 @@ class Estates(Adoptions):
 
     # -- collecting -------------------------------------------------------------------------------
     def begin(
-        self, key: bytes, asked: set[bytes], nodes: set[bytes], adopter: Peer | None = None
+        self,
+        key: bytes,
+        asked: set[bytes],
+        nodes: set[bytes],
+        adopter: Peer | None = None,
+        procs: Iterable[bytes] = (),
     ) -> None:
-        """A process or node is dead, and ``asked`` are to answer with HELD."""
-        until = self.machine.now + ANSWER_MAX
-        estate = self.open[key] = Estate(key, asked, adopter, until)
+        """A process, or a node with its processes, is dead; ``asked`` are to answer with HELD."""
+        estate = self.open[key] = Estate(key, asked, adopter, self.machine.now)
         estate.nodes = nodes
+        estate.dead += [*procs, *self.carried.pop(key, [])]
         estate.held += self.trusted(key, adopter)
-        for peer, held, contexts, stored in self.ahead.pop(key, ()):
-            self._told(estate, peer, held, contexts, stored)
+        for peer, lists, silent in self.ahead.pop(key, ()):
+            self._told(estate, peer, lists, silent)
         self._advance(estate)
 
     def on_held(
-        self, peer: Peer, now: float, dead: bytes, refs: list[list[Any]], contexts: list[bytes]
+        self,
+        peer: Peer,
+        now: float,
+        dead: bytes,
+        refs: list[list[Any]],
+        contexts: list[bytes],
+        lent: list[list[Any]],
+        given: list[list[Any]],
     ) -> None:
         estate = self.open.get(dead)
+        adopter, silent = self.late.get(dead, (None, []))
+        if estate is None and peer.id in silent:
+            estate = Estate(dead, {peer.id}, adopter, now)
+            estate.late = True
+            estate.silent = [who for who in silent if who != peer.id]
         if estate is None:
             return
         if peer.id in estate.asked:
             estate.asked.discard(peer.id)
             estate.held += [[id, ticket, peer.id, *flags] for id, ticket, *flags in refs]
             estate.contexts += [[context, peer.id] for context in contexts]
+            estate.lent += lent
+            estate.given += [[*fields, peer.id] for fields in given]
         self._advance(estate)
 
     def on_estate_held(
-        self,
-        peer: Peer,
-        now: float,
-        dead: bytes,
-        held: list[Any],
-        contexts: list[Any],
-        stored: list[Any],
-    ) -> None:
-        estate = self.open.get(dead)
-        if estate is None and dead in self.store.gone:  # too late
-            self.machine.send(peer, m.ESTATE, dead, list(self.adopted))
-            return
+        self, peer: Peer, now: float, dead: bytes, held: list[Any], contexts: list[Any],
+        stored: list[Any], lent: list[Any], given: list[Any], silent: list[bytes],
+    ) -> None:  # fmt: skip
+        estate, lists = self.open.get(dead), (held, contexts, stored, lent, given)
+        if estate is None and dead in self.store.gone:
+            estate = Estate(dead, set(), None, now)
+            estate.late = True
+            estate.silent = self.late.get(dead, (None, []))[1]
         if estate is None:
-            self.ahead.setdefault(dead, []).append((peer, held, contexts, stored))
+            self.ahead.setdefault(dead, []).append((peer, lists, silent))
             return
-        self._told(estate, peer, held, contexts, stored)
+        self._told(estate, peer, lists, silent)
         self._advance(estate)
 
     def _told(
-        self, estate: Estate, peer: Peer, held: list[Any], contexts: list[Any], stored: list[Any]
+        self, estate: Estate, peer: Peer, lists: tuple[list[Any], ...], silent: list[bytes]
     ) -> None:
         estate.nodes.discard(peer.id)
-        estate.held += held
-        estate.contexts += contexts
-        estate.stored += stored
+        estate.silent = [*self._elsewhere(estate.silent, peer), *silent]
+        for known, told in zip(estate.lists, lists, strict=True):
+            known += told
+        held, contexts, _, _, given = lists
         holders = [entry[2] for entry in held] + [entry[1] for entry in contexts]
+        holders += [entry[4] for entry in given] + silent
         for holder in holders:
             self.revivals.homes[holder] = peer.id
         if holders:
             self.watch(peer.id)
 
+    def _elsewhere(self, silent: list[bytes], peer: Peer) -> list[bytes]:
+        """Those of them who are not that node, or live there."""
+        return [who for who in silent if self.revivals.homes.get(who) != peer.id]
+
     def _advance(self, estate: Estate) -> None:
         """Go on when everyone who is asked here has answered."""
-        if estate.asked or self.open.get(estate.key) is not estate:
+        if estate.asked or not (estate.late or self.open.get(estate.key) is estate):
             return
-        if estate.adopter is not None:
-            words = (estate.held, estate.contexts, self._mine(estate))
-            self.machine.send(estate.adopter, m.ESTATE_HELD, estate.key, *words)
+        heir = estate.adopter
+        if heir is not None:
+            estate.held += self.loans.move(estate.key, heir)
+            estate.lent += self._lend(estate.dead, heir)
+            estate.stored += self._mine(estate)
+            self.machine.send(heir, m.ESTATE_HELD, estate.key, *estate.lists, estate.silent)
             self._close(estate)
         elif not estate.nodes:
             estate.stored += self._mine(estate)
             self._adopt(estate)
+
+    def _lend(self, dead: list[bytes], heir: Peer) -> list[list[Any]]:
+        """Make the heir the holder of what the dead held of this node's own."""
+        lent = []
+        for id, entry in self.adopted.items():
+            for ticket in [ticket for ticket, who in entry.tickets.items() if who in dead]:
+                entry.tickets[ticket] = heir.id
+                lent.append([id, self.machine.id, self.address, ticket])
+        if lent:
+            self.revivals.homes[heir.id] = heir.id  # until it dies itself
+        return lent
 
     def _stored(self, estate: Estate) -> list[list[Any]]:
         """What is stored here of the dead one, and of those whose adopter it was."""
@@ -157,79 +180,50 @@ class Estates(Adoptions):
             heirs.pop(key, None)
             if (objects or actors) and estate.adopter is not None:
                 heirs[key] = estate.adopter.id
-            found += [[actor, owner, place] for actor, owner, place in actors]
-            found += [[stored.id, stored.owner, stored.place] for stored in objects]
+            found += [[actor, owner, place, []] for actor, owner, place in actors]
+            found += [[own.id, own.owner, own.place, own.inside] for own in objects]
         return found
 
     def _mine(self, estate: Estate) -> list[list[Any]]:
         """The same, with the copies that are kept here."""
+        if estate.late:
+            return []  # that has been said
         found = self._stored(estate)
-        for copy in self.copies.kept_of(estate.key):
-            found.append([copy.id, copy.owner, self.copies.place(copy)])
+        for key in self.settled_with[estate.key]:
+            for copy in self.copies.kept_of(key):
+                found.append([copy.id, copy.owner, self.copies.place(copy), []])
         return found
 
     def _close(self, estate: Estate) -> None:
         """Everything has been said; after the last one, do what had to wait for that."""
-        del self.open[estate.key]
-        self.left.discard(estate.key)
+        self.open.pop(estate.key, None)
+        self.late.pop(estate.key, None)
+        if estate.silent:
+            self.late[estate.key] = (estate.adopter, estate.silent)
+        for dead in estate.dead:
+            self.left.discard(dead)
+            self.forget_holder(dead)
         if not self.open:
             for id, entry in list(self.adopted.items()):
                 self._settle(id, entry)
             self._answer_all()
 
     def _adopt(self, estate: Estate) -> None:
-        copies = [entry for entry in estate.stored if is_copy(entry[2])]
-        places = {id: (owner, place) for id, owner, place in copies}
-        places |= {id: (owner, place) for id, owner, place in estate.stored if not is_copy(place)}
-        for context, holder in estate.contexts:
-            self.revivals.revivers[context] = holder
-        for id, ticket, holder, again, other in estate.held:
-            if id not in places and id not in self.adopted:
-                if again:
-                    self.revivals.revivers[id] = holder
-                continue
-            if holder in self.store.gone or (not other and self._is_actor(id, places)):
-                continue
-            if ticket in self.early:
-                del self.early[ticket]
-                continue
-            entry = self.adopted.get(id)
-            if entry is None:
-                entry = self.adopted[id] = self._entry(*places[id])
-            entry.tickets[ticket] = holder
-        for ticket, (id, borrower) in list(self.registers.items()):
-            if id in places and borrower not in self.store.gone:
-                del self.registers[ticket]
-                entry = self.adopted.get(id)
-                if entry is None:
-                    entry = self.adopted[id] = self._entry(*places[id])
-                entry.tickets[ticket] = borrower
-        kept = [id for id in places if id in self.adopted]
-        for id, (_, place) in places.items():
-            if id in self.adopted and not self.adopted[id].place:
-                self.adopted[id].place = place
-        for id, _, place in copies:
-            entry = self.adopted.get(id)
-            if entry is not None and place not in (entry.place, *entry.copies):
-                entry.copies.append(place)
-        told = {place[3] for _, _, place in estate.stored} - {self.machine.id}
+        """Everyone has answered: own what is to be owned; everything else is free."""
+        kept = self.take_over(estate, self.late.get(estate.key, (None, []))[1])
+        told = {place[3] for _, _, place, _ in estate.stored} - {self.machine.id}
         for node in sorted(told):
             if node in self.machine.peers:
                 self.machine.send(self.machine.peers[node], m.ESTATE, estate.key, kept)
-        self.free_others(estate.key, kept, self.machine.id, "")
+        if not estate.late:
+            self.free_others(estate.key, kept, self.machine.id, "")
         self._close(estate)
 
-    def _is_actor(self, id: bytes, places: dict[bytes, tuple[bytes, Place]]) -> bool:
-        """Whether that is an actor; its own program's processes do not keep it alive."""
-        entry = self.adopted.get(id)
-        place = places[id][1] if id in places else entry.place if entry is not None else []
-        return is_actor(place)
-
-    def _entry(self, owner: bytes, place: Place) -> Adopted:
-        if not is_actor(place):
-            return Adopted(owner, place)
-        self.watch(place[3])  # to hear of its end
-        return Adopted(owner, place, INLINE, pack_address(place[0], place[1]))
+    def forget(self, dead: bytes, procs: Iterable[bytes] = ()) -> None:
+        """It died before this node had to do with it: the adopter has never heard of this one."""
+        self.free_others(dead, [], b"", "")
+        for proc in (dead, *procs):
+            self.forget_holder(proc)
 
     def free_others(self, dead: bytes, kept: list[bytes], heir: bytes, address: str) -> None:
         """Free what is here of the dead, but for what the heir has adopted."""
@@ -244,8 +238,11 @@ class Estates(Adoptions):
         """Answer what has waited long enough for an estate to be opened, or to be closed."""
         for estate in list(self.open.values()):
             if now >= estate.until:
-                estate.nodes.clear()
-                estate.asked.clear()
+                if estate.asked:
+                    estate.silent += sorted(estate.asked)
+                    estate.asked.clear()
+                else:
+                    estate.nodes.clear()
                 self._advance(estate)
         if now >= self.patience:
             self._answer_all()
@@ -260,12 +257,21 @@ class Estates(Adoptions):
 
     # -- further deaths ---------------------------------------------------------------------------
     def on_death(self, dead: bytes) -> None:
-        """A process died: it holds nothing, and answers nothing."""
+        """A process died: it answers nothing; what it held goes with its estate."""
         self.revivals.on_death(dead)
+        self.forget_actor(dead)
         for estate in list(self.open.values()):
             estate.asked.discard(dead)
             self._advance(estate)
-        self.forget_holder(dead)
+        for key, (adopter, silent) in list(self.late.items()):
+            if dead in silent:
+                self._still_silent(key, adopter, [who for who in silent if who != dead])
+
+    def _still_silent(self, key: bytes, adopter: Peer | None, silent: list[bytes]) -> None:
+        """Those who are still silent; the others have died."""
+        self.late[key] = (adopter, silent)
+        if not silent:
+            del self.late[key]
 
     def on_node_death(self, node: bytes) -> None:
         """A node died, with what lay there."""
@@ -275,8 +281,12 @@ class Estates(Adoptions):
             estate.nodes.discard(node)
             estate.stored = [entry for entry in estate.stored if entry[2][3] != node]
             if estate.adopter is not None and estate.adopter.id == node:
-                self._close(estate)
-                self.free_others(estate.key, [], b"", "")
+                del self.open[estate.key]  # it becomes part of the adopter's own estate
+                self.heirs[estate.key] = node
+                self.carried.setdefault(node, []).extend(estate.dead)
             else:
                 self._advance(estate)
+        for key, (adopter, _) in list(self.late.items()):
+            if adopter is not None and adopter.id == node:
+                del self.late[key]  # they will be asked about the adopter
         self.forget_places(node)

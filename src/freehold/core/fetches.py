@@ -128,7 +128,7 @@ class Fetches:
     def release(self) -> None:
         """Some rows do not read their copies any more."""
         rows, self.owner.unpinned = self.owner.unpinned, []
-        for row in rows:
+        for row in [row for row in rows if row.id in self.users]:  # others: of a session that ended
             id = row.id
             self.users[id] -= 1
             if not self.users[id]:

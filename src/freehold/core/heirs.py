@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.machine import Peer
 from freehold.core.messages import COLLECTED, PENDING
 from freehold.core.owner import Owner
+from freehold.core.rows import Row
 
 
 def ask_heir(owner: Owner, heir: Peer) -> None:
@@ -18,11 +20,20 @@ def ask_heir(owner: Owner, heir: Peer) -> None:
             owner.machine.send(heir, m.PULL, [row.id])
 
 
-def bequest(owner: Owner) -> list[list[Any]]:
-    """What others hold of this process's own, and what that refers to: as in BEQUEST.
+def by_owner(owner: Owner, rows: Sequence[Row]) -> list[list[Any]]:
+    """The references inside a value as they are named in SEAL: [owner, address, RefIds]."""
+    found: dict[bytes, list[Any]] = {}
+    for row in rows:
+        if row.owner is None:
+            whose, address = owner.machine.id, owner.address
+        else:
+            whose, address = row.owner.id, row.owner.address
+        found.setdefault(whose, [whose, address, []])[2].append(row.id)
+    return list(found.values())
 
-    Values that refer to what others own are left out: nobody would hold that for them.
-    """
+
+def bequest(owner: Owner) -> list[list[Any]]:
+    """What others hold of this process's own, and what that refers to: as in BEQUEST."""
     ahead = [
         row
         for row in owner.rows.values()
@@ -32,11 +43,10 @@ def bequest(owner: Owner) -> list[list[Any]]:
     while ahead:
         row = ahead.pop()
         more = row.extend()
-        if row.id in found or row.state in (PENDING, COLLECTED) or more.actor:
+        if row.id in found or row.owner is not None or row.state in (PENDING, COLLECTED):
             continue
-        if any(inner.owner is not None for inner in more.contains):
+        if more.actor:
             continue
-        inside = [inner.id for inner in more.contains]
-        found[row.id] = [row.id, row.state, row.data, inside]
+        found[row.id] = [row.id, row.state, row.data, by_owner(owner, more.contains)]
         ahead += more.contains
     return list(found.values())

@@ -295,7 +295,7 @@ def _lost(row: Row, why: str = "") -> list[Any]:
     more = row.more
     site = f" made at {more.site}" if more is not None and more.site else ""
     if not why and more is not None and more.evicted:
-        why = "its recipe had been forgotten to keep lineage within lineage_bytes_max"
+        why = "its recipe had been forgotten, to keep within lineage_bytes_max: raise that"
     elif not why:
         why = "it was put, or made by an actor's method, and neither is run again"
     return ["ObjectLost", f"object {row.id.hex()}{site} was lost with its node, and {why}"]

@@ -124,7 +124,11 @@ ESTATE_HELD = message(
     "held: list — [id, ticket, holder, whether it could have it made again, whether it works for "
     "another program]",
     "contexts: list — [context, process] of tasks that are run again",
-    "stored: list — [id, owner, place]; of an actor [process, address, -1, node]",
+    "stored: list — [id, owner, place, inside], as in SEAL; place of an actor: [process, address, "
+    "-1, node]",
+    "lent: list — as in HELD",
+    "given: list — as in HELD, each with its holder",
+    "silent: list — processes there that have yet to answer, and may hold anything",
 )  # fmt: skip
 ESTATE = message(
     "ESTATE", "node", "node",
@@ -371,4 +375,17 @@ TRUST = message(
     "Hold these for the actor, whose constructor may have to run again: its arguments.",
     "actor: bytes",
     "refs: list — each with a ticket in the receiver's name",
+)  # fmt: skip
+
+# -- what the dead have begun (``core.claims``)
+CLAIM = message(
+    "CLAIM", "owner, node", "node, process",
+    "To a borrower, by way of the nodes: who made these tickets for you is dead; release those "
+    "that you have never heard of.",
+    "borrower: bytes",
+    "home: bytes — its node",
+    "giver: bytes — who is dead",
+    "owner: bytes",
+    "address: str — of the owner",
+    "tickets: list — [id, ticket]",
 )  # fmt: skip

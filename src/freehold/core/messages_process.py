@@ -195,6 +195,7 @@ SEAL = message(
     "home: bytes — the node on which the owner lives; empty: this one",
     "offset: int",
     "size: int — bytes",
+    "inside: list — [owner, owner address, RefIds] of the references in it",
 )  # fmt: skip
 FREE = message(
     "FREE", "owner", "node",
@@ -209,7 +210,7 @@ FREED = message(
 BEQUEST = message(
     "BEQUEST", "process", "node",
     "The sender ends in good order: what others hold of it is the node's from now on.",
-    "rows: list — [id, state, data, ids inside]; the holders say with HELD who they are",
+    "rows: list — [id, state, data, inside], as in SEAL; the holders say with HELD who they are",
 )  # fmt: skip
 HELD = message(
     "HELD", "process", "node",
@@ -218,6 +219,8 @@ HELD = message(
     "refs: list — [id, ticket, whether the sender could have it made again, whether it works for "
     "another program than the dead one's]",
     "contexts: list — of tasks that the dead ran, and that the sender has run again",
+    "lent: list — [id, owner, address, ticket]: the dead one held it, and now the heir does",
+    "given: list — the same: the dead one handed it to the sender, for whom it is to be registered",
 )  # fmt: skip
 KILL = message(
     "KILL", "process, node", "node",

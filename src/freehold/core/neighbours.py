@@ -47,18 +47,19 @@ class Neighbours:
         self.watchers: dict[bytes, Peer] = {}  # nodes that are told of deaths here
         self.deaths: list[tuple[Any, ...]] = []  # PROC_DOWN of this node's dead
         self.watching: dict[bytes, list[tuple[Any, ...]]] = {}  # node -> PROC_DOWN of its dead
-        self.sought: set[bytes] = set()  # nodes to watch as soon as they are known
+        self.unsent: dict[bytes, list[tuple[Any, ...]]] = {}  # to nodes that are not known yet
         self.nodes: dict[bytes, str] = {}  # living nodes -> where they are dialled
         self.lost: dict[bytes, tuple[str, list[Any]]] = {}  # dead nodes -> why, and who adopts
-        self.late_news: Callable[[bytes, Peer], None]  # of a death, and who owns now
+        self.late_news: Callable[[bytes, Peer | None], None]  # of a death, and the heir
         scheduler.heed = self.heed
         pulls.address_of = lambda node: self.nodes.get(node, "")
         self.strangers = Strangers(machine, pulls, self.is_unknown)
-        estates.watch = self.watch
+        estates.watch, estates.tell, estates.claim = self.watch, self.tell, self.claim
         machine.on(
             {
                 m.WATCH: self.on_watch,
                 m.PROC_DOWN: self.on_proc_down,
+                m.CLAIM: self.on_claim,
                 m.FREE: self.on_free,
                 m.FREE_FOR: self.on_free_for,
             }
@@ -107,7 +108,7 @@ class Neighbours:
             return False
         peer = self.node(node)
         if peer is None:
-            self.sought.add(node)  # the news of it is still to come
+            self.strangers.seek(node)  # the news of it is still to come
             return False
         self.watching[node] = []
         self.machine.send(peer, m.WATCH, node)
@@ -146,7 +147,7 @@ class Neighbours:
             self.estates.begin(proc, {process.id for process in living}, set(), peer)
         else:  # it died before this node watched: the adopter never heard of what is stored here
             self.late_news(proc, peer)
-            self.estates.free_others(proc, [], b"", "")
+            self.estates.forget(proc)
 
     def died(self, proc: bytes, reason: str, started: bytes, now: float) -> None:
         """A process of this node has died: tell everybody, and collect its estate."""
@@ -196,21 +197,27 @@ class Neighbours:
     def node_up(self, node: bytes, address: str, holders: Iterable[Peer]) -> None:
         """A node is a member of the cluster; watch it if its processes hold leases here."""
         self.nodes[node] = address
-        wanted = node in self.sought
-        self.sought.discard(node)
-        if wanted or any(node_of(holder.address) == node for holder in holders):
+        wanted = self.strangers.sought.pop(node, None)
+        if wanted is not None or any(node_of(holder.address) == node for holder in holders):
             self.watch(node)
+        for frame in self.unsent.pop(node, ()):
+            self.tell(node, *frame)
 
-    def node_down(self, node: bytes, reason: str, now: float) -> None:
-        """A node is dead: tell this node's processes, and collect its processes' estates."""
+    def node_down(self, node: bytes, reason: str, now: float, fresh: bool = True) -> None:
+        """A node is dead: tell this node's processes, and collect its processes' estates.
+
+        If it is not ``fresh``, it died before this node came: that was done without it.
+        """
         self.nodes.pop(node, None)
         self.watchers.pop(node, None)
         self.watching.pop(node, None)
+        self.unsent.pop(node, None)
         heir = adopter_of(node, [*self.nodes, self.machine.id])
         mine = heir == self.machine.id
         adopter = [] if mine else [heir, self.nodes[heir]]
         self.lost[node] = (reason, adopter)
         gone = [peer for peer in self.machine.peers.values() if node_of(peer.address) == node]
+        procs = [*(peer.id for peer in gone), *self.estates.revivals.living_on(node)]
         self.store.gone.add(node)
         for peer in gone:
             peer.down = True
@@ -222,10 +229,14 @@ class Neighbours:
         self.estates.on_node_death(node)
         living = self.processes()
         for process in living:
-            self.machine.send(process, m.NODE_LOST, node, reason, True, adopter)
+            self.machine.send(process, m.NODE_LOST, node, reason, fresh, adopter)
         others = set(self.nodes) - {self.machine.id} if mine else set[bytes]()
         asked = {process.id for process in living}
-        self.estates.begin(node, asked, others, None if mine else self.node(heir))
+        if fresh:
+            self.estates.begin(node, asked, others, None if mine else self.node(heir), procs)
+        else:
+            self.late_news(node, self.heir_of(node))
+            self.estates.forget(node, procs)
         self.pulls.on_node_down(node)
         self.scheduler.on_node_death(node, now)
 
@@ -241,9 +252,29 @@ class Neighbours:
         if mine:
             self.store.on_free(peer, now, mine)
         for node, freed in elsewhere.items():
-            target = self.node(node)
-            if target is not None:
-                self.machine.send(target, m.FREE_FOR, peer.id, freed)
+            self.tell(node, m.FREE_FOR, peer.id, freed)
+
+    def on_claim(
+        self, peer: Peer, now: float, borrower: bytes, home: bytes, giver: bytes, owner: bytes,
+        address: str, tickets: list[list[bytes]],
+    ) -> None:  # fmt: skip
+        self.claim(borrower, home, giver, owner, address, tickets)
+
+    def claim(self, borrower: bytes, home: bytes, *fields: Any) -> None:
+        """Ask a process here or elsewhere whether it has heard of its tickets."""
+        if home not in (b"", self.machine.id):
+            self.tell(home, m.CLAIM, borrower, home, *fields)
+        elif borrower in self.machine.peers:
+            self.machine.send(self.machine.peers[borrower], m.CLAIM, borrower, home, *fields)
+
+    def tell(self, node: bytes, *frame: Any) -> None:
+        """Send this to another node; if it is not known yet, when it is."""
+        target = self.node(node)
+        if target is not None:
+            self.machine.send(target, *frame)
+        elif self.is_unknown(node):
+            self.strangers.seek(node)
+            self.unsent.setdefault(node, []).append(frame)
 
     def on_free_for(self, peer: Peer, now: float, owner: bytes, objects: list[list[bytes]]) -> None:
         values = [one for one in objects if not self.estates.abandoned.end(one[0], owner)]

@@ -80,6 +80,7 @@ class Node(Machine):
             self, self.store, self.estates, self.pulls, self.scheduler, self.processes
         )
         self.neighbours.standing = standing
+        self.neighbours.strangers.give_up = self._on_stranger
         self.departing = Departing(
             self, self.workers, self.store, self.pulls, self.members, self.neighbours
         )
@@ -136,6 +137,14 @@ class Node(Machine):
 
     def _on_node_down(self, node: bytes, reason: str, now: float) -> None:
         self.neighbours.node_down(node, reason, now)
+
+    def _on_stranger(self, node: bytes, now: float) -> bool:
+        """A node of which the head has not told in time; False if there has been no head."""
+        if not self.members.joined:
+            return False
+        self.members.dead.add(node)
+        self.neighbours.node_down(node, "it died before this node joined", now, fresh=False)
+        return True
 
     def _on_refused(self, reason: str, now: float) -> None:
         for process in self.processes():
@@ -209,9 +218,8 @@ class Node(Machine):
     def on_kill(
         self, peer: Peer, now: float, proc: bytes, node: bytes, reason: str, suspected: bool
     ) -> None:
-        elsewhere = self.neighbours.node(node) if node else None
-        if elsewhere is not None:
-            self.send(elsewhere, m.KILL, proc, b"", reason, suspected)
+        if node and node != self.id and node not in self.neighbours.lost:
+            self.neighbours.tell(node, m.KILL, proc, b"", reason, suspected)
             return
         worker = self.workers.by_proc.get(proc)
         if worker is not None and suspected:

@@ -6,8 +6,8 @@ daemon is asked.  The rules of this file:
 1. A row is freed when its handles, holds and tickets are all gone (``settle``).
 2. *Whoever hands a reference to another process registers that process with the owner and keeps its
    own hold until the owner confirms* (``hand_over``).  If the owner hands it on itself, that is one
-   dictionary entry.  So no message can overtake the count, and a crash between two messages leaves
-   at worst a ticket that dies with its holder.
+   dictionary entry.  So no message can overtake the count; what a crash between two messages leaves
+   is cleared by ``core.claims``.
 3. References inside the arguments of a running task need no registration: the caller holds them
    until the task is done, and then takes over what the worker says it kept (``take_kept``).
 4. When a process dies its tickets go, and nobody registers it again: process ids never return.
@@ -21,9 +21,9 @@ from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.address import node_of
-from freehold.core.ids import pack_index
+from freehold.core.ids import PROC_ID_BYTES, pack_index
 from freehold.core.machine import Machine, Peer
-from freehold.core.messages import COLLECTED, FAILED, INLINE, PENDING, SHARED
+from freehold.core.messages import COLLECTED, FAILED, PENDING, SHARED
 from freehold.core.references import References
 from freehold.core.rows import Row, Task
 from freehold.core.twins import Twins
@@ -39,6 +39,8 @@ class Owner(References):
         self.twins = Twins(self)
         self.dead: dict[bytes, Peer] = {}  # processes -> who owns in their stead
         self.homes: dict[bytes, bytes] = {}  # of borrowers on other nodes
+        self.void: dict[bytes, None] = {}  # givers whose tickets are worth nothing any more
+        self.claim: Callable[[bytes, bytes, list[list[bytes]]], None]  # set by core.claims
         self.heed: Callable[[bytes], bool] = lambda node: True  # hear of deaths there; False: dead
         self._handed: dict[bytes, tuple[Row, Task | None]] = {}  # ticket -> what awaits REGISTERED
         self._tickets = 0
@@ -75,7 +77,7 @@ class Owner(References):
             peer = self.dead[owner]  # which has adopted it, or knows that it is lost
         row = self.rows[key] = Row(id, None, peer)
         if owner in self.dead:
-            self._enlist(row)
+            self.enlist(row)
         return row
 
     def meet(self, id: bytes, owner: bytes, address: str) -> Row:
@@ -85,7 +87,7 @@ class Owner(References):
         """
         row = self.hold(id, owner, address)
         if row.owner is not None and not (row.more is not None and row.more.sure):
-            self._enlist(row)
+            self.enlist(row)
         return row
 
     def is_uncertain(self, row: Row) -> bool:
@@ -148,10 +150,10 @@ class Owner(References):
                 row.extend().tickets[ticket] = receiver.id
             return [row.id, self.machine.id, self.address, ticket]
         if owner is not receiver and not receiver.down:
-            self._register(row.id, receiver, ticket, row, None)
+            self.register(row.id, receiver, ticket, row, None)
         return [row.id, owner.id, owner.address, ticket]
 
-    def _register(
+    def register(
         self, id: bytes, borrower: Peer | None, ticket: bytes, row: Row, task: Task | None
     ) -> None:
         """Have the owner record a borrower: that process, or this one."""
@@ -167,13 +169,13 @@ class Owner(References):
         who = self.machine.id if borrower is None else borrower.id
         self.machine.send(owner, m.REGISTER, id, who, ticket, self.home_of(borrower))
 
-    def _enlist(self, row: Row) -> None:
+    def enlist(self, row: Row) -> None:
         """Have the owner record this process, which relies on nobody else's word for that."""
         ticket = self.ticket()
         more = row.extend()
         more.mine.append(ticket)
         more.sure = True
-        self._register(row.id, None, ticket, row, None)
+        self.register(row.id, None, ticket, row, None)
 
     def receive(self, refs: list[RefFields]) -> list[Row]:
         """Rows of references that were handed to this process, each with its ticket."""
@@ -183,6 +185,8 @@ class Owner(References):
             whose = self.machine.id if row.owner is None else row.owner.id
             if whose != owner:  # a re-run has made the id again: this process has the other one
                 self.machine.send(self.machine.peer(owner, address), m.RELEASE, [[id, ticket]])
+            elif row.owner is not None and ticket[:PROC_ID_BYTES] in self.void:
+                self.enlist(row)
             elif row.owner is not None:
                 row.extend().mine.append(ticket)
             elif row.more is not None:
@@ -208,7 +212,7 @@ class Owner(References):
             elif row.owner is worker:
                 pass  # it owns the object itself
             else:
-                self._register(id, worker, ticket, row, task)
+                self.register(id, worker, ticket, row, task)
 
     def on_register(
         self, peer: Peer, now: float, id: bytes, borrower: bytes, ticket: bytes, home: bytes
@@ -218,6 +222,8 @@ class Owner(References):
             if home != self.home_of(None):
                 self.homes[borrower] = home
             self._add_ticket(row, borrower, ticket)
+            if ticket[:PROC_ID_BYTES] in self.dead:
+                self.claim(ticket[:PROC_ID_BYTES], borrower, [[id, ticket]])
         elif row is None and borrower == peer.id:  # it has found the reference by a name
             text = f"object {id.hex()} was released by its owner"
             self.machine.send(peer, m.VALUE, id, FAILED, ["ObjectFreed", text], [])
@@ -247,38 +253,22 @@ class Owner(References):
             if row is None:
                 continue
             more = row.extend()
-            if more.tickets.pop(ticket, None) is None:
-                more.early.add(ticket)
-            else:
+            if more.tickets.pop(ticket, None) is not None:
                 self.settle(row)
+            elif ticket[:PROC_ID_BYTES] not in self.dead:  # if it comes still, it will be claimed
+                more.early.add(ticket)
 
     # -- deaths -------------------------------------------------------------------------------
-    def on_death(self, dead: Peer, heir: Peer) -> list[list[bytes]]:
-        """A process died, and ``heir`` owns in its stead.
-
-        Returns ``[id, ticket]`` of what is still held here of the dead one's.  An actor, which may
-        live on, is held like a value, although it is known where it is.
-        """
+    def on_death(self, dead: Peer, heir: Peer) -> None:
+        """A process died, and ``heir`` owns in its stead; for the rest see ``core.shares``."""
         for other in [other for other, whose in self.dead.items() if whose is dead]:
             self.dead[other] = heir  # what the dead one had adopted is part of its estate
         self.dead[dead.id] = heir
         self.homes.pop(dead.id, None)
-        for row in [row for row in self.rows.values() if row.more is not None]:
-            self._forget_borrower(row, dead.id)
         for ticket, (row, task) in list(self._handed.items()):
             if row.owner is dead:  # nobody will confirm it
                 del self._handed[ticket]
                 self._confirmed(row, task)
-        held = []
-        for row in [row for row in self.rows.values() if row.owner is dead]:
-            row.owner = heir
-            actor = row.more is not None and row.more.actor and row.state == INLINE
-            if row.state in (PENDING, SHARED) or actor:
-                ticket = self.ticket()
-                row.extend().mine.append(ticket)
-                row.extend().sure = True
-                held.append([row.id, ticket])
-        return held
 
     def is_orphan(self, row: Row) -> bool:
         """Whether a node owns the reference, in the stead of somebody who is dead."""
@@ -307,29 +297,9 @@ class Owner(References):
             self.machine.send(known, m.RELEASE, [[row.id, ticket] for ticket in more.mine])
         row.owner = peer
         more.mine = []
-        self._enlist(row)
+        self.enlist(row)
         if more.pulled:
             self.machine.send(peer, m.PULL, [row.id])
-
-    def on_node_death(self, node: bytes) -> None:
-        """Borrowers with whom this process has had nothing else to do are dead, too."""
-        dead = {borrower for borrower, home in self.homes.items() if home == node}
-        self.homes = {who: home for who, home in self.homes.items() if home != node}
-        for row in [row for row in self.rows.values() if row.more is not None]:
-            assert row.more is not None
-            for borrower in sorted(dead.intersection(row.more.tickets.values())):
-                self._forget_borrower(row, borrower)
-
-    def _forget_borrower(self, row: Row, dead: bytes) -> None:
-        more = row.more
-        assert more is not None
-        gone = [ticket for ticket, holder in more.tickets.items() if holder == dead]
-        for ticket in gone:
-            del more.tickets[ticket]
-        if gone:
-            self.settle(row)
-        if more.mine and not more.sure and row.owner is not None and row.owner.id != dead:
-            self._enlist(row)  # the tickets that the dead was to register may not have come there
 
 
 def _is_stale(row: Row, owner: bytes, dead: dict[bytes, Peer]) -> bool:

@@ -6,16 +6,18 @@ extents, deaths, the counts of its tables.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.address import node_of
 from freehold.core.arena import Heap
+from freehold.core.claims import Claims
 from freehold.core.client import Client
 from freehold.core.embodying import Embodying
 from freehold.core.executor import Executor
 from freehold.core.fetches import Fetches
-from freehold.core.heirs import ask_heir, bequest
+from freehold.core.heirs import ask_heir, bequest, by_owner
 from freehold.core.keeping import Keeping
 from freehold.core.leases import Limits
 from freehold.core.machine import Machine, Peer
@@ -23,6 +25,7 @@ from freehold.core.messages import FAILED, PENDING, SHARED, STATES
 from freehold.core.owner import Owner
 from freehold.core.questions import Questions
 from freehold.core.rows import BROKEN, Lease, Row
+from freehold.core.shares import Share, entrusted, last_heir
 
 HEAP_RESERVE = 256 * 1024 * 1024  # bytes of empty extents that a process keeps warm for itself
 
@@ -50,6 +53,7 @@ class Process(Machine):
         savepoints = self.client.lineage.savepoints
         savepoints.copy, savepoints.forget = self.keeping.want, self.keeping.forget
         self.keeping.settled = savepoints.settled
+        self.claims = Claims(self, self.owner)
         self.heap = Heap(heap_reserve)
         self.node_info: dict[str, Any] = {}
         self.extents: dict[int, str | None] = {}  # request -> None while pending, "" or a refusal
@@ -105,11 +109,13 @@ class Process(Machine):
 
     def deadline(self) -> float:
         client = self.client
-        return min(client.leases.deadline(), client.deaths.rests.deadline(), self.fetches.until)
+        first = min(client.leases.deadline(), client.deaths.rests.deadline())
+        return min(first, self.fetches.until, self.claims.deadline())
 
     def on_timer(self, now: float) -> None:
         if self.owner.node is not None and not self.owner.node.down:
             self.client.leases.on_timer(now)
+            self.claims.on_timer(now)
             self.client.deaths.on_timer(now)
             if now >= self.fetches.until:
                 self.fetches.give_back()
@@ -154,13 +160,19 @@ class Process(Machine):
             self.heap.add(offset, size, warm)
         self.extents[request] = "" if size else reason
 
-    def seal(self, id: bytes, owner: bytes, offset: int, size: int) -> list[Any]:
-        """An object is complete in this process's heap, for another if need be; its place."""
+    def seal(
+        self, id: bytes, owner: bytes, offset: int, size: int, inside: Sequence[Row] = ()
+    ) -> list[Any]:
+        """An object is complete in this process's heap, for another if need be; its place.
+
+        ``inside`` are the references in it, so that nobody needs to unpickle it to know them.
+        """
         node = self.owner.node
         assert node is not None
         whose = self.peers.get(owner)
         home = b"" if whose is None else node_of(whose.address)
-        self.send(node, m.SEAL, id, owner, home, offset, size)
+        names = by_owner(self.owner, inside) if inside else []
+        self.send(node, m.SEAL, id, owner, home, offset, size, names)
         dirty = self.dirty
         if dirty and dirty[0] is not node and node in dirty:
             dirty.remove(node)  # a crash amid the next flush must not leave a place, but no object
@@ -210,20 +222,18 @@ class Process(Machine):
         adopter: list[Any],
     ) -> None:
         dead = self.peer(proc)
-        if dead.down and proc in self.owner.dead:
-            return  # its node has died, which said it all
+        if dead.down and proc in self.owner.dead:  # this process knows, and has said what it had to
+            if orphans:
+                self.send(peer, m.HELD, proc, [], [], [], [])
+            return
         dead.down = True
-        heir = self.peer(*adopter) if adopter else peer
+        heir = last_heir(self.peer(*adopter) if adopter else peer, self.dead_nodes)
         again = self.client.orphans.revivable(dead)
         contexts = self.client.orphans.contexts(dead)
-        held = self.owner.on_death(dead, heir)
-        if orphans:
-            other = self.client.leases.requests.driver != proc
-            refs = [[id, ticket, id in again, other] for id, ticket in held]
-            self.send(peer, m.HELD, proc, refs, contexts)
-        else:  # the node had asked before this process came to hold anything of the dead one's
-            for id, ticket in held:
-                self.send(heir, m.REGISTER, id, self.id, ticket, self.home)
+        share = Share(self.owner, heir, orphans, self.client.leases.requests.driver)
+        share.of_process(dead, entrusted(dead))
+        share.send(peer, proc, again, contexts, self.home)
+        self.claims.giver_died(proc)
         ask_heir(self.owner, heir)
         self.executor.on_death(dead)
         self.client.deaths.on_death(dead, now, reason, started)
@@ -233,31 +243,27 @@ class Process(Machine):
         self, peer: Peer, now: float, node: bytes, reason: str, orphans: bool, adopter: list[Any]
     ) -> None:
         """Another node is dead, with all its processes and what lay there."""
-        heir = self.peer(*adopter) if adopter else peer
+        heir = last_heir(self.peer(*adopter) if adopter else peer, self.dead_nodes)
         for past in [past for past, whose in self.dead_nodes.items() if whose.id == node]:
             self.dead_nodes[past] = heir
         self.dead_nodes[node] = heir
         self.client.lineage.node_died(node)
-        self.owner.on_node_death(node)
+        share = Share(self.owner, heir, orphans, self.client.leases.requests.driver)
+        share.of_borrowers(node)
         self.keeping.retry()
         gone = [other for other in self.peers.values() if node_of(other.address) == node]
-        refs: list[list[Any]] = []
+        again: set[bytes] = set()
         contexts: list[bytes] = []
         for other in gone:
             other.down = True
             other.outbox.clear()
-            again = self.client.orphans.revivable(other)
+            again |= self.client.orphans.revivable(other)
             contexts += self.client.orphans.contexts(other)
-            held = self.owner.on_death(other, heir)
-            stranger = self.client.leases.requests.driver != other.id
-            refs += [[id, ticket, id in again, stranger] for id, ticket in held]
-        if orphans:
-            self.send(peer, m.HELD, node, refs, contexts)
-        else:  # the estate was collected before this process came to hold anything of it
-            for id, ticket, *_ in refs:
-                self.send(heir, m.REGISTER, id, self.id, ticket, self.home)
+            share.of_process(other, entrusted(other))
+        share.send(peer, node, again, contexts, self.home)
         ask_heir(self.owner, heir)
         for other in gone:
+            self.claims.giver_died(other.id)
             self.executor.on_death(other)
             self.client.deaths.on_death(other, now, reason, None)
             if other.id == node:

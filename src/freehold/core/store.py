@@ -15,6 +15,7 @@ still be in use.  Then there are *twins*; FREE names the one that was made last.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.machine import Machine, Peer
@@ -27,7 +28,9 @@ Index = dict[bytes, dict[int, "Stored"]]  # process -> offset -> object
 class Stored:
     """One object in the arena."""
 
-    __slots__ = ("holder", "home", "id", "offset", "owner", "place", "readers", "size", "twin")
+    __slots__ = (
+        "holder", "home", "id", "inside", "offset", "owner", "place", "readers", "size", "twin",
+    )  # fmt: skip
 
     def __init__(
         self, id: bytes, owner: bytes, home: bytes, place: tuple[bytes, int, int, bytes]
@@ -37,6 +40,7 @@ class Stored:
         self.home = home  # the owner's node
         self.place = list(place)
         self.holder, self.offset, self.size, _ = place
+        self.inside: list[list[Any]] = []  # [owner, address, RefIds] of the references in it
         self.readers = 0  # nodes that it is being sent to
         self.twin: Stored | None = None  # made before by the same holder, under the same id
 
@@ -75,10 +79,12 @@ class Store(Room):
 
     # -- objects ----------------------------------------------------------------------------------
     def on_seal(
-        self, peer: Peer, now: float, id: bytes, owner: bytes, home: bytes, offset: int, size: int
-    ) -> None:
+        self, peer: Peer, now: float, id: bytes, owner: bytes, home: bytes, offset: int, size: int,
+        inside: list[list[Any]],
+    ) -> None:  # fmt: skip
         me = self.machine.id
         stored = Stored(id, owner, home or me, (peer.id, offset, size, me))
+        stored.inside = inside
         key = (id, peer.id, owner)
         stored.twin = self.objects.get(key)
         self.objects[key] = stored

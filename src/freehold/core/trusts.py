@@ -94,10 +94,10 @@ class Trusts:
             self._pass(held, heir)
         return [[held.id, held.ticket, self.machine.id, False, True] for held in found]
 
-    def on_late_news(self, dead: bytes, heir: Peer) -> None:
-        """A process had died before this node heard of it: its estate is settled already."""
+    def on_late_news(self, dead: bytes, heir: Peer | None) -> None:
+        """It had died before this node heard of it: its estate is settled already."""
         for each in self.held.values():
-            for held in [held for held in each if held.owner == dead]:
+            for held in [held for held in each if held.is_of(dead)]:
                 self._register(held, heir)
 
     def end(self, actor: bytes, now: float) -> None:

@@ -56,6 +56,7 @@ class Driver(Runtime):
                 depth_max=config.depth_max,
                 idle=config.lease_idle_ms / 1000,
                 remake=config.remake_s_max,
+                lineage_bytes_max=config.lineage_bytes_max,
             ),
             inline_max=config.inline_bytes_max,
         )  # fmt: skip

@@ -26,6 +26,7 @@ def common(config: Config, cpus: float) -> dict[str, Any]:
         "depth_max": config.depth_max,
         "lease_idle": config.lease_idle_ms / 1000,
         "remake": config.remake_s_max,
+        "lineage_max": config.lineage_bytes_max,
         "inline_max": config.inline_bytes_max,
         "path": search_path(),
     }

@@ -106,7 +106,8 @@ class Runtime(Waiting):
         assert self.arena is not None
         self.arena.write(offset, packed.parts, warm)
         with self.lock:
-            return SHARED, self.process.seal(id, owner, offset, packed.size)
+            inside = [reference._row for reference in packed.refs]
+            return SHARED, self.process.seal(id, owner, offset, packed.size, inside)
 
     def _allocate(self, size: int) -> tuple[int, bool]:
         heap = self.process.heap

@@ -35,7 +35,10 @@ class Worker(Execution):
     def __init__(self, config: dict[str, Any], arena: Arena, slot: int, cell: memoryview) -> None:
         address = os.path.join(config["dir"], f"w{slot}.sock")
         limits = Limits(
-            depth_max=config["depth_max"], idle=config["lease_idle"], remake=config["remake"]
+            depth_max=config["depth_max"],
+            idle=config["lease_idle"],
+            remake=config["remake"],
+            lineage_bytes_max=config["lineage_max"],
         )
         super().__init__(config["secret"], address, limits, config["inline_max"])
         self.keep = limits.keep

@@ -199,13 +199,16 @@ class Bench:
         desk = self.desks[where]
         id = desk.context.next_id()
         self.names[id] = name
-        state, data = self._place(desk, id, desk.machine.id, value)
-        row = desk.process.owner.put(id, state, data, [desk.refs[each] for each in inside])
+        rows = [desk.refs[each] for each in inside]
+        state, data = self._place(desk, id, desk.machine.id, value, rows)
+        row = desk.process.owner.put(id, state, data, rows)
         row.handles += 1
         desk.refs[name] = row
         self.settle()
 
-    def _place(self, desk: Desk, id: bytes, owner: bytes, value: str) -> tuple[int, Any]:
+    def _place(
+        self, desk: Desk, id: bytes, owner: bytes, value: str, inside: Sequence[Row] = ()
+    ) -> tuple[int, Any]:
         if not value.startswith("big"):
             return INLINE, value.encode()
         process = desk.process
@@ -217,7 +220,7 @@ class Bench:
             self.deliver(desk.name)
             offset = process.heap.place(1000)
             assert offset is not None
-        return m.SHARED, process.seal(id, owner, offset, 1000)
+        return m.SHARED, process.seal(id, owner, offset, 1000, inside)
 
     def drop(self, where: str, name: str) -> None:
         """User code lets a reference go."""
@@ -267,10 +270,11 @@ class Bench:
         desk = self.desks[where]
         run = desk.run
         assert run is not None
+        rows: list[Row] = []
         state, data = FAILED, value[1:].encode()
         if not value.startswith("!"):
-            state, data = self._place(desk, run.id, run.peer.id, value)
-        rows = [desk.refs[name] for name in inside]
+            rows = [desk.refs[name] for name in inside]
+            state, data = self._place(desk, run.id, run.peer.id, value, rows)
         for row in rows:
             row.handles += 1
         for name in [name for name in desk.refs if name not in tuple(keep)]:

@@ -135,8 +135,9 @@ class Env(Handles):
         self.ledger.owns(id, host.machine.id)
         if len(data) <= self.world.setup.inline_max and not inside:
             return Ref(host.owner.put_small(id, data))
-        state, place = yield from host.place(id, host.machine.id, data)
-        row = host.owner.put(id, state, place, [ref.row for ref in inside])
+        rows = [ref.row for ref in inside]
+        state, place = yield from host.place(id, host.machine.id, data, rows)
+        row = host.owner.put(id, state, place, rows)
         row.handles += 1
         return Ref(row)
 
@@ -287,7 +288,7 @@ class Env(Handles):
                 rows = [ref.row for ref in own]
                 for row in rows:
                     row.handles += 1  # until the answer is sent
-                state, place = yield from self.host.place(id, run.peer.id, data)
+                state, place = yield from self.host.place(id, run.peer.id, data, rows)
                 outputs.append((state, place, rows))
         except Failure:
             self._take_back(run.id, outputs, rows)

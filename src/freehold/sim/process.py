@@ -9,7 +9,7 @@ is finished, answering in batches.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
 from freehold.core import messages as m
@@ -260,7 +260,9 @@ class ProcessHost(Host):
         self.on_exit(self, code)
 
     # -- values -----------------------------------------------------------------------------------
-    def place(self, id: bytes, owner: bytes, data: bytes) -> Generator[Wait, None, tuple[int, Any]]:
+    def place(
+        self, id: bytes, owner: bytes, data: bytes, inside: Sequence[Row] = ()
+    ) -> Generator[Wait, None, tuple[int, Any]]:
         """Where a serialized value lives: inline if it is small, else in the arena."""
         setup = self.world.setup
         if len(data) <= setup.inline_max:
@@ -277,7 +279,7 @@ class ProcessHost(Host):
                 if self.world.rng.random() < 0.3:  # copying takes a while
                     later = self.world.now + self.world.latency()
                     yield Wait(lambda: False, later, computing=True)
-                return m.SHARED, self.process.seal(id, owner, offset, size)
+                return m.SHARED, self.process.seal(id, owner, offset, size, inside)
             self.check_alive()
             request = self.process.request_extent(size)
             yield self._answer(request)

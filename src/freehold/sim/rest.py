@@ -67,8 +67,9 @@ def _node_rest(node: Node, hosts: list[ProcessHost]) -> list[str]:
     found: dict[str, Any] = {
         "objects": [brief(stored.id) for stored in store.objects.values()],
         "adopted": list(node.estates.adopted),
+        "loans": [brief(id) for id in node.estates.loans.by_id],
         "early frees": sorted(store.early),
-        "estates": list(node.estates.open),
+        "estates": [*node.estates.open, *node.estates.late],
         "trims": store.trimmed,
         "allocating": store.allocating,
         "extents of nobody": lost,

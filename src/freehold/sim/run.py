@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from freehold.core.ids import PROC_ID_BYTES
 from freehold.core.machine import Peer
 from freehold.sim import programs, rest
 from freehold.sim.daemon import NodeHost
@@ -130,28 +129,8 @@ class Simulation:
             for ref in host.kept:
                 host.drops.append(ref.row)
             host.kept.clear()
-            self._end_unclaimed(host)
             host.finish()
         return found
-
-    def _end_unclaimed(self, host: ProcessHost) -> None:
-        """End the tickets that dead processes made for others, who have never heard of them.
-
-        ``core.owner`` promises no more than that such a ticket ends with its holder.
-        """
-        claimed = {
-            ticket
-            for other in self.living
-            for row in other.owner.rows.values()
-            if row.more is not None
-            for ticket in row.more.mine
-        }
-        for row in list(host.owner.rows.values()):
-            tickets = row.more.tickets if row.more is not None else {}
-            for ticket in [ticket for ticket in tickets if ticket not in claimed]:
-                if ticket[:PROC_ID_BYTES] in self.ledger.dead:
-                    del tickets[ticket]
-                    host.owner.settle(row)
 
     def _left(self) -> list[str]:
         if any(host.kept for host in self.living):

@@ -243,7 +243,7 @@ class ProcessSite(Site):
         id = execution.context.next_id() if not returns else run.id if run is not None else b""
         WINDOW.write(offset, size, dump(Value(id, [], self._fields(inside), 0)))
         owner = run.peer.id if returns and run is not None else self.machine.id
-        place = self.process.seal(id, owner, offset, size)
+        place = self.process.seal(id, owner, offset, size, inside)
         if returns:
             for row in inside:
                 row.handles += 1

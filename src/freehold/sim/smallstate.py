@@ -89,7 +89,7 @@ class State:
     """One state of the world; copied before it is changed."""
 
     __slots__ = (
-        "channels", "deaths", "delays", "ended", "held", "hosts", "locals", "lossy", "memory",
+        "channels", "deaths", "delays", "ended", "held", "hosts", "locals", "memory",
         "now", "runs",
     )  # fmt: skip
 
@@ -102,14 +102,13 @@ class State:
         self.runs: dict[bytes, int] = {}
         self.deaths = 0  # that may still happen
         self.delays = 0
-        self.lossy = False  # what the dead had sent was lost with them
         self.now = 0.0
         self.ended = 0.0  # when the driver's program had ended, and all was quiet
 
     def copy(self) -> State:
         """The same, to be changed."""
         new = State()
-        new.hosts, new.held, new.lossy = self.hosts, self.held, self.lossy
+        new.hosts, new.held = self.hosts, self.held
         new.locals = self.locals.copy()
         new.memory = self.memory.copy()
         new.channels = self.channels.copy()
@@ -141,7 +140,7 @@ class State:
                 tuple(self.locals), tuple(self.memory.values()),
                 tuple(channels) if ordered else frozenset(channels),
                 self.held, frozenset(self.runs.items()), self.hosts, self.deaths, self.delays,
-                self.lossy, self.now, self.ended,
+                self.now, self.ended,
             )
         )  # fmt: skip
 

@@ -20,7 +20,6 @@ Emmi, Qadeer, Rakamaric, POPL 2011).  Time passes only when nothing else can hap
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -52,10 +51,6 @@ from freehold.sim.smallstate import (
 from freehold.sim.values import Violation, brief
 from freehold.wire.codec import Reader, encode
 
-# A reference that was handed on in a frame which its sender's machine took with it into death stays
-# registered until the process dies that should have got it (rule 2 of ``core.owner``).
-LEAK = re.compile(r": (objects|adopted|extents of nobody|bytes|copies|rows|recipes): ")
-RESTED = 10.0  # virtual seconds after which only such leaks can be left
 PATIENCE = 30.0  # virtual seconds after everything else in which all must have come to rest
 Trail = tuple[Any, ...]  # (what happened last, the trail before), or ()
 
@@ -251,7 +246,6 @@ class SmallWorld:
 
     def lose(self, state: State, host: int) -> None:
         """What a dead node had sent is lost too: its machine has lost power."""
-        state.lossy = True
         gone = {info.address for info in state.hosts if info.node == host}
         for channel, events in list(state.channels.items()):
             if channel[0].removeprefix("~") in gone:
@@ -337,11 +331,9 @@ class SmallWorld:
             return False
         if not state.ended:
             state.ended = state.now
-        lost = state.lossy and state.now > state.ended + RESTED
-        busy = any(self.locals[local].is_busy() for local in state.locals if local >= 0)
-        if busy and not lost:
+        if any(self.locals[local].is_busy() for local in state.locals if local >= 0):
             return False
-        if any(not (lost and LEAK.search(text)) for text in self._left(state)):
+        if self._left(state):
             return False
         self.ends += 1
         return True

@@ -1,0 +1,188 @@
+"""References inside values whose owner dies: whoever adopts the value holds them, too."""
+
+from __future__ import annotations
+
+from fleets import Fleet
+from freehold.core.rows import Spec
+from freehold.sim.bench import function
+
+
+def on(bench: Fleet, node: str, name: str) -> Spec:
+    """A function that runs on that node."""
+    spec = function(name)
+    spec.where = ("node", bench.desks[node].machine.id, False)
+    return spec
+
+
+def fleet(*inside: str) -> Fleet:
+    """Driver ``d`` on n1 has got ``box`` from w1 on n2, and has not opened it.
+
+    In it is ``outer``, which w1 owns, and in that are ``own`` (a large value of w1's, made on n3),
+    ``tiny`` (a small one) and ``lent`` (d's, which has forgotten it), as far as named.
+    """
+    bench = Fleet("n1", cpus=0.0)
+    bench.join("n2")
+    bench.join("n3")
+    bench.driver("d", "n1")
+    bench.put("d", "lent", "big one of the driver's")
+    bench.deliver()
+    bench.submit("d", ["box"], on(bench, "n2", "f"), nested=["lent"])
+    bench.start_workers()
+    assert bench.run("w1") == "runs box"
+    bench.submit("w1", ["own"], on(bench, "n3", "g"))
+    bench.start_workers()
+    assert bench.do("w2", "big") == "runs own"
+    bench.put("w1", "tiny", "1")
+    bench.put("w1", "outer", "big", inside)
+    bench.finish("w1", "box", inside=["outer"], keep=["outer"])
+    bench.drop("w1", "outer")
+    bench.deliver()
+    bench.drop("d", "lent")
+    bench.open("d", "box")
+    bench.drop("d", "box")
+    bench.deliver()
+    return bench
+
+
+def read(bench: Fleet, name: str) -> str:
+    bench.get("d", name)
+    bench.deliver()
+    bench.tick(1.0)
+    bench.deliver()
+    return bench.get("d", name)
+
+
+def open_outer(bench: Fleet) -> None:
+    """The driver reads the outer value, which it had not before."""
+    assert read(bench, "outer").startswith("shared")
+    bench.open("d", "outer")
+    bench.deliver()
+
+
+def assert_freed(bench: Fleet, *names: str) -> None:
+    for name in names:
+        bench.drop("d", name)
+    bench.deliver()
+    bench.tick(1.0)
+    bench.deliver()
+    for name in bench.nodes():
+        node = bench.node_at(name)
+        assert not node.estates.adopted, name
+        assert not node.estates.loans.by_id, name
+        assert not node.store.objects, name
+    assert bench.table("d") == ["nothing"]
+    bench.check()
+
+
+def test_what_a_dead_owner_s_value_contains_of_its_own_is_adopted_with_it() -> None:
+    bench = fleet("own")
+    bench.kill("w1")
+    bench.deliver()
+    assert len(bench.node_at("n2").estates.adopted) == 2
+    open_outer(bench)
+    assert read(bench, "own") == "shared [w2 0 1000 n3]"
+    bench.drop("d", "outer")
+    bench.deliver()
+    assert read(bench, "own") == "shared [w2 0 1000 n3]"
+    assert_freed(bench, "own")
+
+
+def test_what_it_contains_of_others_is_held_by_the_adopter() -> None:
+    bench = fleet("own", "lent")
+    bench.kill("w1")
+    bench.deliver()
+    assert len(bench.node_at("n2").estates.loans.by_id) == 1
+    assert bench.table("d")[0].startswith("lent (own, shared)"), "nobody else would keep it"
+    open_outer(bench)
+    assert read(bench, "lent") == "shared [d 0 1000 n1]"
+    assert_freed(bench, "outer", "own", "lent")
+
+
+def test_unread_values_take_what_they_contain_with_them() -> None:
+    bench = fleet("own", "lent")
+    bench.kill("w1")
+    bench.deliver()
+    assert_freed(bench, "outer")
+
+
+def test_what_nobody_adopts_holds_nothing() -> None:
+    bench = fleet("own", "lent")
+    bench.drop("d", "outer")
+    bench.deliver()
+    assert bench.table("d") == ["nothing"]
+    bench.kill("w1")
+    bench.deliver()
+    assert_freed(bench)
+
+
+def test_when_the_adopter_dies_its_heir_holds_what_it_held() -> None:
+    """The outer value is lost with its node; the inner ones go with it."""
+    bench = fleet("own", "lent")
+    bench.kill("w1")
+    bench.deliver()
+    bench.lose("n2")
+    bench.tick(1.0)
+    bench.deliver()
+    assert read(bench, "outer").startswith("failed")
+    assert_freed(bench, "outer")
+
+
+def test_a_small_value_inside_is_lost_with_its_owner() -> None:
+    bench = fleet("tiny", "own")
+    bench.kill("w1")
+    bench.deliver()
+    open_outer(bench)
+    owner = bench.desks["w1"]
+    (id,) = [id for id, name in bench.names.items() if name == "tiny"]
+    row = bench.desks["d"].process.owner.hold(id, owner.machine.id, bench.address("w1"))
+    bench.desks["d"].refs["tiny"] = row
+    assert "OwnerDied" in read(bench, "tiny")
+    assert read(bench, "own") == "shared [w2 0 1000 n3]"
+    assert_freed(bench, "outer", "own", "tiny")
+
+
+def test_who_leaves_in_good_order_leaves_what_it_has_of_others_too() -> None:
+    bench = fleet("own", "lent")
+    bench.desks["w1"].process.bequeath()
+    bench.settle()
+    bench.kill("w1", 0)
+    bench.deliver()
+    open_outer(bench)
+    assert read(bench, "lent") == "shared [d 0 1000 n1]"
+    assert read(bench, "own") == "shared [w2 0 1000 n3]"
+    assert_freed(bench, "outer", "own", "lent")
+
+
+def test_the_owner_of_what_is_inside_dies_after_the_owner_of_the_value() -> None:
+    """The adopter holds it of the one that adopts it then."""
+    bench = fleet("lent")
+    bench.driver("e", "n3")  # a second holder of the outer value
+    giver, taker = bench.desks["d"].process, bench.desks["e"].process
+    row = bench.row("d", "outer")
+    fields = giver.owner.hand_over(row, giver.peer(taker.id, bench.address("e")))
+    (mine,) = taker.owner.receive([fields])
+    mine.handles += 1
+    bench.desks["e"].refs["outer"] = mine
+    bench.settle()
+    bench.deliver()
+    bench.kill("w1")
+    bench.deliver()
+    bench.kill("d")
+    bench.deliver()
+    bench.tick(1.0)
+    bench.deliver()
+    assert len(bench.node_at("n1").estates.adopted) == 1, "the inner one, by its own node"
+    bench.get("e", "outer")
+    bench.deliver()
+    bench.open("e", "outer")
+    bench.deliver()
+    bench.get("e", "lent")
+    bench.deliver()
+    assert bench.get("e", "lent") == "shared [d 0 1000 n1]"
+    bench.drop("e", "outer")
+    bench.drop("e", "lent")
+    bench.deliver()
+    assert not bench.node_at("n1").estates.adopted
+    assert not bench.node_at("n2").estates.loans.by_id
+    assert not bench.node_at("n1").store.objects
+    bench.check()
