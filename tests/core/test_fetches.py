@@ -9,9 +9,9 @@ from freehold.core import messages as m
 from freehold.core.arena import EXTENT_MIN
 from freehold.core.fetches import ARGUMENT, LINGER, Fetches
 from freehold.core.machine import Peer
-from freehold.core.messages import FAILED, PENDING, SHARED
+from freehold.core.messages import FAILED, INLINE, PENDING, SHARED
 from freehold.core.serving import EARLY_WAIT
-from freehold.sim.bench import function
+from freehold.sim.bench import actor_class, function
 
 
 def fleet(arena_bytes: int = 1 << 26) -> Fleet:
@@ -222,6 +222,26 @@ def test_a_call_whose_argument_is_lost_goes_back_to_its_caller_and_comes_again()
     assert bench.do("w1", "big") == "runs a"
     assert bench.do("w2") == "runs b"
     assert bench.get("d", "b") == "inline 1"
+    bench.check()
+
+
+def test_a_constructor_whose_argument_is_lost_is_run_in_another_worker() -> None:
+    bench = fleet()
+    bench.join("n3")
+    spec = actor_class("K")
+    spec.where = ("node", bench.desks["n3"].machine.id, False)
+    vanish(bench, "a")
+    bench.submit("d", ["k"], spec, deps=["a"])
+    bench.start_workers()
+    bench.tick(EARLY_WAIT)
+    bench.deliver()
+    said = [line.split()[3] for line in bench.lines if line.startswith("w2 -> d")]
+    assert said[-1] == "RETURNED"
+    bench.start_workers()
+    assert not bench.desks["w2"].alive, "it had begun to be an actor"
+    assert bench.do("w4", "big") == "runs a"
+    assert bench.do("w5", "none") == "runs k"
+    assert bench.row("d", "k").state == INLINE
     bench.check()
 
 

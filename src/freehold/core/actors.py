@@ -123,14 +123,23 @@ class Actors:
         while line.queue and line.peer is not None and self.is_ready(line.queue[0]):
             self.push(line.queue.popleft(), line, now)
 
-    def returned(self, line: Line, tasks: list[bytes], now: float) -> None:
+    def returned(self, line: Line, peer: Peer, tasks: list[bytes], now: float) -> None:
         """Calls came back unrun: what their arguments need must be made again first."""
+        if line.building is not None and line.building.id in tasks:
+            self._unmade(line, line.building, peer, now)
         for id in reversed(tasks):
             task = line.inflight.pop(id, None)
             if task is not None:
                 task.place = None
                 line.queue.appendleft(task)
         self.flush(line, now)
+
+    def _unmade(self, line: Line, task: Task, peer: Peer, now: float) -> None:
+        """The constructor came back: another worker gets it when its arguments are there."""
+        line.building = task.place = None
+        peer.lease = None
+        self._end_lease(line)
+        self.start(task, 0, now)
 
     def answered(self, line: Line) -> None:
         """A call came back; let the actor's reference go after the last one."""

@@ -136,7 +136,10 @@ class Client:
             return True
         if links.missing:
             return False
-        for _, row in links.deps:
+        rows = [row for _, row in links.deps]
+        if links.args_row is not None:
+            rows.append(links.args_row)  # a detached actor has borrowed it
+        for row in rows:
             if row.state in UNKNOWN:
                 row.extend().dependents.append(task)
                 links.missing += 1
@@ -248,7 +251,7 @@ class Client:
         if isinstance(place, Lease):
             self.leases.returned(place, tasks, blocked, now)
         elif isinstance(place, Line):
-            self.actors.returned(place, tasks, now)
+            self.actors.returned(place, peer, tasks, now)
 
     def _constructed(self, task: Task, peer: Peer, output: list[Any]) -> list[Any]:
         """The actor's reference becomes its address, or the constructor's error."""
