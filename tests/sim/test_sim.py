@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from freehold.core import messages as m
-from freehold.core.client import Client
 from freehold.core.messages import INLINE
 from freehold.core.owner import Owner
+from freehold.core.plain import Plain
 from freehold.core.store import Store
 from freehold.sim import __main__ as command
 from freehold.sim.run import Simulation
@@ -110,14 +110,14 @@ def test_finds_a_double_free(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_finds_a_result_that_is_delivered_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """The late answer of a try that was given up replaces the answer of the next."""
 
-    def on_done(self: Client, peer: Any, now: float, id: bytes, value: bytes) -> None:
+    def on_done(self: Plain, peer: Any, now: float, id: bytes, value: bytes) -> None:
         row = self.owner.rows.get(id)
         original(self, peer, now, id, value)
         if row is not None and row.state == INLINE:
             row.data = value
 
-    original = Client.on_done
-    monkeypatch.setattr(Client, "on_done", on_done)
+    original = Plain.on_done
+    monkeypatch.setattr(Plain, "on_done", on_done)
     storm: dict[str, Any] = {
         "spike": 0.2, "crashes": 12, "fault_time": 1.0, "check_every": 1, "steps": 40, "depth": 1,
         "latency": 2e-3, "busy": 1e-3,

@@ -23,8 +23,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from freehold.errors import FreeholdError, ProtocolError
+from freehold.errors import ProtocolError
 from freehold.io import clock, stream
+from freehold.io.failures import Failures
 from freehold.io.shm import Arena
 
 STALL_S = 10.0  # without any progress
@@ -131,7 +132,7 @@ class Mover:
         self.wake = wake
         self.stall_s = stall_s
         self.idle_s = idle_s
-        self.errors: deque[FreeholdError] = deque(maxlen=100)  # what others did wrong
+        self.errors = Failures()  # what others did wrong
         self._events: deque[Event] = deque()
         self._lock = threading.Lock()
         self._closing = False

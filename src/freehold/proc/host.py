@@ -23,6 +23,7 @@ from freehold.proc.session import drops, now
 
 SPIN_MAX = 100e-6  # seconds
 SPIN_MIN = 2e-6
+SPIN_AGAIN = 400e-6  # what takes no longer asleep, on both sides, may be within SPIN_MAX awake
 TAKE_OVER = 1e-3  # seconds without a pump after which the background thread takes over
 TAKE_OVER_MAX = 4e-3  # the same, after a while of steady pumping
 REST = 0.02  # seconds: how long a dropped reference may wait when nothing else happens
@@ -135,8 +136,8 @@ class Host(Links):
         wake = min(until, self.next_timer)
         timeout = -1 if wake == NEVER else max(0.0, wake - now())
         events = self.epoll.poll(timeout, 64)
-        if events and now() - start < SPIN_MAX:
-            self.spin = SPIN_MAX  # had it spun a little longer, it would not have slept
+        if events and now() - start < SPIN_AGAIN:
+            self.spin = SPIN_MAX  # had both sides spun, neither would have slept
         return events
 
     def run(self, finished: Callable[[], bool]) -> None:

@@ -25,7 +25,6 @@ import select
 import socket
 import sys
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +32,7 @@ from freehold.core import address as addresses
 from freehold.core.machine import Machine, Peer
 from freehold.errors import FreeholdError, ProtocolError
 from freehold.io import clock, net
+from freehold.io.failures import Failures
 from freehold.io.link import Link
 from freehold.proc.alarms import Alarm, Alarms
 from freehold.proc.lasting import Lasting
@@ -125,8 +125,8 @@ class Ports(ABC):
         self.ports: dict[int, OnEvent] = {}
         self.alarms = Alarms()
         self.forgiving = False  # a daemon: it checks all messages, and tells nobody of bad ones
-        self.errors: deque[FreeholdError] = deque(maxlen=100)  # what peers did wrong
-        self.refused: deque[FreeholdError] = deque(maxlen=100)  # what strangers did wrong
+        self.errors = Failures()  # what peers did wrong
+        self.refused = Failures()  # what strangers did wrong
         self._dialling: Side | None = None
         self._open_ports: set[Port] = set()
 
