@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from fleets import Fleet
+from freehold.core import messages as m
+from freehold.core.machine import Peer
+from freehold.core.messages import INLINE
 from freehold.core.rows import Spec
 from freehold.sim.bench import function
 
@@ -151,6 +154,19 @@ def test_who_leaves_in_good_order_leaves_what_it_has_of_others_too() -> None:
     assert read(bench, "lent") == "shared [d 0 1000 n1]"
     assert read(bench, "own") == "shared [w2 0 1000 n3]"
     assert_freed(bench, "outer", "own", "lent")
+
+
+def test_the_owner_of_what_is_inside_leaves_it_to_the_node_that_holds_it() -> None:
+    bench = fleet("lent")
+    bench.kill("w1")
+    bench.deliver()
+    node = bench.node_at("n2")
+    (lent,) = node.estates.loans.by_id
+    owner = Peer(node.estates.loans.by_id[lent].owner)  # if it lived on that node
+    node.handlers[m.BEQUEST](owner, 0.0, [[lent, INLINE, b"1", []]])
+    assert node.estates.adopted[lent].holds == 1
+    assert not node.estates.loans.by_id
+    node.estates.check()
 
 
 def test_the_owner_of_what_is_inside_dies_after_the_owner_of_the_value() -> None:

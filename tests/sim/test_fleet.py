@@ -160,7 +160,7 @@ def test_finds_a_task_that_must_not_run_twice_but_does(monkeypatch: pytest.Monke
 
     original = Deaths._lease_died
     monkeypatch.setattr(Deaths, "_lease_died", lease_died)
-    found = first_found(100, DEATHS, 90)
+    found = first_found(50, DEATHS, 170)
     assert found is not None
     assert "starts for the" in str(found[1])
 

@@ -60,7 +60,7 @@ def test_the_head_may_die_at_any_moment(scenario: Scenario) -> None:
     """It starts again on its store; what runs goes on, and so does recovery without it."""
     report = explore(scenario, 1, 0)
     assert report.complete
-    assert report.ends > 30
+    assert report.ends > 20
     assert set(report.errors) <= set(scenario.allowed)
 
 

@@ -218,6 +218,19 @@ class Adoptions:
             place = data if state == SHARED else []
             entry = self.adopted[id] = Adopted(peer.id, place, state, data)
             entry.inside = inside  # until its death, which is to follow
+            self.absorb(id, entry)
+
+    def absorb(self, id: bytes, entry: Adopted) -> None:
+        """What adopted values contain, and this node held of another, is its own now."""
+        loan = self.loans.by_id.pop(id, None)
+        if loan is not None:
+            entry.holds += loan.uses
+            if loan.owner != entry.owner:  # its tickets end with their owner
+                self._release(loan.owner, loan.address, id, loan.tickets)
+
+    def _release(self, owner: bytes, address: str, id: bytes, tickets: list[bytes]) -> None:
+        if not {owner, node_of(address)} & self.store.gone:
+            self.loans.release(owner, address, [[id, ticket] for ticket in tickets])
 
     def on_lost(self, peer: Peer, now: float, id: bytes, place: Place) -> None:
         entry = self.adopted.get(id)

@@ -81,10 +81,7 @@ class Succession(Adoptions):
             if is_actor(place):
                 entry.state, entry.data = INLINE, pack_address(place[0], place[1])
                 self.watch(place[3])  # to hear of its end
-            loan = self.loans.by_id.pop(id, None)
-            if loan is not None:
-                entry.holds += loan.uses
-                self._release(loan.owner, loan.address, id, loan.tickets)
+            self.absorb(id, entry)
         return entry
 
     def _is_actor(self, id: bytes, found: Found) -> bool:
@@ -141,7 +138,3 @@ class Succession(Adoptions):
             self.machine.send(there, m.REGISTER, id, holder, ticket, home)
         elif id in self.adopted and ticket not in self.early:
             self.adopted[id].tickets[ticket] = holder
-
-    def _release(self, owner: bytes, address: str, id: bytes, tickets: list[bytes]) -> None:
-        if not {owner, node_of(address)} & self.store.gone:
-            self.loans.release(owner, address, [[id, ticket] for ticket in tickets])
