@@ -10,6 +10,7 @@ from freehold.core.ids import detached_id
 from freehold.core.machine import Peer
 from freehold.core.messages import FAILED, PENDING
 from freehold.core.rows import CONSTRUCTOR, Row, Spec
+from freehold.core.trusts import CLAIM_MAX
 from freehold.sim.bench import function, method
 
 ID = detached_id(b"task............")
@@ -274,3 +275,26 @@ def test_a_refused_node_ends_what_lives_there() -> None:
     fleet._say("n2", m.REFUSED, "it was silent")
     fleet.deliver()
     assert not fleet.desks[worker].alive
+
+
+def test_a_node_does_not_keep_what_was_to_be_entrusted_to_it() -> None:
+    """Who was to entrust it died after it had told the owner, and before it told the node."""
+    fleet = made()
+    fleet.put("driver", "x", "big x")
+    plan = spec_plan(fleet, "driver", ("x",))
+    node, owner = fleet.node_at("n2"), fleet.desks["driver"].process
+    fleet.embody("n2", plan=plan)
+    worker = body(fleet)
+    ticket = fleet.desks[worker].machine.id + b"late"
+    row = fleet.desks["driver"].refs["x"]
+    fields = (row.id, node.id, ticket, node.id)
+    owner.handlers[m.REGISTER](owner.peers[fleet.desks[worker].machine.id], 0.0, *fields)
+    assert fleet.do(worker, "none") == "runs k"
+    fleet.kill(worker)
+    fleet.deliver()
+    known = [held.ticket for held in node.trusts.held[ID]]
+    assert ticket in row.more.tickets
+    fleet.tick(CLAIM_MAX)
+    fleet.deliver()
+    assert ticket not in row.more.tickets
+    assert set(known) <= set(row.more.tickets), "what it was told of it holds"

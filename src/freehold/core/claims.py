@@ -5,7 +5,7 @@ receiver was not told, the ticket in its name would keep the value as long as it
 that hears of the giver's death asks the receiver, by way of its node (CLAIM); and the receiver
 releases what it has never heard of.  It waits for a moment before (``GRACE``), for what the dead
 one has sent may still be on its way; and a ticket that comes later still is worth nothing: the
-receiver registers itself.
+receiver registers itself.  A node in whose name a ticket was made does likewise (``core.trusts``).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Claims:
     def ask(self, giver: bytes, borrower: bytes, tickets: Tickets) -> None:
         """Ask one of them."""
         owner, node = self.owner, self.owner.node
-        if node is None or borrower in (self.machine.id, node.id):
+        if node is None or borrower == self.machine.id:
             return
         peer = self.machine.peers.get(borrower)
         home = owner.homes.get(borrower) or owner.home_of(peer)

@@ -51,6 +51,7 @@ class Neighbours:
         self.nodes: dict[bytes, str] = {}  # living nodes -> where they are dialled
         self.lost: dict[bytes, tuple[str, list[Any]]] = {}  # dead nodes -> why, and who adopts
         self.late_news: Callable[[bytes, Peer | None], None]  # of a death, and the heir
+        self.claimed: Callable[..., None]  # by an owner: tickets in the name of this node
         scheduler.heed = self.heed
         pulls.address_of = lambda node: self.nodes.get(node, "")
         self.strangers = Strangers(machine, pulls, self.is_unknown)
@@ -264,6 +265,8 @@ class Neighbours:
         """Ask a process here or elsewhere whether it has heard of its tickets."""
         if home not in (b"", self.machine.id):
             self.tell(home, m.CLAIM, borrower, home, *fields)
+        elif borrower == self.machine.id:
+            self.claimed(*fields)
         elif borrower in self.machine.peers:
             self.machine.send(self.machine.peers[borrower], m.CLAIM, borrower, home, *fields)
 

@@ -276,7 +276,8 @@ class Node(Machine):
         soonest = min(self.workers.deadline(), self.pulls.deadline(), self.store.look_at)
         soonest = min(soonest, self.estates.deadline(), self.members.deadline())
         soonest = min(soonest, self.scheduler.deadline(), self.delays.deadline())
-        return min(soonest, self.inquiries.deadline(), self.neighbours.strangers.deadline())
+        soonest = min(soonest, self.inquiries.deadline(), self.trusts.deadline())
+        return min(soonest, self.neighbours.strangers.deadline())
 
     def on_timer(self, now: float) -> None:
         for worker in list(self.workers.workers.values()):
@@ -290,6 +291,7 @@ class Node(Machine):
         self.delays.on_timer(now)
         self.pulls.on_timer(now)
         self.inquiries.on_timer(now)
+        self.trusts.on_timer(now)
         self.neighbours.strangers.retry(now)
 
     def settle(self, now: float) -> None:

@@ -231,9 +231,9 @@ class Process(Machine):
         again = self.client.orphans.revivable(dead)
         contexts = self.client.orphans.contexts(dead)
         share = Share(self.owner, heir, orphans, self.client.leases.requests.driver)
+        self.claims.giver_died(proc)  # before the heir is lent what the dead one held itself
         share.of_process(dead, entrusted(dead))
         share.send(peer, proc, again, contexts, self.home)
-        self.claims.giver_died(proc)
         ask_heir(self.owner, heir)
         self.executor.on_death(dead)
         self.client.deaths.on_death(dead, now, reason, started)
@@ -259,11 +259,11 @@ class Process(Machine):
             other.outbox.clear()
             again |= self.client.orphans.revivable(other)
             contexts += self.client.orphans.contexts(other)
+            self.claims.giver_died(other.id)
             share.of_process(other, entrusted(other))
         share.send(peer, node, again, contexts, self.home)
         ask_heir(self.owner, heir)
         for other in gone:
-            self.claims.giver_died(other.id)
             self.executor.on_death(other)
             self.client.deaths.on_death(other, now, reason, None)
             if other.id == node:

@@ -5,7 +5,9 @@ must have held them, or they would be freed before the next one comes.  That is 
 the actor, and each node on which it has lived.  A trust ends with the actor (ENDED).
 
 Towards the owners a node is a borrower like any process: it has a ticket of its own for each
-reference, says that it holds it when the owner dies (``core.estates``), and releases it.
+reference, says that it holds it when the owner dies (``core.estates``), and releases it.  It
+answers claims (``core.claims``), too, since a process may die after it has made a ticket in the
+node's name, and before it could tell the node; but it waits until it knows what it has inherited.
 """
 
 from __future__ import annotations
@@ -15,10 +17,14 @@ from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.address import node_of
+from freehold.core.claims import Tickets
+from freehold.core.estate import ANSWER_MAX, HELD_MAX
 from freehold.core.estates import Estates
-from freehold.core.machine import Machine, Peer
+from freehold.core.machine import NEVER, Machine, Peer
 from freehold.core.neighbours import Neighbours
 from freehold.core.store import Store
+
+CLAIM_MAX = HELD_MAX + ANSWER_MAX  # seconds for an estate of which something may be held
 
 
 class Held:
@@ -49,7 +55,9 @@ class Trusts:
         self.held: dict[bytes, list[Held]] = {}  # actor -> its arguments
         self.confirm: Callable[[bytes], None]  # find out whether that actor has ended already
         self.neighbours = neighbours
+        self.claims: list[tuple[float, bytes, str, Tickets]] = []  # until when, owner, what
         neighbours.late_news = self.on_late_news
+        neighbours.claimed = self.on_claim
         estates.trusted = self.inherited
         machine.on(
             {m.TRUST: self.on_trust, m.REGISTERED: self.on_registered, m.VALUE: self.on_value}
@@ -116,3 +124,28 @@ class Trusts:
         self, peer: Peer, now: float, id: bytes, state: int, data: Any, contains: list[Any]
     ) -> None:
         """The owner has it no longer: the next constructor will be told."""
+
+    # -- claims -----------------------------------------------------------------------------------
+    def on_claim(self, giver: bytes, owner: bytes, address: str, tickets: Tickets) -> None:
+        """The giver is dead: release, in time, what it has not told this node of."""
+        self.claims.append((self.machine.now + CLAIM_MAX, owner, address, tickets))
+
+    def deadline(self) -> float:
+        """When the first claim is to be answered."""
+        return self.claims[0][0] if self.claims else NEVER
+
+    def on_timer(self, now: float) -> None:
+        """Answer claims, unless there is an estate that may bring what they name."""
+        while self.claims and now >= self.claims[0][0]:
+            _, owner, address, tickets = self.claims.pop(0)
+            if self.estates.open:
+                self.claims.append((now + CLAIM_MAX, owner, address, tickets))
+                continue
+            known = {held.ticket for each in self.held.values() for held in each}
+            for loan in self.estates.loans.by_id.values():
+                known.update(loan.tickets)
+            unheard = [[id, ticket] for id, ticket in tickets if ticket not in known]
+            if owner == self.machine.id:
+                self.estates.on_release(Peer(owner), now, unheard)
+            elif unheard and not {owner, node_of(address)} & self.store.gone:
+                self.machine.send(self.machine.peer(owner, address), m.RELEASE, unheard)
