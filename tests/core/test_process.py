@@ -174,3 +174,17 @@ def test_a_dismissed_worker_stays_while_others_need_what_it_owns(held: bool) -> 
     assert worker.owner.node is not None
     worker.on_dismiss(worker.owner.node, 0.0)
     assert worker.exiting == (not held)
+
+
+def test_who_falls_silent_answers_nobody_old_or_new() -> None:
+    wires = Wires(2.0)
+    wires.put("driver", "x", "1")
+    driver = wires.desks["driver"].process
+    known = driver.peer(b"a friend", "somewhere")
+    driver.on_up(known, wires.now, {})
+    driver.fall_silent()
+    stranger = driver.peer(b"stranger", "somewhere")
+    driver.on_up(stranger, wires.now, {})
+    for peer in (known, stranger):
+        driver.handlers[m.PULL](peer, wires.now, [wires.id("x")])
+        assert peer.outbox == []

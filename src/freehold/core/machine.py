@@ -71,6 +71,7 @@ class Machine:
         self.now = 0.0  # as of the last frame, timer or call; never read from a clock
         self.dirty: list[Peer] = []
         self.peers: dict[bytes, Peer] = {}
+        self.silent = False
         self._table: list[Handler] = [_unexpected(op) for op in range(opcodes)]
         self.handlers: tuple[Handler, ...] = tuple(self._table)
         self.bulk: dict[int, Bulk] = {}  # handlers of the messages that mostly come together
@@ -134,6 +135,13 @@ class Machine:
         if address:
             peer.address = address
         return peer
+
+    def fall_silent(self) -> None:
+        """Say nothing more to anybody: it would not be true."""
+        self.silent = True
+        for peer in self.peers.values():
+            peer.down = True
+            peer.outbox.clear()
 
     # What a host calls; subclasses say more.
     def on_up(self, peer: Peer, now: float, info: dict[str, Any]) -> None:

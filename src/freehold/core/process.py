@@ -79,7 +79,7 @@ class Process(Machine):
 
     # -- the host's calls -------------------------------------------------------------------------
     def on_up(self, peer: Peer, now: float, info: dict[str, Any]) -> None:
-        if peer.id in self.owner.dead or node_of(peer.address) in self.dead_nodes:
+        if self.silent or peer.id in self.owner.dead or node_of(peer.address) in self.dead_nodes:
             peer.down = True  # its hello has been overtaken by the news of its death
         elif info.get("job") and not self.client.leases.requests.job:
             self.client.leases.requests.job = info["job"]  # that of who leases this worker
@@ -97,9 +97,9 @@ class Process(Machine):
             return  # another node: whether it is dead is for the head to say
         if peer is node or peer.kind == "node":  # perhaps before it ever said hello
             self.client.deaths.node_died()
-            for other in [peer, *self.peers.values()]:  # what a lone process says would be wrong
-                other.down = True
-                other.outbox.clear()
+            self.fall_silent()  # what a lone process says would be wrong
+            peer.down = True  # it may have had no id yet
+            peer.outbox.clear()
         elif not peer.down and node is not None:
             if isinstance(peer.lease, Lease):
                 peer.lease.shut |= BROKEN

@@ -198,7 +198,9 @@ class Driver(Runtime):
         with self.lock:
             self.process.bequeath()
             self.flush()
+        self._unregister()
         with self.lock:
+            self.process.fall_silent()  # who asks is told by its node that this process has ended
             for row in list(self.owner.rows.values()):
                 if row.state == PENDING:
                     self.owner.fail(row, "NotInitialized", "freehold was shut down meanwhile")
@@ -207,7 +209,6 @@ class Driver(Runtime):
                     row.data = ["InvalidReference", "it belongs to a session that was shut down"]
             self._after()
         self.run_late()
-        self._unregister()
         self.close()
         self.clean_up()
         self.log_view.close()
