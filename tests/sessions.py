@@ -15,6 +15,10 @@ from typing import Any
 
 import psutil
 
+# A shell that starts the tests in the background has SIGINT ignored, and programs inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 MIB = 1024 * 1024
 SOURCE = str(Path(__file__).resolve().parents[1] / "src")
 
