@@ -87,7 +87,7 @@ def test_fleets_differ() -> None:
 def test_finds_leases_of_the_dead_that_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """A node that does not hear of the death of those who have leased its workers."""
     monkeypatch.setattr(Scheduler, "forget_holder", lambda self, holder, now: None)
-    found = first_found(60, DEATHS)
+    found = first_found(400, DEATHS)
     assert found is not None
 
 
@@ -102,7 +102,7 @@ def test_finds_a_redirect_that_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
 
     original = Scheduler._redirect
     monkeypatch.setattr(Scheduler, "_redirect", redirect)
-    found = first_found(60, DEATHS, 10)
+    found = first_found(400, DEATHS, 10)
     assert found is not None
     assert "hang" in str(found[1]) or "left over" in str(found[1])
 
@@ -118,7 +118,7 @@ def test_finds_an_estate_that_frees_what_is_held(monkeypatch: pytest.MonkeyPatch
 
 def test_finds_an_estate_that_is_never_freed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Estates, "_settle", lambda self, id, entry: None)
-    found = first_found(60, DEATHS)
+    found = first_found(400, DEATHS)
     assert found is not None
     assert "left over" in str(found[1])
 
@@ -132,7 +132,7 @@ def test_finds_lineage_that_forgets_a_collected_argument(monkeypatch: pytest.Mon
 
     original = Lineage._again
     monkeypatch.setattr(Lineage, "_again", again)
-    found = first_found(200, DEATHS, 110)
+    found = first_found(400, DEATHS, 460)
     assert found is not None
 
 
@@ -160,7 +160,7 @@ def test_finds_a_task_that_must_not_run_twice_but_does(monkeypatch: pytest.Monke
 
     original = Deaths._lease_died
     monkeypatch.setattr(Deaths, "_lease_died", lease_died)
-    found = first_found(50, DEATHS, 170)
+    found = first_found(400, DEATHS, 170)
     assert found is not None
     assert "starts for the" in str(found[1])
 
