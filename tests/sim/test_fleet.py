@@ -132,7 +132,7 @@ def test_finds_lineage_that_forgets_a_collected_argument(monkeypatch: pytest.Mon
 
     original = Lineage._again
     monkeypatch.setattr(Lineage, "_again", again)
-    found = first_found(200, DEATHS, 110)
+    found = first_found(200, DEATHS, 400)
     assert found is not None
 
 
