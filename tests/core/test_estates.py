@@ -241,6 +241,28 @@ def test_when_the_adopter_dies_as_well_another_one_adopts(when: str) -> None:
     assert_freed(bench)
 
 
+def test_the_adopter_of_what_is_only_kept_elsewhere_dies_before_it_answers() -> None:
+    """All that is left of the value is a copy that another node keeps."""
+    adopter = named("new", ["n1", "n3"])
+    bench = fleet("n2", adopter)
+    bench.join("n3")
+    bench.deliver()
+    bench.desks["w1"].process.keeping.want(bench.row("w1", "x"), 2)
+    bench.settle()
+    bench.deliver()
+    bench.crash(adopter)
+    bench.lose("n2")
+    bench.bury(adopter)
+    bench.deliver()
+    bench.tick(1.0)
+    bench.deliver()
+    assert len(adopters(bench)) == 1
+    bench.get("d", "x")
+    bench.deliver()
+    assert bench.node_of("d", "x") == "n3"
+    assert_freed(bench)
+
+
 def heirs() -> tuple[str, str]:
     """Names for two nodes so that the first one adopts when n2 dies, and then the second one."""
     names = [f"m{number}" for number in range(20)]
