@@ -202,3 +202,34 @@ def test_the_owner_of_what_is_inside_dies_after_the_owner_of_the_value() -> None
     assert not bench.node_at("n2").estates.loans.by_id
     assert not bench.node_at("n1").store.objects
     bench.check()
+
+
+def test_what_is_made_again_when_it_has_been_adopted_is_freed_with_it() -> None:
+    """The task is repeated, and dies; who has the value from the first run keeps it."""
+    bench = Fleet("n1", cpus=0.0)
+    bench.join("n2")
+    driver = bench.driver("d", "n1").process
+    again = on(bench, "n2", "f")
+    again.retries = 1
+    bench.submit("d", ["box"], again)
+    bench.start_workers()
+    assert bench.run("w1") == "runs box"
+    bench.put("w1", "x", "big")
+    bench.finish("w1", "big box", inside=["x"])
+    bench.deliver()
+    bench.open("d", "box")
+    bench.kill("w1")
+    bench.deliver()
+    box, node = bench.row("d", "box"), bench.node_at("n2")
+    node.store.free(box.id, box.data[0], driver.id)
+    driver.handlers[m.LOST](driver.peers[node.id], bench.now, box.id, box.data)
+    bench.settle()
+    bench.start_workers()
+    assert bench.run("w2") == "runs box"
+    bench.put("w2", "x", "big")
+    bench.deliver()
+    bench.kill("w2")
+    bench.deliver()
+    assert [len(entry.tickets) for entry in node.estates.adopted.values()] == [1]
+    assert len([own for own in node.store.objects.values() if bench.names[own.id] == "x"]) == 2
+    assert_freed(bench, "x", "box")

@@ -132,7 +132,7 @@ def test_finds_lineage_that_forgets_a_collected_argument(monkeypatch: pytest.Mon
 
     original = Lineage._again
     monkeypatch.setattr(Lineage, "_again", again)
-    found = first_found(400, DEATHS, 460)
+    found = first_found(400, DEATHS, 400)
     assert found is not None
 
 
@@ -174,6 +174,15 @@ def test_calls_of_one_caller_must_start_in_order() -> None:
     ledger.takes_turn(b"another", b"caller", b"2")  # another incarnation
     with pytest.raises(Violation, match="after a later one"):
         ledger.takes_turn(b"actor", b"caller", b"2")
+
+
+def test_the_late_driver_keeps_no_node_that_drains() -> None:
+    fleet = Fleet(0, draw_cluster(random.Random(0))._replace(**DEATHS))
+    fleet._start()
+    fleet._until(lambda: all(node.node.members.joined for node in fleet.nodes), 1.0)
+    fleet.nodes[0].node.members.me.retiring = True
+    fleet._begin_late()
+    assert fleet.last is fleet.nodes[1]
 
 
 # -- the command line -----------------------------------------------------------------------------

@@ -171,18 +171,23 @@ class Estates(Succession):
     def _stored(self, estate: Estate) -> list[list[Any]]:
         """What is stored here of the dead one, and of those whose adopter it was."""
         heirs = self.heirs
-        keys = [estate.key, *(dead for dead, heir in heirs.items() if heir == estate.key)]
+        keys = [estate.key, *self._left_to(estate.key)]
         self.settled_with[estate.key] = keys
         found = []
         for key in keys:
             objects = self.store.owned_by(key)
             actors = self.abandoned.of(key)
             heirs.pop(key, None)
-            if (objects or actors) and estate.adopter is not None:
+            kept = self.copies.kept_of(key)
+            if (objects or actors or kept) and estate.adopter is not None:
                 heirs[key] = estate.adopter.id
             found += [[actor, owner, place, []] for actor, owner, place in actors]
             found += [[own.id, own.owner, own.place, own.inside] for own in objects]
         return found
+
+    def _left_to(self, adopter: bytes) -> list[bytes]:
+        """The dead of whom something is stored here that it was to adopt."""
+        return [dead for dead, heir in self.heirs.items() if heir == adopter]
 
     def _mine(self, estate: Estate) -> list[list[Any]]:
         """The same, with the copies that are kept here."""
@@ -282,7 +287,8 @@ class Estates(Succession):
             estate.stored = [entry for entry in estate.stored if entry[2][3] != node]
             if estate.adopter is not None and estate.adopter.id == node:
                 del self.open[estate.key]  # it becomes part of the adopter's own estate
-                self.heirs[estate.key] = node
+                for dead in [estate.key, *self._left_to(estate.key)]:
+                    self.heirs[dead] = node
                 self.carried.setdefault(node, []).extend(estate.dead)
             else:
                 self._advance(estate)

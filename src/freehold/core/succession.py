@@ -54,10 +54,9 @@ class Succession(Adoptions):
         for id, (_, place, _) in found.items():
             if id in self.adopted and not self.adopted[id].place:
                 self.adopted[id].place = place
-        for id, _, place, _ in copies:
-            entry = self.adopted.get(id)
-            if entry is not None and place not in (entry.place, *entry.copies):
-                entry.copies.append(place)
+        for id, owner, place, _ in estate.stored:
+            if id in self.adopted:
+                self.adopted[id].add(owner, place)
         return kept
 
     def _suspend(self, estate: Estate, found: Found, before: list[bytes]) -> None:

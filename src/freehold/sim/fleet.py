@@ -164,9 +164,10 @@ class Fleet(Simulation):
         return self.last is not None and not self.last.node.members.refused and not left
 
     def _begin_late(self) -> None:
-        """On a node that is a member."""
+        """On a member that stays: one that drains would wait for it, and it does not end."""
         for node in self.nodes:
-            if node.alive and node.node.members.joined:
+            members = node.node.members
+            if node.alive and members.joined and not members.me.retiring:
                 self.last = node
                 late = ProcessHost(
                     self.world, self.ledger, "driver", 99, detached.late, node, "late"
