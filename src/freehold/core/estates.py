@@ -148,9 +148,9 @@ class Estates(Succession):
             return
         heir = estate.adopter
         if heir is not None:
-            estate.held += self.loans.move(estate.key, heir)
             estate.lent += self._lend(estate.dead, heir)
             estate.stored += self._mine(estate)
+            estate.held += self.loans.move(self.settled_by(estate.key), heir)
             self.machine.send(heir, m.ESTATE_HELD, estate.key, *estate.lists, estate.silent)
             self._close(estate)
         elif not estate.nodes:
@@ -184,6 +184,10 @@ class Estates(Succession):
             found += [[actor, owner, place, []] for actor, owner, place in actors]
             found += [[own.id, own.owner, own.place, own.inside] for own in objects]
         return found
+
+    def settled_by(self, key: bytes) -> list[bytes]:
+        """Whose estates are settled with that one."""
+        return self.settled_with.get(key, [key])
 
     def _left_to(self, adopter: bytes) -> list[bytes]:
         """The dead of whom something is stored here that it was to adopt."""
