@@ -45,6 +45,7 @@ from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.groups import Asker, Groups
+from freehold.core.ids import actor_of
 from freehold.core.machine import Machine, Peer
 from freehold.core.member import TEXT_MAX
 from freehold.core.records import decode, encode
@@ -116,6 +117,7 @@ class Directory:
         # namespace: name: value, job, and the node with which it goes
         self.names: dict[str, dict[str, tuple[bytes, bytes, bytes]]] = {}
         self.jobs: dict[bytes, Job] = {}
+        self.has_actor: Callable[[bytes], bool] = lambda actor: True  # set by ``core.detached``
         self.verbs: dict[str, Callable[[Peer, float, dict[str, Any]], Answer]] = {
             "name": self._name,
             "find": self._find,
@@ -147,7 +149,7 @@ class Directory:
             self.answer(peer, now, request, (["ProtocolError", flaw], {}))
         elif verb in ("group", "placed"):
             if verb == "group":
-                error = self.groups.make(now, (peer, request), fields)
+                error = self._why_over(fields) or self.groups.make(now, (peer, request), fields)
             else:
                 error = self.groups.wait(now, (peer, request), fields["group"])
             if error or not fields.get("wait", True):
@@ -169,7 +171,7 @@ class Directory:
     # -- names ------------------------------------------------------------------------------------
     def _name(self, peer: Peer, now: float, fields: dict[str, Any]) -> Answer:
         namespace, name, value = fields["namespace"], fields["name"], fields["value"]
-        error = self.why_not(namespace, name, value)
+        error = self._why_over(fields) or self.why_not(namespace, name, value)
         if error:
             return error, {}
         entry = value, fields.get("job", b""), peer.id if fields.get("proc") else b""
@@ -244,8 +246,8 @@ class Directory:
     def _job(self, peer: Peer, now: float, fields: dict[str, Any]) -> Answer:
         id, alive = fields["job"], fields["alive"]
         job = self.jobs.get(id)
-        if job is not None and not job.alive and alive:
-            return ["NodeDied", f"job {id.hex()[:8]} has ended: {job.reason}"], {}
+        if alive and self._why_over(fields):
+            return self._why_over(fields), {}
         if job is None or (alive and job.info != fields["info"]):
             job = Job(peer.id, fields["info"], True, "")
         record = job.record()
@@ -282,6 +284,19 @@ class Directory:
         for old in ended[: max(0, len(ended) - JOBS_ENDED_MAX)]:
             del self.jobs[old]
             self.tables.write((JOB + old, b""))
+
+    def _why_over(self, fields: dict[str, Any]) -> list[str]:
+        """Why nothing is made for that job any more, [] if it goes on.
+
+        What is asked for late, by a process that does not know yet, would be there for ever.
+        """
+        id = fields.get("job", b"")
+        job, actor = self.jobs.get(id), actor_of(id)
+        if job is not None and not job.alive:
+            return ["NodeDied", f"job {id.hex()[:8]} has ended: {job.reason}"]
+        if actor and not self.has_actor(actor):
+            return ["ActorDied", f"the detached actor {id.hex()[:8]} has ended"]
+        return []
 
     def has_driver(self, node: bytes) -> bool:
         """Whether a job's driver runs there."""

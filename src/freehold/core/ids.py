@@ -68,6 +68,11 @@ def job_of(actor: bytes) -> bytes:
     return actor[len(DETACHED) :]
 
 
+def actor_of(job: bytes) -> bytes:
+    """The detached actor whose job that is; empty if it is a driver's."""
+    return DETACHED + job if len(job) == TASK_ID_BYTES - len(DETACHED) else b""
+
+
 class Context:
     """Where submissions are numbered: one for the driver's root, one for each running task.
 
