@@ -299,7 +299,7 @@ class Directory:
             self.end(now, job, f"its node {id.hex()[:8]} is gone: {reason}")
 
     def start(self, now: float) -> None:
-        """What went with nodes that are no members any more is over; see ``Groups.start``."""
+        """What went with nodes that are no members any more is over; see ``Roll.start``."""
         named = [node for names in self.names.values() for _, _, node in names.values()]
         homes = [job.node for job in self.jobs.values() if job.alive]
         for node in dict.fromkeys(named + homes):

@@ -323,16 +323,6 @@ class Groups:
                 self._send(group, index, "commit")
 
     # -- nodes ------------------------------------------------------------------------------------
-    def start(self, now: float) -> None:
-        """What lay on nodes that are no members any more is to be placed anew.
-
-        The last head may have ended when it had recorded a node's death, and not yet this.
-        """
-        placed = [bundle.node for group in self.groups.values() for bundle in group.bundles]
-        for node in dict.fromkeys(placed):
-            if node and node not in self.nodes:
-                self.on_node_gone(node, now)
-
     def on_node(self, node: Standing, now: float, has: list[list[Any]]) -> None:
         """A node is there (again): bring what it has set aside to what it should have."""
         assert node.peer is not None

@@ -91,7 +91,6 @@ class Head(Machine):
         """Begin: take the store, and wait for the members that it names."""
         self.tables.claim()
         self.roll.start(now)
-        self.groups.start(now)
         self.directory.start(now)
         self.detached.start(now)
 
