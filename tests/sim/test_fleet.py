@@ -193,3 +193,12 @@ def test_command_replays_a_fleet(capsys: pytest.CaptureFixture[str]) -> None:
     assert "trace " in capsys.readouterr().out
     assert command.main(["--fleet", "--seeds", "2"]) == 0
     assert "2 seeds," in capsys.readouterr().out
+
+
+def test_a_late_driver_that_has_just_come_is_let_finish() -> None:
+    fleet = Fleet(1)
+    fleet.run()
+    fleet._begin_late()
+    fleet._let_go()  # its node has not said hello yet
+    assert fleet._left() == ["a driver's job"]
+    assert fleet._until(lambda: not fleet._let_go() and not fleet._left(), fleet.world.now + 60.0)

@@ -313,6 +313,14 @@ class Directory:
         for job in [job for job, of in self.jobs.items() if of.node == id and of.alive]:
             self.end(now, job, f"its node {id.hex()[:8]} is gone: {reason}")
 
+    def start(self, now: float) -> None:
+        """What went with nodes that are no members any more is over; see ``Roll.start``."""
+        named = [node for names in self.names.values() for _, _, node in names.values()]
+        homes = [job.node for job in self.jobs.values() if job.alive]
+        for node in dict.fromkeys(named + homes):
+            if node and node not in self.groups.nodes:
+                self.on_node_gone(node, now, "it died while there was no head")
+
     def _ungroup(self, peer: Peer, now: float, fields: dict[str, Any]) -> Answer:
         return [], {"found": self.groups.remove(now, fields["group"])}
 

@@ -178,8 +178,8 @@ class Estates(Succession):
             objects = self.store.owned_by(key)
             actors = self.abandoned.of(key)
             heirs.pop(key, None)
-            kept = self.copies.kept_of(key)
-            if (objects or actors or kept) and estate.adopter is not None:
+            here = objects or actors or self.copies.kept_of(key)
+            if here and estate.adopter is not None:
                 heirs[key] = estate.adopter.id
             found += [[actor, owner, place, []] for actor, owner, place in actors]
             found += [[own.id, own.owner, own.place, own.inside] for own in objects]

@@ -182,11 +182,14 @@ class Fleet(Simulation):
 
     # -- the end ----------------------------------------------------------------------------------
     def _let_go(self) -> bool:
-        """The jobs end, too: what tasks that died have made for them goes with them."""
+        """The jobs end, too: what tasks that died have made for them goes with them.
+
+        Another late driver may have come just now, and runs: its job ends with its program.
+        """
         found = super()._let_go()
         self.faults.gaps.close()  # without a driver, the first node is like any other
         for driver in self.drivers:
-            if driver.alive and driver not in self._ended:
+            if driver.alive and driver not in self._ended and not driver.executions:
                 self._ended.append(driver)
                 fields = {"job": driver.machine.id, "info": {}, "alive": False}
                 driver.process.questions.ask_directory("job", fields)
@@ -196,6 +199,8 @@ class Fleet(Simulation):
     def _left(self) -> list[str]:
         if any(host.kept for host in self.living):
             return ["kept references"]
+        if any(driver.alive and driver not in self._ended for driver in self.drivers):
+            return ["a driver's job"]
         left = rest.processes_at_rest(self.living)
         left += [f"head: actor {actor.name}" for actor in self.head.head.detached.actors.values()]
         for node in self.nodes:
