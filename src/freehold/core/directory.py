@@ -40,7 +40,7 @@ driver says so or its node dies; names and groups that were made for it go with 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from freehold.core import messages as m
@@ -117,7 +117,7 @@ class Directory:
         # namespace: name: value, job, and the node with which it goes
         self.names: dict[str, dict[str, tuple[bytes, bytes, bytes]]] = {}
         self.jobs: dict[bytes, Job] = {}
-        self.has_actor: Callable[[bytes], bool] = lambda actor: True  # set by ``core.detached``
+        self.actors_ended: Container[bytes] = ()  # detached ones; set by ``core.detached``
         self.verbs: dict[str, Callable[[Peer, float, dict[str, Any]], Answer]] = {
             "name": self._name,
             "find": self._find,
@@ -291,10 +291,10 @@ class Directory:
         What is asked for late, by a process that does not know yet, would be there for ever.
         """
         id = fields.get("job", b"")
-        job, actor = self.jobs.get(id), actor_of(id)
+        job = self.jobs.get(id)
         if job is not None and not job.alive:
             return ["NodeDied", f"job {id.hex()[:8]} has ended: {job.reason}"]
-        if actor and not self.has_actor(actor):
+        if job is None and actor_of(id) in self.actors_ended:
             return ["ActorDied", f"the detached actor {id.hex()[:8]} has ended"]
         return []
 

@@ -69,8 +69,8 @@ def job_of(actor: bytes) -> bytes:
 
 
 def actor_of(job: bytes) -> bytes:
-    """The detached actor whose job that is; empty if it is a driver's."""
-    return DETACHED + job if len(job) == TASK_ID_BYTES - len(DETACHED) else b""
+    """The detached actor whose job that is, if it is one's."""
+    return DETACHED + job
 
 
 class Context:
