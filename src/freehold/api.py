@@ -209,6 +209,7 @@ def put(value: T, *, copies: int = 1) -> Ref[T]:
         TypeError: the value is a reference.
         ValueError: ``copies`` is less than 1.
         Unschedulable: the cluster has not so many nodes, or not enough with room.
+        FreeholdError: its head does not answer, and it is not known to have so many nodes.
         SerializationError: the value cannot be pickled; the text names the path to the culprit.
         ObjectStoreFull: the arena has no room for it.
     """
@@ -242,6 +243,10 @@ def _put_copies(here: Runtime, value: Any, copies: int) -> Any:
     if not isinstance(given, int) or isinstance(given, bool) or given < 1:
         raise ValueError(f"copies must be an integer from 1, but is {copies!r}")
     nodes = here.client.leases.nodes
+    if nodes < copies:  # as far as this process has heard: the directory knows who has just come
+        from freehold.nodes import nodes as members  # here, so that `import freehold` is fast
+
+        nodes = len(members())
     if nodes < copies:
         raise Unschedulable(f"{copies} copies need as many nodes, and there {_is_are(nodes)}")
     ref = _put_large(here, serial.dumps(value))

@@ -366,6 +366,26 @@ def test_a_constructor_s_arguments_are_kept_for_the_next_time() -> None:
     assert not wires.desks["driver"].process.owner.rows
 
 
+def test_a_constructor_s_arguments_go_when_it_will_not_run_again() -> None:
+    for restarts in 0, 1:
+        wires = Wires(4.0)
+        spec = actor_class("K")
+        spec.options["max_restarts"] = restarts
+        wires.put("driver", "x", "big")
+        wires.submit("driver", ["k"], spec, deps=["x"])
+        wires.drop("driver", "x")
+        wires.spawn("w1")
+        assert work(wires, "w1") == ["k"]
+        assert len(wires.node.store.objects) == restarts
+        if restarts:
+            wires.kill("w1")
+            assert again(wires) == ["k"]
+            wires.deliver()
+        assert not wires.node.store.objects
+        call(wires, "a")
+        assert wires.desks["driver"].process.client.actors.lines
+
+
 def test_who_was_handed_the_actor_follows_it_to_its_new_process() -> None:
     wires = restarting()
     wires.submit("driver", ["t"], function("user"), nested=["k"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from freehold.core import messages as m
+from freehold.core.estates import adopter_of
 from freehold.core.machine import Peer
 from freehold.core.node import Node
 from freehold.sim.bench import function
@@ -49,6 +50,22 @@ def test_the_owner_is_told_of_a_copy_that_has_come() -> None:
     made.handlers[m.MOVED](made.pulls.mover, 0.0, transfer, 1000, "", "")
     ((_, id, where, place, _),) = [one for one in owner.outbox if one[0] == m.KEPT]
     assert (id, where, place[0], place[3]) == (ID, HERE, HERE, HERE)
+
+
+def test_what_is_kept_for_the_dead_goes_when_their_adopter_dies_undecided_too() -> None:
+    made = node()
+    names = [bytes([number]) * 8 for number in range(1, 20)]
+    other = next(name for name in names if adopter_of(THERE, [HERE, name]) == name)
+    made.neighbours.node_up(other, f"{other.hex()}|n|n:1", [])
+    keep(made)
+    ((_, end),) = made.store.arena.outbox
+    made.handlers[m.RESERVED](made.store.arena, 0.0, end, "")
+    ((_, transfer, *_),) = [one for one in made.pulls.mover.outbox if one[0] == m.MOVE]
+    made.handlers[m.MOVED](made.pulls.mover, 0.0, transfer, 1000, "", "")
+    made.neighbours.node_down(THERE, "it crashed", 0.0)
+    assert made.pulls.copies.by_offset  # it is for the other to decide
+    made.neighbours.node_down(other, "it crashed", 0.0)
+    assert not made.pulls.copies.by_offset
 
 
 def test_nothing_is_kept_for_the_dead() -> None:

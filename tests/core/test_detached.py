@@ -6,7 +6,7 @@ from typing import Any
 
 from clusters import Cluster, Daemon, identity
 from freehold.core import messages as m
-from freehold.core.ids import detached_id
+from freehold.core.ids import detached_id, job_of
 from freehold.core.machine import Peer
 
 ID = detached_id(b"task............")
@@ -279,3 +279,29 @@ def test_a_node_that_missed_the_end_is_told_when_it_is_back() -> None:
     cluster.flow()
     cluster.deliver()
     assert cluster.over == ["a", "b"]
+
+
+def test_nothing_is_made_for_the_job_of_an_actor_that_has_ended() -> None:
+    cluster = made()
+    cluster.detach()
+    cluster.report("alive")
+    group = {"group": b"g" * 12, "bundles": [{"CPU": 1.0}], "job": job_of(ID), "wait": False}
+    name = {"namespace": "n", "value": b"v", "job": job_of(ID)}
+    assert cluster.says("group", **group)[0] == []
+    assert cluster.says("name", name="early", **name)[0] == []
+    cluster.says("end", actor=ID)
+    assert cluster.head.groups.groups == {}
+    assert cluster.says("group", **{**group, "group": b"h" * 12})[0][0] == "ActorDied"
+    assert cluster.says("name", name="late", **name)[0][0] == "ActorDied"
+    assert cluster.head.groups.groups == {}
+    assert cluster.head.directory.names == {}
+
+
+def test_nothing_is_made_for_a_job_that_has_ended() -> None:
+    cluster = made()
+    job = {"job": b"driver01", "info": {}}
+    group = {"group": b"g" * 12, "bundles": [{"CPU": 1.0}], "job": b"driver01", "wait": False}
+    assert cluster.says("job", **job, alive=True)[0] == []
+    cluster.says("job", **job, alive=False)
+    assert cluster.says("group", **group)[0][0] == "NodeDied"
+    assert cluster.head.groups.groups == {}

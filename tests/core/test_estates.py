@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import pytest
 
 from fleets import Fleet
@@ -230,6 +232,59 @@ def test_when_the_adopter_dies_as_well_another_one_adopts(when: str) -> None:
         assert adopters(bench) == []
         bench.bury(adopter)
         bench.deliver()
+    bench.tick(1.0)
+    bench.deliver()
+    assert len(adopters(bench)) == 1
+    bench.get("d", "x")
+    bench.deliver()
+    assert bench.get("d", "x") == "shared [w2 0 1000 n3]"
+    assert_freed(bench)
+
+
+def test_the_adopter_of_what_is_only_kept_elsewhere_dies_before_it_answers() -> None:
+    """All that is left of the value is a copy that another node keeps."""
+    adopter = named("new", ["n1", "n3"])
+    bench = fleet("n2", adopter)
+    bench.join("n3")
+    bench.deliver()
+    bench.desks["w1"].process.keeping.want(bench.row("w1", "x"), 2)
+    bench.settle()
+    bench.deliver()
+    bench.crash(adopter)
+    bench.lose("n2")
+    bench.bury(adopter)
+    bench.deliver()
+    bench.tick(1.0)
+    bench.deliver()
+    assert len(adopters(bench)) == 1
+    bench.get("d", "x")
+    bench.deliver()
+    assert bench.node_of("d", "x") == "n3"
+    assert_freed(bench)
+
+
+def heirs() -> tuple[str, str]:
+    """Names for two nodes so that the first one adopts when n2 dies, and then the second one."""
+    names = [f"m{number}" for number in range(20)]
+    for first, second in permutations(names, 2):
+        rest = [identity(each) for each in ("n1", "n3", second)]
+        chosen = adopter_of(identity("n2"), [*rest, identity(first)])
+        if chosen == identity(first) and adopter_of(chosen, rest) == identity(second):
+            return first, second
+    raise AssertionError("there are no such names")
+
+
+def test_two_adopters_die_before_anybody_has_answered() -> None:
+    """The third one hears of what was the first one's part of the second one's part."""
+    first, second = heirs()
+    bench = fleet("n3", first, second)
+    for node in ("n2", first, second):
+        bench.crash(node)
+    for node in ("n2", first, second):
+        bench.bury(node)
+    bench.deliver("head", "n1")
+    bench.deliver("head", "n3")
+    bench.deliver()
     bench.tick(1.0)
     bench.deliver()
     assert len(adopters(bench)) == 1

@@ -211,6 +211,28 @@ def test_a_head_that_restarts_at_any_moment_finishes_what_was_begun(moment: int)
     assert sum(node(cluster, name).free["CPU"] for name in "ab") == 4.0
 
 
+@pytest.mark.parametrize("moment", range(5))
+def test_a_head_that_ends_while_it_buries_a_node_leaves_the_rest_to_the_next(moment: int) -> None:
+    cluster = joined("a", "b", "c")
+    cluster.ask("b", 1, "job", job=b"j" * 8, info={}, alive=True)
+    make(cluster, 3, 3, strategy="STRICT_SPREAD")
+    victim = next(name for name in "bc" if held(cluster)[name])
+    cluster.kill(victim)
+    for _ in range(moment):
+        busy = [ends for ends, box in cluster.wires.items() if box and ends[1] != "a"]
+        if busy:
+            cluster.step(*busy[0])
+    cluster.stop_head()
+    cluster.start_head()
+    spare = next(name for name in "bc" if name != victim)
+    for name in ("a", spare):
+        cluster.connect(name)
+    cluster.tick(4.0)
+    cluster.head.check()
+    assert sorted(held(cluster).values()) == [[0], [1]]
+    assert [job["alive"] for job in cluster.says("jobs")[1]["jobs"]] == [victim != "b"]
+
+
 def test_an_ungroup_gives_everything_back_also_where_nobody_was_connected() -> None:
     cluster = joined("a", "b")
     make(cluster, 2, 2, strategy="STRICT_SPREAD")

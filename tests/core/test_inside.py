@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fleets import Fleet
 from freehold.core import messages as m
+from freehold.core.adoptions import Adopted
+from freehold.core.estates import adopter_of
 from freehold.core.machine import Peer
 from freehold.core.messages import INLINE
 from freehold.core.rows import Spec
@@ -202,3 +204,77 @@ def test_the_owner_of_what_is_inside_dies_after_the_owner_of_the_value() -> None
     assert not bench.node_at("n2").estates.loans.by_id
     assert not bench.node_at("n1").store.objects
     bench.check()
+
+
+def test_what_is_made_again_when_it_has_been_adopted_is_freed_with_it() -> None:
+    """The task is repeated, and dies; who has the value from the first run keeps it."""
+    bench = Fleet("n1", cpus=0.0)
+    bench.join("n2")
+    driver = bench.driver("d", "n1").process
+    again = on(bench, "n2", "f")
+    again.retries = 1
+    bench.submit("d", ["box"], again)
+    bench.start_workers()
+    assert bench.run("w1") == "runs box"
+    bench.put("w1", "x", "big")
+    bench.finish("w1", "big box", inside=["x"])
+    bench.deliver()
+    bench.open("d", "box")
+    bench.kill("w1")
+    bench.deliver()
+    box, node = bench.row("d", "box"), bench.node_at("n2")
+    node.store.free(box.id, box.data[0], driver.id)
+    driver.handlers[m.LOST](driver.peers[node.id], bench.now, box.id, box.data)
+    bench.settle()
+    bench.start_workers()
+    assert bench.run("w2") == "runs box"
+    bench.put("w2", "x", "big")
+    bench.deliver()
+    bench.kill("w2")
+    bench.deliver()
+    assert [len(entry.tickets) for entry in node.estates.adopted.values()] == [1]
+    assert len([own for own in node.store.objects.values() if bench.names[own.id] == "x"]) == 2
+    assert_freed(bench, "x", "box")
+
+
+def test_who_adopts_after_an_adopter_hears_what_is_held_of_the_first_one_inside() -> None:
+    """The adopter dies before n3 has told it what is inside of what n3 has adopted."""
+    names = [f"m{number}" for number in range(20)]
+    bench = Fleet("n1", "n3", cpus=0.0)
+    rest = [bench.id("n1"), bench.id("n3")]
+    heir = next(
+        name
+        for name in names
+        if adopter_of(bench.id("n2"), [*rest, bench.id(name)]) == bench.id(name)
+    )
+    bench.join("n2", cpus=0.0)
+    bench.join(heir, cpus=0.0)
+    bench.driver("d", "n1")
+    bench.driver("e", "n2")
+    bench.driver("there", "n3")  # for whose answer n3 waits
+    bench.put("e", "x", "big")
+    bench.deliver()
+    node, owner = bench.node_at("n3"), bench.desks["e"].process.owner
+    row, outer = bench.row("e", "x"), Adopted(b"dead....", [])
+    row.extend().tickets[b"ticket"] = node.id
+    node.estates.adopted[b"o" * 16] = outer
+    outer.tickets[b"outer"] = bench.id("d")
+    outer.contains.append(row.id)
+    node.estates.loans.take(row.id, owner.machine.id, owner.address, [b"ticket"])
+    node.estates.revivals.homes[bench.id("d")] = bench.id("n1")
+    for name in ("n2", heir):
+        bench.crash(name)
+    for name in ("n2", heir):
+        bench.bury(name)
+    for name in ("n1", "n3"):
+        bench.deliver("head", name)
+    bench.deliver()
+    loans = node.estates.loans.by_id
+    assert [bench.names[loan.owner] for loan in loans.values()] in ([], ["n1"])
+    assert (row.id in outer.contains) == bool(loans)
+    bench.check()
+    node.estates.on_release(node.peer(bench.id("d"), ""), bench.now, [[b"o" * 16, b"outer"]])
+    bench.deliver()
+    for name in ("n1", "n3"):
+        assert not bench.node_at(name).estates.adopted
+        assert not bench.node_at(name).estates.loans.by_id

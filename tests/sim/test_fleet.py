@@ -176,6 +176,15 @@ def test_calls_of_one_caller_must_start_in_order() -> None:
         ledger.takes_turn(b"actor", b"caller", b"2")
 
 
+def test_the_late_driver_keeps_no_node_that_drains() -> None:
+    fleet = Fleet(0, draw_cluster(random.Random(0))._replace(**DEATHS))
+    fleet._start()
+    fleet._until(lambda: all(node.node.members.joined for node in fleet.nodes), 1.0)
+    fleet.nodes[0].node.members.me.retiring = True
+    fleet._begin_late()
+    assert fleet.last is fleet.nodes[1]
+
+
 # -- the command line -----------------------------------------------------------------------------
 
 
@@ -184,3 +193,12 @@ def test_command_replays_a_fleet(capsys: pytest.CaptureFixture[str]) -> None:
     assert "trace " in capsys.readouterr().out
     assert command.main(["--fleet", "--seeds", "2"]) == 0
     assert "2 seeds," in capsys.readouterr().out
+
+
+def test_a_late_driver_that_has_just_come_is_let_finish() -> None:
+    fleet = Fleet(1)
+    fleet.run()
+    fleet._begin_late()
+    fleet._let_go()  # its node has not said hello yet
+    assert fleet._left() == ["a driver's job"]
+    assert fleet._until(lambda: not fleet._let_go() and not fleet._left(), fleet.world.now + 60.0)

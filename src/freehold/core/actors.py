@@ -251,7 +251,7 @@ class Actors:
         if line.maker is None:
             line.restarts = int(task.spec.options.get("max_restarts", 0))
             line.maker = task
-            task.pin()  # its arguments may be needed again
+            task.pin()  # its arguments may be needed again, while ``restarts`` are left
         line.building, line.born = task, now
         worker.lease = line
         self.push(task, Place(worker), now)
@@ -263,7 +263,14 @@ class Actors:
         assert task.place is None or task.place.peer is not None
         if state != INLINE:
             self._end_lease(line)
+        if line.restarts == 0:
+            self._let_maker_go(line)  # it is not run again: what it was given may go
         return state, data
+
+    def _let_maker_go(self, line: Line) -> None:
+        maker, line.maker = line.maker, None
+        if maker is not None:
+            self.owner.unpin(maker)
 
     def _end_lease(self, line: Line) -> None:
         """End the lease on the actor's worker, and with it the worker."""
@@ -316,8 +323,7 @@ class Actors:
             return
         del self.lines[row.id]
         self.unname(row.id)
-        if line.maker is not None:
-            self.owner.unpin(line.maker)
+        self._let_maker_go(line)
         if row.owner is None and line.lease and line.error is None:
             line.error = ["ActorDied", "its last handle is gone"]
             self._end_lease(line)

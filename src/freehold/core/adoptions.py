@@ -35,6 +35,7 @@ class Adopted:
 
     __slots__ = (
         "contains", "copies", "data", "holds", "inside", "owner", "place", "state", "tickets",
+        "twins",
     )  # fmt: skip
 
     def __init__(self, owner: bytes, place: Place, state: int = SHARED, data: Any = None) -> None:
@@ -47,6 +48,24 @@ class Adopted:
         self.holds = 0  # adopted values that refer to this one
         self.copies: list[Place] = []  # on other nodes, made since
         self.tickets: dict[bytes, bytes] = {}  # ticket -> holder
+        self.twins: list[tuple[bytes, Place]] = []  # made again by others (who have died), there
+
+    def add(self, owner: bytes, place: Place) -> None:
+        """It has been left in that place, too; whoever reads it there may go on."""
+        if is_copy(place):
+            if place not in (self.place, *self.copies):
+                self.copies.append(place)
+        elif not is_actor(place) and (owner, place) not in [(self.owner, self.place), *self.twins]:
+            self.twins.append((owner, place))
+
+    def owner_of(self, place: Place) -> bytes:
+        """In whose name it is stored there."""
+        return next((owner for owner, made in self.twins if made == place), self.owner)
+
+    def others(self) -> list[Place]:
+        """Where it is besides ``place``."""
+        places = [*self.copies, *(place for _, place in self.twins)]
+        return [place for place in places if place != self.place]
 
 
 class Adoptions:
@@ -146,11 +165,9 @@ class Adoptions:
                 self.loans.drop(inner)
         for ticket in [ticket for ticket, of in self.early.items() if of == id]:
             del self.early[ticket]
-        if entry.place:
-            owner = self.machine.id if is_copy(entry.place) else entry.owner
-            self._free(id, owner, entry.place)
-        for place in entry.copies:
-            self._free(id, self.machine.id, place)
+        for place in [entry.place, *entry.others()] if entry.place else entry.others():
+            owner = self.machine.id if is_copy(place) else entry.owner_of(place)
+            self._free(id, owner, place)
 
     def _free(self, id: bytes, owner: bytes, place: Place) -> None:
         holder, _, _, node = place
@@ -238,7 +255,7 @@ class Adoptions:
             if entry.place[0] == place[0]:
                 self._died(entry)
         elif entry is not None and entry.place == place:
-            entry.place = next((copy for copy in entry.copies if copy != place), [])
+            entry.place = next(iter(entry.others()), [])
 
     def _answer_all(self) -> None:
         """Answer what has waited, unless there are estates open (again)."""
@@ -282,14 +299,16 @@ class Adoptions:
         """A node died: nothing can be read there."""
         for entry in self.adopted.values():
             entry.copies = [place for place in entry.copies if place[3] != node]
+            entry.twins = [twin for twin in entry.twins if twin[1][3] != node]
             if is_actor(entry.place) and entry.place[3] == node:
                 self._died(entry)
             elif entry.place and entry.place[3] == node:
-                entry.place = entry.copies[0] if entry.copies else []
+                entry.place = next(iter(entry.others()), [])
 
     def owners(self) -> list[bytes]:
         """The dead processes whose objects this node owns now."""
-        return sorted({entry.owner for entry in self.adopted.values()})
+        twins = {owner for entry in self.adopted.values() for owner, _ in entry.twins}
+        return sorted(twins | {entry.owner for entry in self.adopted.values()})
 
     def check(self) -> None:
         """What is adopted is stored, unless it lies elsewhere, was lost or is yet to be sealed."""
@@ -304,7 +323,8 @@ class Adoptions:
             assert entry.holds == uses.get(id, 0)
             here = entry.place and entry.place[3] == self.machine.id
             if here and not (is_copy(entry.place) or is_actor(entry.place)):
-                stored = (id, entry.place[0], entry.owner) in self.store.objects
+                owner = entry.owner_of(entry.place)
+                stored = (id, entry.place[0], owner) in self.store.objects
                 assert stored or entry.place[0] not in self.store.gone
 
 

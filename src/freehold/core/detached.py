@@ -129,6 +129,7 @@ class Detached:
         directory.verbs["incarnation"] = self._incarnation
         directory.verbs["detached"] = self._describe
         directory.later["locate"] = self._locate
+        directory.actors_ended = self.ended
 
     # -- the store --------------------------------------------------------------------------------
     def recover(self, entries: list[tuple[bytes, bytes, int]]) -> None:

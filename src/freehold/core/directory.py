@@ -40,11 +40,12 @@ driver says so or its node dies; names and groups that were made for it go with 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.groups import Asker, Groups
+from freehold.core.ids import actor_of
 from freehold.core.machine import Machine, Peer
 from freehold.core.member import TEXT_MAX
 from freehold.core.records import decode, encode
@@ -116,6 +117,7 @@ class Directory:
         # namespace: name: value, job, and the node with which it goes
         self.names: dict[str, dict[str, tuple[bytes, bytes, bytes]]] = {}
         self.jobs: dict[bytes, Job] = {}
+        self.actors_ended: Container[bytes] = ()  # detached ones; set by ``core.detached``
         self.verbs: dict[str, Callable[[Peer, float, dict[str, Any]], Answer]] = {
             "name": self._name,
             "find": self._find,
@@ -147,7 +149,7 @@ class Directory:
             self.answer(peer, now, request, (["ProtocolError", flaw], {}))
         elif verb in ("group", "placed"):
             if verb == "group":
-                error = self.groups.make(now, (peer, request), fields)
+                error = self._why_over(fields) or self.groups.make(now, (peer, request), fields)
             else:
                 error = self.groups.wait(now, (peer, request), fields["group"])
             if error or not fields.get("wait", True):
@@ -169,7 +171,7 @@ class Directory:
     # -- names ------------------------------------------------------------------------------------
     def _name(self, peer: Peer, now: float, fields: dict[str, Any]) -> Answer:
         namespace, name, value = fields["namespace"], fields["name"], fields["value"]
-        error = self.why_not(namespace, name, value)
+        error = self._why_over(fields) or self.why_not(namespace, name, value)
         if error:
             return error, {}
         entry = value, fields.get("job", b""), peer.id if fields.get("proc") else b""
@@ -244,8 +246,8 @@ class Directory:
     def _job(self, peer: Peer, now: float, fields: dict[str, Any]) -> Answer:
         id, alive = fields["job"], fields["alive"]
         job = self.jobs.get(id)
-        if job is not None and not job.alive and alive:
-            return ["NodeDied", f"job {id.hex()[:8]} has ended: {job.reason}"], {}
+        if alive and self._why_over(fields):
+            return self._why_over(fields), {}
         if job is None or (alive and job.info != fields["info"]):
             job = Job(peer.id, fields["info"], True, "")
         record = job.record()
@@ -283,6 +285,19 @@ class Directory:
             del self.jobs[old]
             self.tables.write((JOB + old, b""))
 
+    def _why_over(self, fields: dict[str, Any]) -> list[str]:
+        """Why nothing is made for that job any more, [] if it goes on.
+
+        What is asked for late, by a process that does not know yet, would be there for ever.
+        """
+        id = fields.get("job", b"")
+        job = self.jobs.get(id)
+        if job is not None and not job.alive:
+            return ["NodeDied", f"job {id.hex()[:8]} has ended: {job.reason}"]
+        if job is None and actor_of(id) in self.actors_ended:
+            return ["ActorDied", f"the detached actor {id.hex()[:8]} has ended"]
+        return []
+
     def has_driver(self, node: bytes) -> bool:
         """Whether a job's driver runs there."""
         return any(job.alive and job.node == node for job in self.jobs.values())
@@ -297,6 +312,14 @@ class Directory:
         self._drop_names_of(2, id)
         for job in [job for job, of in self.jobs.items() if of.node == id and of.alive]:
             self.end(now, job, f"its node {id.hex()[:8]} is gone: {reason}")
+
+    def start(self, now: float) -> None:
+        """What went with nodes that are no members any more is over; see ``Roll.start``."""
+        named = [node for names in self.names.values() for _, _, node in names.values()]
+        homes = [job.node for job in self.jobs.values() if job.alive]
+        for node in dict.fromkeys(named + homes):
+            if node and node not in self.groups.nodes:
+                self.on_node_gone(node, now, "it died while there was no head")
 
     def _ungroup(self, peer: Peer, now: float, fields: dict[str, Any]) -> Answer:
         return [], {"found": self.groups.remove(now, fields["group"])}

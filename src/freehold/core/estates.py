@@ -148,9 +148,9 @@ class Estates(Succession):
             return
         heir = estate.adopter
         if heir is not None:
-            estate.held += self.loans.move(estate.key, heir)
             estate.lent += self._lend(estate.dead, heir)
             estate.stored += self._mine(estate)
+            estate.held += self.loans.move(self.settled_by(estate.key), heir)
             self.machine.send(heir, m.ESTATE_HELD, estate.key, *estate.lists, estate.silent)
             self._close(estate)
         elif not estate.nodes:
@@ -171,18 +171,27 @@ class Estates(Succession):
     def _stored(self, estate: Estate) -> list[list[Any]]:
         """What is stored here of the dead one, and of those whose adopter it was."""
         heirs = self.heirs
-        keys = [estate.key, *(dead for dead, heir in heirs.items() if heir == estate.key)]
+        keys = [estate.key, *self._left_to(estate.key)]
         self.settled_with[estate.key] = keys
         found = []
         for key in keys:
             objects = self.store.owned_by(key)
             actors = self.abandoned.of(key)
             heirs.pop(key, None)
-            if (objects or actors) and estate.adopter is not None:
+            here = objects or actors or self.copies.kept_of(key)
+            if here and estate.adopter is not None:
                 heirs[key] = estate.adopter.id
             found += [[actor, owner, place, []] for actor, owner, place in actors]
             found += [[own.id, own.owner, own.place, own.inside] for own in objects]
         return found
+
+    def settled_by(self, key: bytes) -> list[bytes]:
+        """Whose estates are settled with that one."""
+        return self.settled_with.get(key, [key])
+
+    def _left_to(self, adopter: bytes) -> list[bytes]:
+        """The dead of whom something is stored here that it was to adopt."""
+        return [dead for dead, heir in self.heirs.items() if heir == adopter]
 
     def _mine(self, estate: Estate) -> list[list[Any]]:
         """The same, with the copies that are kept here."""
@@ -282,7 +291,8 @@ class Estates(Succession):
             estate.stored = [entry for entry in estate.stored if entry[2][3] != node]
             if estate.adopter is not None and estate.adopter.id == node:
                 del self.open[estate.key]  # it becomes part of the adopter's own estate
-                self.heirs[estate.key] = node
+                for dead in [estate.key, *self._left_to(estate.key)]:
+                    self.heirs[dead] = node
                 self.carried.setdefault(node, []).extend(estate.dead)
             else:
                 self._advance(estate)

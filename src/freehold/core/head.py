@@ -91,6 +91,7 @@ class Head(Machine):
         """Begin: take the store, and wait for the members that it names."""
         self.tables.claim()
         self.roll.start(now)
+        self.directory.start(now)
         self.detached.start(now)
 
     def on_up(self, peer: Peer, now: float, info: dict[str, Any]) -> None:

@@ -68,6 +68,11 @@ def job_of(actor: bytes) -> bytes:
     return actor[len(DETACHED) :]
 
 
+def actor_of(job: bytes) -> bytes:
+    """The detached actor whose job that is, if it is one's."""
+    return DETACHED + job
+
+
 class Context:
     """Where submissions are numbered: one for the driver's root, one for each running task.
 

@@ -78,18 +78,18 @@ class Loans:
         return [id, loan.owner, loan.address, ticket]
 
     # -- deaths of their owners -------------------------------------------------------------------
-    def of(self, key: bytes) -> list[bytes]:
-        """Those whose owner is that process, or lives on that node."""
+    def of(self, keys: list[bytes]) -> list[bytes]:
+        """Those whose owner is one of those processes, or lives on one of those nodes."""
         return [
             id
             for id, loan in self.by_id.items()
-            if loan.owner == key or node_of(loan.address) == key
+            if loan.owner in keys or node_of(loan.address) in keys
         ]
 
-    def move(self, key: bytes, heir: Peer) -> list[list[Any]]:
-        """Another node adopts what the owner has left: as in ESTATE_HELD's ``held``."""
+    def move(self, keys: list[bytes], heir: Peer) -> list[list[Any]]:
+        """Another node adopts what the owners have left: as in ESTATE_HELD's ``held``."""
         held = []
-        for id in self.of(key):
+        for id in self.of(keys):
             loan = self.by_id[id]
             loan.owner, loan.address = heir.id, heir.address
             held.append([id, loan.tickets[0], self.machine.id, False, True])

@@ -110,9 +110,17 @@ class Roll:
             self.dead[id] = reason
 
     def start(self, now: float) -> None:
-        """Wait for the members of whom the records tell."""
+        """Wait for the members of whom the records tell; place anew what lay on others.
+
+        The last head may have ended when it had recorded a node's death, and not yet what follows.
+        """
         for node in self.nodes.values():
             self._alive(node, now)
+        groups = self.groups.groups.values()
+        placed = [bundle.node for group in groups for bundle in group.bundles if bundle.node]
+        for id in dict.fromkeys(placed):
+            if id not in self.nodes:
+                self.groups.on_node_gone(id, now)
 
     # -- joining ----------------------------------------------------------------------------------
     def join(self, peer: Peer, now: float, info: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ all else go that the dead one held of others.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from freehold.core import messages as m
@@ -23,6 +24,8 @@ Found = dict[bytes, tuple[bytes, Place, list[Any]]]  # what is stored: owner, wh
 
 class Succession(Adoptions):
     """The part of a node that takes estates over."""
+
+    settled_by: Callable[[bytes], list[bytes]]
 
     def take_over(self, estate: Estate, before: list[bytes]) -> list[bytes]:
         """Own what is held and stored, and what is inside of it; its RefIds.
@@ -54,10 +57,9 @@ class Succession(Adoptions):
         for id, (_, place, _) in found.items():
             if id in self.adopted and not self.adopted[id].place:
                 self.adopted[id].place = place
-        for id, _, place, _ in copies:
-            entry = self.adopted.get(id)
-            if entry is not None and place not in (entry.place, *entry.copies):
-                entry.copies.append(place)
+        for id, owner, place, _ in estate.stored:
+            if id in self.adopted:
+                self.adopted[id].add(owner, place)
         return kept
 
     def _suspend(self, estate: Estate, found: Found, before: list[bytes]) -> None:
@@ -99,7 +101,7 @@ class Succession(Adoptions):
                 self._release(owner, address, id, [ticket])
         for id, owner, address, ticket, holder in estate.given:
             self._register(id, owner, address, ticket, holder)
-        for id in self.loans.of(estate.key):
+        for id in self.loans.of(self.settled_by(estate.key)):
             if id in found:
                 self._enter(id, found)
             else:

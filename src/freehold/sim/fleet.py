@@ -164,9 +164,10 @@ class Fleet(Simulation):
         return self.last is not None and not self.last.node.members.refused and not left
 
     def _begin_late(self) -> None:
-        """On a node that is a member."""
+        """On a member that stays: one that drains would wait for it, and it does not end."""
         for node in self.nodes:
-            if node.alive and node.node.members.joined:
+            members = node.node.members
+            if node.alive and members.joined and not members.me.retiring:
                 self.last = node
                 late = ProcessHost(
                     self.world, self.ledger, "driver", 99, detached.late, node, "late"
@@ -181,11 +182,14 @@ class Fleet(Simulation):
 
     # -- the end ----------------------------------------------------------------------------------
     def _let_go(self) -> bool:
-        """The jobs end, too: what tasks that died have made for them goes with them."""
+        """The jobs end, too: what tasks that died have made for them goes with them.
+
+        Another late driver may have come just now, and runs: its job ends with its program.
+        """
         found = super()._let_go()
         self.faults.gaps.close()  # without a driver, the first node is like any other
         for driver in self.drivers:
-            if driver.alive and driver not in self._ended:
+            if driver.alive and driver not in self._ended and not driver.executions:
                 self._ended.append(driver)
                 fields = {"job": driver.machine.id, "info": {}, "alive": False}
                 driver.process.questions.ask_directory("job", fields)
@@ -195,6 +199,8 @@ class Fleet(Simulation):
     def _left(self) -> list[str]:
         if any(host.kept for host in self.living):
             return ["kept references"]
+        if any(driver.alive and driver not in self._ended for driver in self.drivers):
+            return ["a driver's job"]
         left = rest.processes_at_rest(self.living)
         left += [f"head: actor {actor.name}" for actor in self.head.head.detached.actors.values()]
         for node in self.nodes:
