@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from freehold.core import messages as m
+from freehold.core.machine import Peer
 from freehold.core.process import Process
 from freehold.sim.bench import function
 from wires import Wires
@@ -188,3 +189,19 @@ def test_who_falls_silent_answers_nobody_old_or_new() -> None:
     for peer in (known, stranger):
         driver.handlers[m.PULL](peer, wires.now, [wires.id("x")])
         assert peer.outbox == []
+
+
+def test_a_worker_works_for_the_job_of_who_has_leased_it_whomever_it_meets_later() -> None:
+    """An embedded session's driver names no job, and a detached actor names its own."""
+    process = Process(b"w1", "here")
+    process.on_up(Peer(b"n0", "there", "node"), 0.0, {"cpus": 1.0})
+    process.on_up(Peer(b"d0", "there", "driver"), 0.0, {})
+    process.on_up(Peer(b"w2", "there", "worker"), 0.0, {"job": [b"actor", "", []]})
+    assert process.client.leases.requests.job == []
+
+
+def test_a_worker_takes_the_job_of_who_has_leased_it() -> None:
+    process = Process(b"w1", "here")
+    process.on_up(Peer(b"d0", "there", "driver"), 0.0, {"job": [b"d0", "there", []]})
+    process.on_up(Peer(b"w2", "there", "worker"), 0.0, {"job": [b"actor", "", []]})
+    assert process.client.leases.requests.job == [b"d0", "there", []]

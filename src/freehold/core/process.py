@@ -59,6 +59,7 @@ class Process(Machine):
         self.extents: dict[int, str | None] = {}  # request -> None while pending, "" or a refusal
         self.home = b""  # the id of its node
         self.exiting = False
+        self.hired = False  # whether it is known for which job this process works, if for one
         self.watched: set[bytes] = set()  # nodes of whose deaths this process is told
         self.dead_nodes: dict[bytes, Peer] = {}  # -> who owns in their processes' stead
         self._requests = 0
@@ -81,14 +82,24 @@ class Process(Machine):
     def on_up(self, peer: Peer, now: float, info: dict[str, Any]) -> None:
         if self.silent or peer.id in self.owner.dead or node_of(peer.address) in self.dead_nodes:
             peer.down = True  # its hello has been overtaken by the news of its death
-        elif info.get("job") and not self.client.leases.requests.job:
-            self.client.leases.requests.job = info["job"]  # that of who leases this worker
-        elif peer.kind == "node" and self.owner.node is None:
+        elif peer.kind != "node":
+            self._work_for(info)
+        elif self.owner.node is None:
             self.owner.node = peer
             self.home = self.fetches.home = peer.id
             self.node_info = info
             self.client.leases.cpus = float(info.get("cpus", 1.0))
             self.client.lineage.active = bool(info.get("standing", False))
+
+    def _work_for(self, info: dict[str, Any]) -> None:
+        """A worker's job is that of who leases it: the first process that it meets.
+
+        Whom it meets later may work for another, as a detached actor does that it calls.
+        """
+        requests = self.client.leases.requests
+        if not (self.hired or requests.job):
+            requests.job = info.get("job", [])  # none in an embedded session
+        self.hired = True
 
     def on_down(self, peer: Peer, now: float) -> None:
         """A connection is cut.  Only the node says who is dead; until then, nothing is decided."""

@@ -65,6 +65,7 @@ class Driver(Runtime):
         self.node_process: subprocess.Popen[bytes] | None = None
         self._sigint: Any = None
         self.job = self.process.id
+        self.process.hired = True  # by its user
         if self.attached:
             assert self.way is not None
             self.dir = self.way.dir
