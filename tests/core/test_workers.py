@@ -279,3 +279,13 @@ def test_the_workers_of_a_dead_holder_are_killed() -> None:
     assert not wires.desks["w1"].alive
     assert wires.node.finished
     assert wires.node.workers.free == wires.node.workers.total
+
+
+def test_a_worker_that_has_run_for_a_session_without_a_job_runs_for_no_job() -> None:
+    """An embedded session's driver names none, and a detached actor that it has made has one."""
+    wires = idle()
+    wires.desks["driver"].process.client.leases.requests.job = [b"detached", "", []]
+    wires.call("driver", function("f"), "b")
+    wires.deliver()
+    assert wires.run("w1") != "runs b"
+    assert wires.starting() or wires.seen("EXIT")

@@ -47,7 +47,7 @@ class Worker:
         self.kill_at = NEVER
         self.label = ""  # what it runs
         self.actor = False
-        self.job = b""  # the driver for whom it has run anything: it runs for no other
+        self.job: bytes | None = None  # for which it has run anything: it runs for no other
         self.lent = False  # its CPUs are lent on while its task waits
         self.why = ""  # why it was told to end
         self.suspicion = ""  # why it will be, unless it has died by itself

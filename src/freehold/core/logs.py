@@ -42,7 +42,7 @@ class Logs:
         job = b""
         for worker in self.workers.workers.values():
             if worker.pid == pid:
-                name, job = name or worker.label, worker.job
+                name, job = name or worker.label, worker.job or b""
         jobs = self.scheduler.jobs
         if job in jobs:
             self.machine.send(self.machine.peer(job, jobs[job]), m.LOG, pid, name, stream, lines)

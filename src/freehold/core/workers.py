@@ -391,4 +391,4 @@ def _fitting(idle: list[Worker], job: bytes) -> Worker | None:
     for worker in reversed(idle):
         if worker.job == job:
             return worker
-    return next((worker for worker in reversed(idle) if not worker.job), None)
+    return next((worker for worker in reversed(idle) if worker.job is None), None)
