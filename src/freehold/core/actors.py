@@ -17,16 +17,15 @@ from collections.abc import Callable
 from typing import Any
 
 from freehold.core import messages as m
-from freehold.core.address import node_of
-from freehold.core.ids import PROC_ID_BYTES, is_detached
+from freehold.core.address import is_address, node_of, unpack_address
+from freehold.core.backoff import STEADY
+from freehold.core.ids import is_detached
 from freehold.core.leases import Leases
 from freehold.core.machine import Machine, Peer
 from freehold.core.messages import FAILED, INLINE, PENDING, SHARED
 from freehold.core.owner import Owner
 from freehold.core.rows import Line, Place, Row, Task
 
-STEADY_S = 10.0  # seconds: an actor that lives for so long has not failed in a row
-MARK = b"actor "  # how an actor's address begins, and no serialized value does
 Push = Callable[[Task, Place, float], None]
 Finish = Callable[[Task, int, Any], None]
 
@@ -34,22 +33,6 @@ Finish = Callable[[Task, int, Any], None]
 def missing(task: Task) -> bool:
     """Whether an argument of the task has no value yet."""
     return task.links is not None and task.links.missing > 0
-
-
-def pack_address(proc: bytes, address: str) -> bytes:
-    """The value of an actor's reference."""
-    return MARK + proc + address.encode()
-
-
-def is_address(value: Any) -> bool:
-    """Whether that is the value of an actor's reference."""
-    return isinstance(value, bytes) and value.startswith(MARK)
-
-
-def unpack_address(value: bytes) -> tuple[bytes, str]:
-    """The actor's process id and where to dial it."""
-    proc = value[len(MARK) : len(MARK) + PROC_ID_BYTES]
-    return proc, value[len(MARK) + PROC_ID_BYTES :].decode()
 
 
 class Actors:
@@ -171,7 +154,7 @@ class Actors:
                 line.error = ["ActorDied", text]
             elif maker is not None:
                 line.restarts -= 1
-                line.failures = line.failures + 1 if now - line.born < STEADY_S else 1
+                line.failures = line.failures + 1 if now - line.born < STEADY else 1
                 line.lease = 0
                 maker.place = None
                 row.state, row.data, row.task = PENDING, None, maker

@@ -11,10 +11,13 @@ Addresses come from other processes: each of these functions raises ProtocolErro
 
 from __future__ import annotations
 
+from typing import Any
+
 from freehold.core.ids import PROC_ID_BYTES
 from freehold.errors import ProtocolError
 
 LENGTH_MAX = 1024
+MARK = b"actor "  # how the value of an actor's reference begins, and no serialized value does
 PORT_MAX = 65_535
 
 
@@ -49,6 +52,24 @@ def host_port_of(address: str) -> tuple[str, int] | None:
     return _split(address)[2]
 
 
+# -- as the value of an actor's reference ---------------------------------------------------------
+def pack_address(proc: bytes, address: str) -> bytes:
+    """The value of an actor's reference."""
+    return MARK + proc + address.encode()
+
+
+def is_address(value: Any) -> bool:
+    """Whether that is the value of an actor's reference."""
+    return isinstance(value, bytes) and value.startswith(MARK)
+
+
+def unpack_address(value: bytes) -> tuple[bytes, str]:
+    """The actor's process id and where to dial it."""
+    proc = value[len(MARK) : len(MARK) + PROC_ID_BYTES]
+    return proc, value[len(MARK) + PROC_ID_BYTES :].decode()
+
+
+# -- reading ---------------------------------------------------------------------------------------
 def _split(address: str) -> tuple[bytes, str, tuple[str, int] | None]:
     parts = address.split("|")
     if len(parts) != 3 or len(address) > LENGTH_MAX or not address.isprintable():

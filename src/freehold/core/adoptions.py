@@ -17,13 +17,13 @@ from typing import Any
 from freehold.core import messages as m
 from freehold.core.abandoned import Abandoned, is_actor
 from freehold.core.address import node_of
-from freehold.core.claims import Tickets, by_borrower
 from freehold.core.ids import PROC_ID_BYTES, is_detached
 from freehold.core.loans import Loans
 from freehold.core.machine import NEVER, Machine, Peer
 from freehold.core.messages import FAILED, SHARED
 from freehold.core.revivals import Revivals
 from freehold.core.store import Store, Stored
+from freehold.core.tickets import Tickets, by_borrower
 from freehold.core.workers import Workers
 
 Place = list[Any]

@@ -13,23 +13,12 @@ from __future__ import annotations
 from typing import Any
 
 from freehold.core import messages as m
-from freehold.core.ids import PROC_ID_BYTES
 from freehold.core.machine import NEVER, Machine, Peer
 from freehold.core.owner import Owner
 from freehold.core.rows import Row
+from freehold.core.tickets import Tickets, by_borrower
 
 GRACE = 1.0  # seconds for what a dead process has sent to arrive
-Tickets = list[list[bytes]]  # [id, ticket]
-
-
-def by_borrower(owned: dict[bytes, dict[bytes, bytes]], giver: bytes) -> dict[bytes, Tickets]:
-    """Of tables of tickets, by RefId: those that the giver has made for others, by borrower."""
-    found: dict[bytes, Tickets] = {}
-    for id, tickets in owned.items():
-        for ticket, borrower in tickets.items():
-            if ticket[:PROC_ID_BYTES] == giver != borrower:
-                found.setdefault(borrower, []).append([id, ticket])
-    return found
 
 
 class Claims:

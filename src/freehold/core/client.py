@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from freehold.core import messages as m
-from freehold.core.actors import Actors, pack_address
+from freehold.core.actors import Actors
+from freehold.core.address import pack_address
 from freehold.core.deaths import Deaths
 from freehold.core.ids import ref_id
 from freehold.core.leases import Leases, Limits

@@ -9,7 +9,7 @@ driver and every node.  The rules:
 2. Each time is an *incarnation* with a number.  Nodes report what becomes of it (the directory's
    verb ``incarnation``); reports about older numbers are not heard.  So at most one counts.
 3. When the process or its node dies, the head chooses again while ``max_restarts`` allows: at once
-   the first time, and after a rest when it dies again and again (``core.rests``).  An actor that
+   the first time, and after a rest when it dies again and again (``core.backoff``).  An actor that
    has lived and fits nowhere now waits for a node.
 4. Who does not know where the actor is asks (``locate``), and is answered when it lives, or is no
    more.
@@ -23,18 +23,16 @@ import math
 from typing import Any
 
 from freehold.core import messages as m
-from freehold.core.actors import STEADY_S
+from freehold.core.backoff import STEADY, rest_after
 from freehold.core.directory import Answer, Directory
 from freehold.core.gossip import connected
 from freehold.core.groups import Asker, Groups
 from freehold.core.ids import job_of, pack_index
-from freehold.core.leases import Limits
 from freehold.core.machine import NEVER, Machine, Peer
 from freehold.core.member import MEMBER, Resources, Standing, flaw_of_resources
 from freehold.core.policy import NEVER as NOWHERE
 from freehold.core.policy import UNKNOWN, Choice, choose, flaw_of_strategy
 from freehold.core.records import decode, encode
-from freehold.core.rests import rest_after
 from freehold.core.tables import ENTRIES_MAX, RECORD_BYTES_MAX, Tables
 
 ACTOR = b"actor/"
@@ -122,7 +120,6 @@ class Detached:
         self.ended: dict[bytes, list[Any]] = {}  # why
         self.askers: dict[bytes, list[Asker]] = {}
         self.due = NEVER  # the next look for a node for those that wait
-        self.rest, self.rest_max = Limits().retry_rest, Limits().retry_rest_max
         self._turn = 0
         directory.verbs["detach"] = self._detach
         directory.verbs["end"] = self._end
@@ -312,8 +309,8 @@ class Detached:
             self.end(actor, now, error)
             return
         actor.left -= actor.left > 0
-        actor.failures = actor.failures + 1 if now < actor.born + STEADY_S else 1
-        actor.until = now + rest_after(actor.failures, self.rest, self.rest_max)
+        actor.failures = actor.failures + 1 if now < actor.born + STEADY else 1
+        actor.until = now + rest_after(actor.failures)
         self._wait(actor, now, str(error[1]))
         self._write(actor)
         if actor.until <= now:

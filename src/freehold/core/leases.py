@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from freehold.core import messages as m
+from freehold.core.backoff import REST, REST_MAX
 from freehold.core.machine import NEVER, Machine, Peer
 from freehold.core.owner import Owner
 from freehold.core.requests import Requests
@@ -53,8 +54,8 @@ class Limits(NamedTuple):
     slice: float = 5e-3  # seconds for which a lease may be used although others wait for it
     leases_max: int = 64  # leases requested at a time, whatever the node's size
     lineage_bytes_max: int = 64 << 20  # recipes kept to make lost values again
-    retry_rest: float = 0.05  # seconds before a task's second retry; twice that before the third
-    retry_rest_max: float = 5.0
+    retry_rest: float = REST  # seconds before a task's second retry; twice that before the third
+    retry_rest_max: float = REST_MAX
     remake: float = 1.0  # seconds of work after which a large value is kept twice; 0: never
 
 

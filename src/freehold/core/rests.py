@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from heapq import heappop, heappush
 
+from freehold.core.backoff import rest_after
 from freehold.core.machine import NEVER
 from freehold.core.rows import Task
-
-DOUBLINGS_MAX = 60  # beyond that a number of seconds says nothing
 
 
 class Rests:
@@ -58,10 +57,3 @@ class Rests:
     def deadline(self) -> float:
         """When the next one will have rested."""
         return self._order[0][0] if self._order else NEVER
-
-
-def rest_after(failures: int, rest: float, rest_max: float) -> float:
-    """Seconds to rest after so many failures in a row."""
-    if failures <= 1:
-        return 0.0
-    return min(rest * 2.0 ** min(failures - 2, DOUBLINGS_MAX), rest_max)

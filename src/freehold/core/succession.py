@@ -12,8 +12,7 @@ from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.abandoned import is_actor
-from freehold.core.actors import pack_address
-from freehold.core.address import node_of
+from freehold.core.address import node_of, pack_address
 from freehold.core.adoptions import Adopted, Adoptions, is_copy
 from freehold.core.estate import Estate
 from freehold.core.messages import INLINE

@@ -17,12 +17,12 @@ from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.address import node_of
-from freehold.core.claims import Tickets
 from freehold.core.estate import ANSWER_MAX, HELD_MAX
 from freehold.core.estates import Estates
 from freehold.core.machine import NEVER, Machine, Peer
 from freehold.core.neighbours import Neighbours
 from freehold.core.store import Store
+from freehold.core.tickets import Tickets
 
 CLAIM_MAX = HELD_MAX + ANSWER_MAX  # seconds for an estate of which something may be held
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Any
 
-from freehold.core.actors import is_address
+from freehold.core.address import is_address
 from freehold.core.executor import Output
 from freehold.core.ids import ARGUMENTS, ref_id
 from freehold.core.machine import NEVER
