@@ -8,9 +8,8 @@ The machines promise what they can keep when processes die.  An error is excused
 * ``ActorUnavailable``: a process in which the actor lived has died.
 * ``ObjectFreed``: a process that had held the reference has died.  Whoever hands a reference on
   keeps its hold until the owner has confirmed the new holder; if it dies before, the hand-over
-  was never made, and the object may go with the last confirmed holder.  So it may with the owner
-  of a value in which it was: whoever adopts that does not hold what is inside
-  (docs/fault-tolerance.md, Limits).  Nobody else's death excuses it.
+  was never made, and the object may go with the last confirmed holder.  Nobody else's death
+  excuses it.
 * ``ActorDied``: the actor was killed, its constructor failed, its owner has ended, or the process
   that it lived in did not end in good order.  In particular a call whose handle is dropped while it
   is pending must be answered.
@@ -171,7 +170,9 @@ class Ledger:
         excused = {
             "WorkerDied": self.deaths > 0 or bool(self.given_up()),
             "OwnerDied": any(map(self._is_gone, self._named(text, self.owners))),
-            "ObjectFreed": self._may_be_freed(text),
+            "ObjectFreed": any(
+                map(self._is_gone, self._named(text, self.holders) + self._named(text, self.owners))
+            ),
             "ActorDied": self._may_be_dead(id),
             "ObjectStoreFull": True,
             "Unschedulable": self.greedy > 0 or "failed spawn" in self.faults,
@@ -180,14 +181,6 @@ class Ledger:
         }.get(kind, False)
         if not excused:
             raise Violation(f"nothing excuses {kind} at {brief(id)}: {text}")
-
-    def _may_be_freed(self, text: str) -> bool:
-        """Who held it has died, or who owned a value in which it was: that held it no longer."""
-        ids = self._ids(text)
-        around = [outer for outer, inner in self.contents.items() if not set(ids).isdisjoint(inner)]
-        procs = [proc for id in ids for proc in self.holders.get(id, [])]
-        procs += [proc for id in ids + around for proc in self.owners.get(id, [])]
-        return any(map(self._is_gone, procs))
 
     def _may_be_dead(self, call: bytes) -> bool:
         actor = self.actor_of.get(call[:16])
