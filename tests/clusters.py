@@ -345,3 +345,17 @@ def identity(name: str) -> bytes:
 def text(id: bytes) -> str:
     """The name that is in it."""
     return id.rstrip(b".").decode()
+
+
+def joined(*names: str, cpus: float = 4.0, **limits: float) -> Cluster:
+    """Nodes that are members of one cluster."""
+    cluster = Cluster(**limits)
+    cluster.join(*names, cpus=cpus)
+    return cluster
+
+
+def node(cluster: Cluster, name: str) -> Daemon:
+    """The node of that name."""
+    daemon = cluster.machines[name]
+    assert isinstance(daemon, Daemon)
+    return daemon

@@ -6,15 +6,15 @@ import itertools
 
 import pytest
 
-from clusters import Cluster, identity
+from clusters import Cluster, identity, joined
 from freehold.core import messages as m
 
 BOUND_S = 2.0  # from the first dialling in vain to the death
 
 
-def joined(*names: str) -> Cluster:
-    cluster = Cluster()
-    cluster.join(*names)
+def quiet(*names: str) -> Cluster:
+    """Members that have said all there is to say."""
+    cluster = joined(*names)
     cluster.tick(1.0)
     return cluster
 
@@ -45,7 +45,7 @@ def reason(cluster: Cluster, name: str) -> str:
 
 
 def test_of_two_that_do_not_reach_each_other_one_goes_within_the_bound() -> None:
-    cluster = joined("a", "b", "c")
+    cluster = quiet("a", "b", "c")
     cluster.part("a", "b")
     assert until_dead(cluster) < BOUND_S
     assert alive(cluster) == ["a", "c"]
@@ -60,7 +60,7 @@ def test_of_two_that_do_not_reach_each_other_one_goes_within_the_bound() -> None
 
 def test_one_side_s_word_is_enough() -> None:
     """The other one has nothing to do with it, and so does not notice."""
-    cluster = joined("a", "b")
+    cluster = quiet("a", "b")
     cluster.gaps.add(frozenset("ab"))
     cluster.machines["a"].members.suspects.add(identity("b"), cluster.now)
     assert until_dead(cluster) < BOUND_S
@@ -68,7 +68,7 @@ def test_one_side_s_word_is_enough() -> None:
 
 @pytest.mark.parametrize("seconds", [0.1, 0.5, 0.8, 1.0])
 def test_a_gap_that_closes_in_time_is_no_death(seconds: float) -> None:
-    cluster = joined("a", "b")
+    cluster = quiet("a", "b")
     cluster.part("a", "b")
     cluster.tick(seconds)
     cluster.gaps.clear()
@@ -81,7 +81,7 @@ def test_a_gap_that_closes_in_time_is_no_death(seconds: float) -> None:
 
 def test_who_is_out_of_the_reach_of_most_goes() -> None:
     """a is cut off from all others: b, which it needs, is not to blame, as c and d can tell."""
-    cluster = joined("a", "b", "c", "d")
+    cluster = quiet("a", "b", "c", "d")
     drive(cluster, "a")  # which would be spared among equals
     for other in "cd":
         cluster.gaps.add(frozenset(("a", other)))
@@ -94,7 +94,7 @@ def test_who_is_out_of_the_reach_of_most_goes() -> None:
 
 def test_witnesses_do_not_complain_of_what_they_do_not_need() -> None:
     """c does not reach b, nor needs it: when a does again, nobody goes."""
-    cluster = joined("a", "b", "c")
+    cluster = quiet("a", "b", "c")
     cluster.gaps.add(frozenset("bc"))
     cluster.part("a", "b")
     cluster.tick(1.0)
@@ -106,7 +106,7 @@ def test_witnesses_do_not_complain_of_what_they_do_not_need() -> None:
 
 
 def test_among_equals_the_one_with_a_driver_stays() -> None:
-    cluster = joined("a", "b")
+    cluster = quiet("a", "b")
     drive(cluster, "b")
     cluster.part("a", "b")
     until_dead(cluster)
@@ -114,7 +114,7 @@ def test_among_equals_the_one_with_a_driver_stays() -> None:
 
 
 def test_among_equals_the_one_that_retires_goes() -> None:
-    cluster = joined("a", "b")
+    cluster = quiet("a", "b")
     cluster.says("retire", "b", node=identity("a"))
     cluster.part("a", "b")
     until_dead(cluster)
@@ -122,7 +122,7 @@ def test_among_equals_the_one_that_retires_goes() -> None:
 
 
 def test_of_two_halves_one_goes_one_by_one_and_what_heals_meanwhile_is_spared() -> None:
-    cluster = joined(*"abcdef")
+    cluster = quiet(*"abcdef")
     for one, other in itertools.product("abc", "def"):
         cluster.part(one, other)
     until_dead(cluster)
@@ -135,7 +135,7 @@ def test_of_two_halves_one_goes_one_by_one_and_what_heals_meanwhile_is_spared() 
 
 
 def test_of_two_halves_all_of_one_go_in_the_end() -> None:
-    cluster = joined(*"abcdef")
+    cluster = quiet(*"abcdef")
     for one, other in itertools.product("abc", "def"):
         cluster.part(one, other)
     cluster.tick(20.0)
@@ -144,7 +144,7 @@ def test_of_two_halves_all_of_one_go_in_the_end() -> None:
 
 def test_silence_is_judged_as_before_and_not_as_a_gap() -> None:
     """b stands still: everybody misses it, the head as well."""
-    cluster = joined("a", "b", "c")
+    cluster = quiet("a", "b", "c")
     cluster.paused.add("b")
     for one in "ac":
         cluster.machines[one].members.suspects.add(identity("b"), cluster.now)
@@ -153,7 +153,7 @@ def test_silence_is_judged_as_before_and_not_as_a_gap() -> None:
 
 
 def test_a_pause_that_ends_in_time_is_no_death_whoever_has_complained() -> None:
-    cluster = joined("a", "b", "c")
+    cluster = quiet("a", "b", "c")
     cluster.paused.add("b")
     for one in "ac":
         cluster.machines[one].members.suspects.add(identity("b"), cluster.now)
@@ -164,7 +164,7 @@ def test_a_pause_that_ends_in_time_is_no_death_whoever_has_complained() -> None:
 
 
 def test_a_restart_of_the_head_forgets_no_gap() -> None:
-    cluster = joined("a", "b", "c")
+    cluster = quiet("a", "b", "c")
     cluster.part("a", "b")
     cluster.tick(0.8)
     cluster.stop_head()
@@ -182,7 +182,7 @@ def test_a_restart_of_the_head_forgets_no_gap() -> None:
 def parted(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """b has gone for a's sake; the hosts of the bench are the first letters of the names."""
     monkeypatch.setattr("freehold.core.gaps._host_of", lambda address: address[0])
-    cluster = joined("a", "b", "c")
+    cluster = quiet("a", "b", "c")
     cluster.part("a", "b")
     until_dead(cluster)
     return cluster
@@ -241,7 +241,7 @@ def test_who_waits_may_give_up(parted: Cluster) -> None:
 
 
 def test_only_members_are_heard() -> None:
-    cluster = joined("a", "b")
+    cluster = quiet("a", "b")
     gaps = cluster.head.roll.gaps
     stranger = cluster.head.peer(identity("x"), "x")
     for peer, node in ((stranger, "b"), (cluster.head.peer(identity("a")), "x")):

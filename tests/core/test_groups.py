@@ -8,23 +8,11 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from clusters import Cluster, Daemon, identity, text
+from clusters import Cluster, identity, joined, node, text
 from freehold.core.groups import ROOM, extras
 from stateful import effort
 
 G = b"g" * 8
-
-
-def node(cluster: Cluster, name: str) -> Daemon:
-    daemon = cluster.machines[name]
-    assert isinstance(daemon, Daemon)
-    return daemon
-
-
-def joined(*names: str, cpus: float = 4.0) -> Cluster:
-    cluster = Cluster()
-    cluster.join(*names, cpus=cpus)
-    return cluster
 
 
 def make(cluster: Cluster, *sizes: float, strategy: str = "PACK", **more: Any) -> None:

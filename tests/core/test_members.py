@@ -4,23 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from clusters import Cluster, Daemon, identity, text
+from clusters import Cluster, Daemon, identity, joined, node, text
 from freehold.core import messages as m
 from freehold.core.machine import NEVER, Machine, Peer
 from freehold.core.members import Members
 from freehold.errors import ProtocolError
-
-
-def node(cluster: Cluster, name: str) -> Daemon:
-    daemon = cluster.machines[name]
-    assert isinstance(daemon, Daemon)
-    return daemon
-
-
-def joined(*names: str) -> Cluster:
-    cluster = Cluster()
-    cluster.join(*names)
-    return cluster
 
 
 def alone() -> tuple[Machine, Members, Peer, list[str]]:

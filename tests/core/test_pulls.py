@@ -1,4 +1,4 @@
-"""Pulls: who waits for what, whose memory it is, and whom a node sends to whom."""
+"""Pulls: who waits for what, and from where it comes."""
 
 from __future__ import annotations
 
@@ -6,142 +6,28 @@ from typing import Any
 
 import pytest
 
+from desks import (
+    FAR,
+    FAR_AT,
+    MAKER,
+    NODE,
+    OTHER,
+    OTHER_AT,
+    OWNER,
+    OWNER_AT,
+    Desk,
+    P,
+    Q,
+    names,
+    only,
+    place,
+    ref,
+)
 from freehold.core import messages as m
 from freehold.core.arena import GRAIN
-from freehold.core.machine import NEVER, Machine, Peer
 from freehold.core.node import Node
-from freehold.core.pulls import ARGUMENT, GET, LOST, PATIENCE, PATIENCE_MOST, Pulls
-from freehold.core.room import TRIM_WAIT
-from freehold.core.serving import EARLY_WAIT
-from freehold.core.store import Store
+from freehold.core.pulls import GET, LOST
 from freehold.errors import ProtocolError
-
-NODE, FAR, OTHER = b"node....", b"far.....", b"other..."
-FAR_AT, OTHER_AT = FAR.hex() + "||far:1", OTHER.hex() + "||other:1"
-OWNER, MAKER = b"owner...", b"maker..."
-OWNER_AT = FAR.hex() + "|/owner|"
-P, Q = b"p.......", b"q......."
-
-
-class Desk:
-    """A node's store and pulls; the test plays everybody else."""
-
-    def __init__(self, grains: int = 8, **limits: Any) -> None:
-        self.now = 100.0
-        self.machine = Machine(NODE, m.OPCODES)
-        self.store = Store(self.machine, grains * GRAIN)
-        self.addresses = {FAR: FAR_AT, OTHER: OTHER_AT}  # of the living nodes
-        self.pulls = Pulls(self.machine, self.store, **limits)
-        self.pulls.address_of = lambda node: self.addresses.get(node, "")
-        self.pages = True  # the machine has memory for them
-        self.got: list[tuple[Any, ...]] = []
-        for id in (P, Q):
-            self.machine.peer(id).kind = "worker"
-
-    # -- frames -----------------------------------------------------------------------------------
-    def give(self, peer: Peer, op: int, *fields: Any) -> list[tuple[Any, ...]]:
-        """A frame arrives; returns what the node sends for it."""
-        self.machine.handlers[op](peer, self.now, *fields)
-        return self.settle()
-
-    def settle(self) -> list[tuple[Any, ...]]:
-        """Everything is flushed: (receiver, name, *fields) of what was sent."""
-        found: list[tuple[Any, ...]] = []
-        self.machine.settle(self.now)
-        self.pulls.settle(self.now)
-        while self.machine.dirty:
-            dirty, self.machine.dirty = self.machine.dirty, []
-            for peer in dirty:
-                frames, peer.outbox = peer.outbox, []
-                for op, *fields in frames:
-                    if peer is self.store.arena:
-                        reason = "" if self.pages else "the machine is full"
-                        self.machine.handlers[m.RESERVED](peer, self.now, fields[0], reason)
-                    else:
-                        found.append((peer.id or peer.kind, m.NAMES[op], *fields))
-            self.pulls.settle(self.now)
-        self.store.check()
-        self.pulls.check()
-        self.got += found
-        return found
-
-    def pass_time(self, seconds: float) -> list[tuple[Any, ...]]:
-        self.now += seconds
-        self.store.on_timer(self.now)
-        self.pulls.on_timer(self.now)
-        return self.settle()
-
-    # -- processes --------------------------------------------------------------------------------
-    def fetch(self, process: bytes, name: str, grains: float = 1, kind: int = GET) -> Any:
-        return self.ask(process, name, place(name, grains), kind)
-
-    def ask(self, process: bytes, name: str, where: list[Any], kind: int = GET) -> Any:
-        """FETCH of what lies at that place."""
-        peer = self.machine.peer(process)
-        return self.give(peer, m.FETCH, ref(name), where, OWNER, OWNER_AT, kind)
-
-    def unpin(self, process: bytes, *names: str) -> Any:
-        return self.give(self.machine.peer(process), m.UNPIN, [ref(name) for name in names])
-
-    def free(self, name: str) -> Any:
-        """Its owner, which lives on another node, needs it no longer."""
-        self.store.free_for(OWNER, [[ref(name), NODE]])
-        return self.settle()
-
-    def node_down(self, node: bytes) -> Any:
-        """The head has said that the node is dead."""
-        self.addresses.pop(node, None)
-        self.pulls.on_node_down(node)
-        return self.settle()
-
-    # -- the mover --------------------------------------------------------------------------------
-    def moving(self) -> list[str]:
-        return [pull.key[0].decode().strip(".") for pull in self.pulls.moving.values()]
-
-    def moved(self, name: str, have: int | None = None, reason: str = "", other: str = "") -> Any:
-        (pull,) = [pull for pull in self.pulls.moving.values() if pull.key[0] == ref(name)]
-        have = pull.size if have is None else have
-        return self.give(self.pulls.mover, m.MOVED, pull.transfer, have, reason, other)
-
-    def bring(self, process: bytes, name: str, grains: float = 1) -> list[Any]:
-        """Fetch it, and it comes; returns its place."""
-        self.fetch(process, name, grains)
-        (found,) = only(self.moved(name), "FETCHED")
-        assert found[5] == ""
-        return list(found[4])
-
-    def serve(self, number: int, where: list[Any], name: str, node: str, direct: bool = False):  # type: ignore[no-untyped-def]
-        fields = (number, ref(name), where, node.encode().ljust(8, b"."), node, direct)
-        return only(self.give(self.pulls.mover, m.SERVE, *fields), "SERVING")
-
-    def served(self, number: int, done: bool = True) -> Any:
-        return self.give(self.pulls.mover, m.SERVED, number, done)
-
-    def make(self, name: str, grains: int = 1) -> list[Any]:
-        """A process here makes an object; returns its place."""
-        maker = self.machine.peer(MAKER)
-        maker.kind = "worker"
-        (grant,) = only(self.give(maker, m.EXTENT, 1, grains * GRAIN), "EXTENT_GRANT")
-        assert grant[4], grant
-        size = grains * GRAIN
-        self.give(maker, m.SEAL, ref(name), OWNER, FAR, grant[3], size, [])
-        return [MAKER, grant[3], size, NODE]
-
-
-def ref(name: str) -> bytes:
-    return name.encode().ljust(16, b".")
-
-
-def place(name: str, grains: float = 1) -> list[Any]:
-    return [MAKER, GRAIN * ord(name[0]), int(grains * GRAIN), FAR]
-
-
-def only(frames: list[tuple[Any, ...]], name: str) -> list[tuple[Any, ...]]:
-    return [frame for frame in frames if frame[1] == name]
-
-
-def names(frames: list[tuple[Any, ...]]) -> list[str]:
-    return [frame[1] for frame in frames]
 
 
 # -- one pull for all ------------------------------------------------------------------------------
@@ -241,170 +127,6 @@ def test_a_foolish_place_is_an_error(where: list[Any], kind: int) -> None:
     with pytest.raises(ProtocolError):
         desk.ask(P, "a", where, kind)
     assert not desk.pulls.pulls
-
-
-# -- memory ----------------------------------------------------------------------------------------
-def test_gets_go_before_arguments_and_nothing_overtakes_what_does_not_fit() -> None:
-    desk = Desk(4)
-    desk.bring(P, "z", 2)
-    for name, kind in (("a", ARGUMENT), ("b", ARGUMENT), ("c", GET), ("d", GET)):
-        peer = desk.machine.peer(Q)
-        where = place(name, 2 if name == "c" else 1)
-        desk.machine.handlers[m.FETCH](peer, desk.now, ref(name), where, OWNER, OWNER_AT, kind)
-    desk.settle()
-    assert desk.moving() == ["c"]
-    desk.unpin(P, "z")
-    assert desk.moving() == ["c", "d", "a"]
-    desk.moved("d")
-    assert desk.moving() == ["c", "a"]
-    desk.unpin(Q, "d")
-    assert desk.moving() == ["c", "a", "b"]
-
-
-def test_an_argument_that_a_get_asks_for_too_goes_with_the_gets() -> None:
-    desk = Desk(1)
-    desk.bring(P, "z")
-    for name in "ab":
-        desk.fetch(Q, name, kind=ARGUMENT)
-    desk.fetch(P, "b", kind=GET)
-    desk.unpin(P, "z")
-    assert desk.moving() == ["b"]
-
-
-def test_idle_copies_make_way_the_least_recently_used_first() -> None:
-    desk = Desk(3)
-    places = {name: desk.bring(P, name) for name in "abc"}
-    desk.unpin(P, "a", "b", "c")
-    desk.fetch(Q, "a")
-    desk.unpin(Q, "a")
-    sent = desk.fetch(Q, "d", 2)
-    assert sent[:2] == [
-        (OWNER, "UNCOPIED", ref("b"), places["b"]),
-        (OWNER, "UNCOPIED", ref("c"), places["c"]),
-    ]
-    assert names(sent[2:]) == ["MOVE"]
-    desk.moved("d")
-    desk.unpin(Q, "d")
-    assert desk.make("m", 3)[1] == 0, "a new object takes the room of copies"
-    assert desk.pulls.snapshot()["evicted"] == 4
-
-
-def test_a_new_object_waits_for_a_copy_that_is_released_meanwhile() -> None:
-    desk = Desk(2)
-    desk.bring(P, "a", 2)
-    maker = desk.machine.peer(MAKER)
-    assert only(desk.give(maker, m.EXTENT, 1, GRAIN), "EXTENT_GRANT") == []
-    (grant,) = only(desk.unpin(P, "a"), "EXTENT_GRANT")
-    assert grant[4] == GRAIN
-
-
-def test_nothing_is_evicted_in_vain() -> None:
-    desk = Desk(4)
-    desk.make("m", 2)
-    desk.bring(P, "a")
-    desk.unpin(P, "a")
-    sent = desk.fetch(P, "b", 3)
-    assert "UNCOPIED" not in names(sent)
-    assert only(desk.pass_time(TRIM_WAIT), "FETCHED") == [], "the maker has yet to answer"
-    (answer,) = only(desk.give(desk.machine.peer(MAKER), m.TRIMMED, 1), "FETCHED")
-    assert answer[5].startswith("ObjectStoreFull: no room for")
-    assert "process 6f776e65 owns 131,072" in answer[5]
-
-
-def test_processes_are_asked_for_what_they_keep_in_reserve() -> None:
-    desk = Desk(4)
-    maker = desk.machine.peer(MAKER)
-    maker.kind = "worker"
-    desk.machine.peer(FAR).kind = "node"
-    desk.give(maker, m.EXTENT, 1, 2 * GRAIN)
-    desk.give(desk.machine.peer(P), m.EXTENT, 1, GRAIN)
-    desk.bring(Q, "z")
-    sent = desk.fetch(P, "a")
-    assert [frame[0] for frame in only(sent, "TRIM")] == [MAKER, P], "those that hold extents"
-    assert names(desk.give(maker, m.EXTENT_BACK, 0)) == ["MOVE"]
-    assert desk.pulls.deadline() == NEVER
-
-
-def test_what_is_larger_than_the_arena_is_refused_at_once() -> None:
-    desk = Desk(2)
-    ((who, name, _, _, where, why),) = desk.fetch(P, "a", 3)
-    assert (who, name, where) == (P, "FETCHED", [])
-    assert why.startswith("ObjectStoreFull: no room for 196,608 bytes in the arena of 131,072")
-
-
-def test_who_holds_everything_and_waits_for_more_is_refused() -> None:
-    desk = Desk(2)
-    desk.bring(P, "a", 2)
-    assert only(desk.fetch(P, "b"), "FETCHED") == []
-    (answer,) = only(desk.pass_time(TRIM_WAIT), "FETCHED")
-    assert (answer[0], answer[2], answer[4]) == (P, ref("b"), [])
-    assert "of copies, process 702e2e2e uses 131,072" in answer[5]
-
-
-def test_others_are_given_time_to_release_what_they_use() -> None:
-    desk = Desk(2)
-    desk.bring(Q, "a", 2)
-    desk.fetch(P, "b")
-    desk.fetch(P, "c")
-    desk.pass_time(TRIM_WAIT)
-    desk.pass_time(PATIENCE - 0.1)
-    assert desk.pulls.waiting[GET]
-    answers = [only(desk.pass_time(seconds), "FETCHED") for seconds in (0.2, PATIENCE, 0.1)]
-    assert [[frame[2] for frame in answer] for answer in answers] == [[ref("b")], [ref("c")], []]
-    desk.fetch(P, "d")
-    desk.pass_time(PATIENCE - 0.1)
-    desk.unpin(Q, "a")
-    assert desk.moving() == ["d"]
-
-
-def test_small_mercies_do_not_keep_anybody_waiting_for_ever() -> None:
-    desk = Desk(4)
-    desk.bring(Q, "a", 2)
-    desk.fetch(P, "b", 4)
-    maker = desk.machine.peer(MAKER)
-    maker.kind = "worker"
-    rounds = 0
-    while not only(desk.got, "FETCHED")[1:]:
-        (grant,) = only(desk.give(maker, m.EXTENT, rounds, GRAIN), "EXTENT_GRANT")
-        desk.give(maker, m.EXTENT_BACK, grant[3])
-        desk.pass_time(1.0)
-        rounds += 1
-    assert rounds <= PATIENCE * PATIENCE_MOST + 1
-
-
-def test_while_bytes_move_the_next_waits() -> None:
-    desk = Desk(2)
-    desk.fetch(P, "a", 2)
-    desk.fetch(P, "b")
-    desk.pass_time(PATIENCE)
-    assert only(desk.got, "FETCHED") == []
-    desk.moved("a")
-    (answer,) = only(desk.pass_time(TRIM_WAIT), "FETCHED")
-    assert answer[2] == ref("b")
-
-
-def test_without_pages_idle_copies_lend_theirs_or_it_is_refused() -> None:
-    desk = Desk(4)
-    desk.bring(P, "a", 2)
-    desk.unpin(P, "a")
-    desk.pages = False
-    sent = desk.fetch(P, "b", 2)
-    assert names(sent) == ["UNCOPIED", "MOVE"]
-    ((who, _, _, _, where, why),) = desk.fetch(Q, "c", 2)
-    assert (who, where) == (Q, [])
-    assert why.startswith("ObjectStoreFull: the machine is full; no room")
-
-
-def test_queues_are_bounded() -> None:
-    desk = Desk(8, pulls_max=2, moves_max=1)
-    desk.fetch(P, "a")
-    desk.fetch(P, "b")
-    assert desk.moving() == ["a"], "as many as may move"
-    ((_, _, _, _, where, why),) = desk.fetch(P, "c")
-    assert where == []
-    assert why.startswith("ObjectStoreFull")
-    desk.moved("a")
-    assert desk.moving() == ["b"]
 
 
 # -- sources ---------------------------------------------------------------------------------------
@@ -535,108 +257,6 @@ def test_a_dead_process_pins_nothing_and_a_dead_owner_s_copies_are_kept_for_nobo
     assert desk.store.extents.granted == GRAIN
     desk.unpin(Q, "b")
     assert desk.store.extents.granted == 0
-
-
-# -- serving ---------------------------------------------------------------------------------------
-def test_objects_and_copies_are_served_by_their_place_or_by_the_first_one() -> None:
-    desk = Desk()
-    made = desk.make("m", 2)
-    here = desk.bring(P, "a")
-    assert desk.serve(1, made, "m", "x") == [
-        ("mover", "SERVING", 1, made[1], 2 * GRAIN, 2 * GRAIN, "")
-    ]
-    for number, where in ((2, here), (3, place("a"))):
-        assert desk.serve(number, where, "a", "x", direct=True)[0][3:6] == (here[1], GRAIN, GRAIN)
-    for number, where, name in ((4, place("b"), "b"), (5, here, "m")):
-        assert desk.serve(number, where, name, "x")[0][3] == -1
-    for number, where, name in ((6, made, "a"), (7, [*made[:2], 5, NODE], "m")):
-        assert desk.serve(number, where, name, "x") == []  # its maker lives: it may yet come
-    assert [frame[2:4] for frame in desk.pass_time(EARLY_WAIT)] == [(6, -1), (7, -1)]
-
-
-def test_while_an_object_is_being_sent_the_next_asks_the_last_who_did() -> None:
-    desk = Desk()
-    made = desk.make("m")
-    answers = [desk.serve(number, made, "m", f"n{number}")[0] for number in range(4)]
-    assert [(answer[3], answer[6]) for answer in answers] == [
-        (0, ""), (-2, "n0"), (-2, "n1"), (-2, "n2"),
-    ]  # fmt: skip
-    assert desk.serve(4, made, "m", "n1")[0][3] == 0, "it is in the chain, so it is served here"
-    assert desk.serve(5, made, "m", "n5", direct=True)[0][3] == 0
-    assert names(desk.node_down(b"n5......")) == ["HALT"]
-    desk.served(5, done=False)
-    assert desk.serve(6, made, "m", "n6")[0][6] == "n1"
-    desk.served(4, done=False)
-    assert desk.serve(7, made, "m", "n7")[0][6] == "n6"
-    desk.served(0)
-    assert desk.serve(8, made, "m", "n8")[0][3] == 0, "nobody is being sent anything now"
-
-
-def test_a_pull_in_progress_is_served_and_its_end_reaches_the_readers() -> None:
-    desk = Desk()
-    for name in "ab":
-        desk.fetch(P, name)
-        desk.moved(name, 100, "broken")
-    assert desk.serve(1, place("a"), "a", "x")[0][3:6] == (0, GRAIN, 100)
-    assert desk.serve(2, place("b"), "b", "x")[0][3:6] == (GRAIN, GRAIN, 100)
-    desk.pass_time(1.0)
-    desk.moved("a")
-    sent = desk.moved("b", 100, "gone")
-    assert ("mover", "HALT", False, 2) in sent
-    assert desk.store.extents.granted == 2 * GRAIN
-    desk.served(2, done=False)
-    assert desk.store.extents.granted == GRAIN
-    desk.served(1)
-
-
-def test_a_pull_that_only_another_node_needs_goes_on_for_that_one() -> None:
-    desk = Desk()
-    desk.fetch(P, "a")
-    desk.serve(1, place("a"), "a", "x")
-    desk.pulls.on_death(P)
-    assert desk.settle() == []
-    assert desk.served(1, done=False) == [("mover", "HALT", True, 1)]
-    desk.moved("a", 0, "halted")
-    assert desk.store.extents.granted == 0
-
-
-def test_a_freed_object_keeps_its_memory_while_it_is_sent() -> None:
-    desk = Desk()
-    made = desk.make("m")
-    desk.serve(1, made, "m", "x")
-    desk.store.free_for(OWNER, [[ref("m"), MAKER]])
-    assert desk.settle() == []
-    assert desk.serve(2, made, "m", "y") == []
-    (answer,) = desk.pass_time(EARLY_WAIT)
-    assert answer[2:4] == (2, -1)
-    assert desk.served(1) == [(MAKER, "FREED", [0])]
-
-
-def test_a_dead_process_s_extent_stays_while_an_object_in_it_is_sent() -> None:
-    desk = Desk()
-    made = desk.make("m")
-    desk.serve(1, made, "m", "x")
-    desk.store.free_for(OWNER, [[ref("m"), MAKER]])
-    desk.store.on_death(MAKER)
-    assert desk.store.extents.granted == GRAIN
-    desk.served(1)
-    assert desk.store.extents.granted == 0
-
-
-def test_a_request_may_overtake_the_seal() -> None:
-    desk = Desk()
-    maker = desk.machine.peer(MAKER)
-    maker.kind = "worker"
-    desk.give(maker, m.EXTENT, 1, 2 * GRAIN)
-    for number, offset in ((1, 0), (2, GRAIN), (3, GRAIN)):
-        assert desk.serve(number, [MAKER, offset, GRAIN, NODE], "m", "x") == []
-    (answer,) = desk.give(maker, m.SEAL, ref("m"), OWNER, FAR, 0, GRAIN, [])
-    assert answer == ("mover", "SERVING", 1, 0, GRAIN, GRAIN, "")
-    desk.served(3, done=False)
-    assert desk.pulls.deadline() == desk.now + EARLY_WAIT
-    (answer,) = desk.pass_time(EARLY_WAIT)
-    assert answer[2:4] == (2, -1)
-    assert desk.pulls.deadline() == NEVER
 
 
 # -- the node --------------------------------------------------------------------------------------
