@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import pytest
+
 from freehold.core import address as addresses
 from freehold.core import messages as m
 from freehold.core.machine import Frame, Machine, Peer
@@ -22,6 +24,8 @@ from freehold.wire.codec import encode
 SECRET = b"s" * 32
 NODE = b"the node"
 LOCAL = "127.0.0.1"
+Make = Callable[..., "Station"]  # the fixture ``make`` of tests/io
+both = pytest.mark.parametrize("secure", [True, False], ids=["tls", "plain"])
 
 
 class Party(Machine):
@@ -91,6 +95,11 @@ def drive(*hosts: Host, until: Callable[[], Any], within: float = 10.0) -> float
             host.poll_once()
         assert time.monotonic() - start < within, f"not within {within:g} s"
     return time.monotonic() - start
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for what happens by itself."""
+    drive(until=condition)
 
 
 @contextlib.contextmanager

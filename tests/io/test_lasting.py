@@ -2,97 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from cluster.relay import Relay
 from freehold.core import address as addresses
-from freehold.core import messages as m
 from freehold.core.machine import Peer
-from freehold.errors import ProtocolError
-from freehold.io import tls
-from freehold.proc import mending, receipts
-from freehold.proc.lasting import Lasting, read_words
-from freehold.wire.codec import encode
+from freehold.proc import mending
+from freehold.proc.lasting import Lasting
+from relayed import Make, processes, settled
 from sessions import MIB
-from stations import LOCAL, Station, closed, drive, enter, place, running
-
-both = pytest.mark.parametrize("secure", [True, False], ids=["tls", "plain"])
-Make = Callable[..., "Process"]
-
-
-class Process(Station):
-    """A station that is a process on a node of its own, and is dialled through a relay."""
-
-    def __init__(self, *, tls: bool = True, kind: str = "worker", id: bytes = b"") -> None:
-        super().__init__(tls=tls)
-        self.kind = kind
-        self.machine.id = id or self.machine.id
-        self.set_home(self.machine.id if kind == "node" else os.urandom(8))
-        self.relay: Relay | None = None
-
-    def begin(self, pem: str, stack: contextlib.ExitStack) -> Process:
-        """Listen, behind a relay."""
-        port = self.listen_tcp(LOCAL, 0, pem if self.tls else "")
-        self.relay = stack.enter_context(Relay((LOCAL, port)))
-        self.address = addresses.make(self.home, "", *self.relay.address)
-        return self
-
-    def know(self, other: Process) -> Peer:
-        """The peer that the other one is."""
-        peer = self.machine.peer(other.machine.id, other.address)
-        peer.kind = other.kind if other.kind == "node" else ""  # as the core knows it
-        return peer
-
-    def link_to(self, other: Process) -> Lasting:
-        link = self.know(other).port
-        assert isinstance(link, Lasting)
-        return link
-
-    @property
-    def numbers(self) -> list[int]:
-        """What has arrived, where names are numbers."""
-        return [int(name) for name in self.names]
-
-
-@pytest.fixture(scope="module")
-def pem(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = str(tmp_path_factory.mktemp("tls") / "node.pem")
-    tls.make_certificate(path)
-    return path
+from stations import LOCAL, both, drive, place
 
 
 @pytest.fixture
 def make(pem: str) -> Iterator[Make]:
-    made: list[Process] = []
-    with contextlib.ExitStack() as stack:
-
-        def build(**options: object) -> Process:
-            made.append(Process(**options).begin(pem, stack))  # type: ignore[arg-type]
-            return made[-1]
-
+    with processes(pem) as build:
         yield build
-        for process in made:
-            if not process.closed:
-                process.close()
-            assert not process.links
-            assert not process._open_ports
-
-
-def settled(*processes: Process) -> Callable[[], bool]:
-    """Whether everything is confirmed."""
-    return lambda: all(
-        not link.unacked and link.port is not None
-        for process in processes
-        for link in process.links
-    )
 
 
 # -- what is lost is sent again --------------------------------------------------------------------
@@ -376,131 +307,6 @@ def test_a_process_elsewhere_without_a_port_is_given_up(make: Make) -> None:
     one.say(peer, "hi")
     assert one.machine.downs == [peer]
     assert not one.links
-
-
-# -- what is kept ----------------------------------------------------------------------------------
-def test_what_is_confirmed_is_not_kept(make: Make) -> None:
-    one, two = make(), make()
-    peer = one.know(two)
-    most = 0
-    for number in range(5000):
-        one.say(peer, str(number), bytes(1000))
-        if number % 50 == 0:
-            one.poll_once()
-            two.poll_once()
-            most = max(most, len(one.link_to(two).unacked))
-    drive(one, two, until=settled(one, two))
-    assert two.numbers == list(range(5000))
-    assert not one.machine.got
-    link = one.link_to(two)
-    assert (link.confirmed, link.unacked_bytes) == (5000, 0)
-    one.say(peer, "last")
-    assert drive(one, two, until=settled(one, two)) < 20 * receipts.DELAY  # by itself
-
-
-def test_confirmations_go_along_with_frames(make: Make) -> None:
-    one, two = make(), make()
-    one.say(one.know(two), "0")
-    drive(one, two, until=settled(one, two))
-    for number in range(receipts.ALONG):
-        one.say(one.know(two), str(number))
-    drive(one, two, until=lambda: len(two.names) == receipts.ALONG + 1)
-    two.say(two.know(one), "and so they were confirmed")
-    drive(one, two, until=lambda: one.names)
-    assert not one.link_to(two).unacked
-
-
-@both
-def test_one_who_confirms_nothing_is_given_up(make: Make, secure: bool) -> None:
-    one, two = make(tls=secure), make(tls=secure)
-    one.unsent_max, one.stall_timeout = MIB, 0.2
-    peer = one.say(one.know(two), "hi")
-    drive(one, two, until=settled(one, two))
-    for _ in range(4):
-        one.say(peer, "more", bytes(8 * MIB))
-    drive(one, until=lambda: one.machine.downs)
-    assert one.machine.downs == [peer]
-    assert "has confirmed none of" in str(one.errors[-1])
-    assert not one._open_ports
-
-
-def test_one_who_cannot_be_reached_is_kept_for_only_so_much(make: Make) -> None:
-    one, two = make(), make()
-    two.relay.refusing = True  # type: ignore[union-attr]
-    one.unsent_max, one.stall_timeout = MIB, 0.2
-    peer = one.say(one.know(two), "much", bytes(2 * MIB))
-    drive(one, until=lambda: one.machine.downs == [peer])
-    assert not one.links
-
-
-def test_one_who_is_slow_is_not_given_up(make: Make) -> None:
-    one, two = make(), make()
-    one.unsent_max, one.stall_timeout = MIB, 0.2
-    two.relay.forward.bytes_per_s = 16 * MIB  # type: ignore[union-attr]
-    for number in range(64):
-        one.say(one.know(two), str(number), bytes(MIB // 4))
-    assert drive(one, two, until=lambda: len(two.names) == 64, within=30) > 0.5
-    assert not one.machine.downs
-
-
-# -- who breaks the protocol -----------------------------------------------------------------------
-def break_in(one: Process, two: Process, frame: bytearray) -> Peer:
-    """Have ``one`` send that frame past its link; the peer that it is to ``two``."""
-    one.say(one.know(two), "hi")
-    drive(one, two, until=settled(one, two))
-    one._send(one.link_to(two).port, frame)
-    peer = two.machine.peers[one.machine.id]
-    drive(one, two, until=lambda: two.machine.downs)
-    assert two.machine.downs == [peer]
-    return peer
-
-
-GARBAGE = {
-    "no message": encode([5]),
-    "too few fields": encode([(m.FUNCTION, b"")]),
-    "an unexpected opcode": encode([(m.SIGNAL, 1, 9)]),
-    "confirms what was not sent": encode([(m.ACK, 5)]),
-    "confirms no number": encode([(m.ACK, "5")]),
-    "empty": encode([]),
-}
-
-
-@pytest.mark.parametrize("frame", GARBAGE.values(), ids=GARBAGE)
-def test_one_who_sends_garbage_is_given_up_on_both_sides(make: Make, frame: bytearray) -> None:
-    one, two = make(), make()
-    break_in(one, two, frame)
-    drive(one, two, until=lambda: one.machine.downs)  # it calls again, and is told
-    assert not [*one.links, *two.links]
-    assert not [*one._open_ports, *two._open_ports]
-
-
-def test_two_who_count_differently_part(make: Make) -> None:
-    one, two = make(), make()
-    one.say(one.know(two), "hi")
-    drive(one, two, until=settled(one, two))
-    two.link_to(one).got += 7
-    two.relay.reset()  # type: ignore[union-attr]
-    drive(one, two, until=lambda: one.machine.downs)
-    assert "and said 1 before" in str(one.errors[-1])
-
-
-@both
-def test_a_caller_that_speaks_before_it_is_answered(make: Make, secure: bool) -> None:
-    two = make(tls=secure)
-    id = os.urandom(8)
-    hello = (m.HELLO, id, "worker", 1, "", {"node": b"n" * 8, "call": [1, 0, 0]})
-    early = (m.FUNCTION, b"", "too early", b"")
-    with running(two), enter(two.address, tls=secure, first=[hello, early]) as sock:
-        assert closed(sock)
-    assert "before its call was answered" in str(two.errors[0])
-    assert not two.names
-    assert not two._open_ports
-
-
-@pytest.mark.parametrize("words", [None, [], [1, 2], [1, 2, "3"], [1, 2, -1], [True, 1, 1], {}])
-def test_calls_are_checked(words: object) -> None:
-    with pytest.raises(ProtocolError):
-        read_words(words, Peer())
 
 
 # -- bookkeeping -----------------------------------------------------------------------------------

@@ -4,39 +4,14 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from freehold.core.machine import NEVER
-from freehold.io import tls
 from freehold.proc.alarms import Alarms
 from freehold.proc.probe import ALIVE, REFUSED, SILENT, Probe
-from stations import LOCAL, Station, drive, full_listener, place
-
-Make = Callable[..., Station]
-
-
-@pytest.fixture(scope="module")
-def pem(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = str(tmp_path_factory.mktemp("tls") / "node.pem")
-    tls.make_certificate(path)
-    return path
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    made: list[Station] = []
-
-    def build(*arguments: bytes, **options: bool) -> Station:
-        made.append(Station(*arguments, **options))
-        return made[-1]
-
-    yield build
-    for station in made:
-        if not station.closed:
-            station.close()
+from stations import LOCAL, Make, Station, both, drive, full_listener, place
 
 
 def ask(near: Station, address: str, id: bytes, *others: Station, within: float = 5.0) -> str:
@@ -56,7 +31,7 @@ def ask(near: Station, address: str, id: bytes, *others: Station, within: float 
     return answers[0]
 
 
-@pytest.mark.parametrize("secure", [True, False], ids=["tls", "plain"])
+@both
 def test_alive_is_who_says_the_right_id(make: Make, pem: str, secure: bool) -> None:
     near, far = make(tls=secure), make(tls=secure)
     address = far.open(pem)
