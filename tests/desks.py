@@ -104,7 +104,9 @@ class Desk:
         assert found[5] == ""
         return list(found[4])
 
-    def serve(self, number: int, where: list[Any], name: str, node: str, direct: bool = False):  # type: ignore[no-untyped-def]
+    def serve(
+        self, number: int, where: list[Any], name: str, node: str, direct: bool = False
+    ) -> list[tuple[Any, ...]]:
         fields = (number, ref(name), where, node.encode().ljust(8, b"."), node, direct)
         return only(self.give(self.pulls.mover, m.SERVE, *fields), "SERVING")
 

@@ -2,8 +2,8 @@
 
 The rules are DESIGN's, section 2, read off the syntax trees, so that an import inside a function or
 under TYPE_CHECKING counts like any other.  Each check takes sources and returns findings as text;
-the first half of the tests asks for no findings in src/freehold, the second half plants violations
-and asks for each to be found.
+the first half of the tests asks for no findings in src/freehold (and for no overgrown file beside
+it), the second half plants violations and asks for each to be found.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "freehold"
+BESIDE = ("tests", "benchmarks", "tools", "examples")  # sizes count there too
 FILE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 60
 FUNCTION_LINES_MEDIAN = 8
@@ -73,6 +74,15 @@ def sources() -> Sources:
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         found[name] = path.read_text(encoding="utf-8")
     return found
+
+
+def beside() -> Sources:
+    """Read every file beside the package, by its path."""
+    return {
+        str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+        for folder in BESIDE
+        for path in sorted((ROOT / folder).rglob("*.py"))
+    }
 
 
 def packages(modules: Iterable[str]) -> set[str]:
@@ -305,8 +315,15 @@ def test_package_is_tidy(check: Callable[[Sources], list[str]]) -> None:
     assert not found, "\n".join(["", *found])
 
 
+def test_nothing_beside_it_is_overgrown() -> None:
+    """But for classes: a model has a method for each rule, a bench for each thing that can be."""
+    found = [text for text in check_sizes(beside()) if not text.endswith(" methods")]
+    assert not found, "\n".join(["", *found])
+
+
 def test_there_is_a_package_to_check() -> None:
     assert {f"{PACKAGE}.errors", f"{PACKAGE}.core.machine"} <= set(sources())
+    assert {name.partition("/")[0] for name in beside()} == set(BESIDE)
 
 
 def test_median_function_is_reported(record_property: Callable[[str, object], None]) -> None:

@@ -70,7 +70,7 @@ def test_large_frames_arrive_although_a_connection_breaks_amid_them(
     one.say(one.know(two), "1", data[1])
     for part in (1, 6, 11):
         goal = relay.forward.carried + part * MIB
-        drive(one, two, until=lambda: relay.forward.carried > goal or len(two.names) == 2)  # noqa: B023
+        drive(one, two, until=lambda goal=goal: relay.forward.carried > goal or len(two.names) == 2)
         relay.reset()
     drive(one, two, until=lambda: len(two.names) == 2, within=30)
     assert [code for _, _, code in two.machine.got] == data

@@ -49,7 +49,7 @@ def test_a_child_that_returns_from_the_task_does_not_answer_for_it() -> None:
     for child, parent in fh.get(calls, timeout=30):
         assert child
         assert child != parent
-        until(lambda child=child: not start_time(child), 5.0, f"{child} lives on")  # type: ignore[misc]
+        until(lambda child=child: not start_time(child), 5.0, f"{child} lives on")
     assert fh.get([one.remote() for _ in range(100)], timeout=30) == [1] * 100
     assert fh.status()["deaths"] == 0
 
