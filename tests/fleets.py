@@ -18,7 +18,7 @@ from freehold.core.machine import Machine, Peer
 from freehold.core.node import Node
 from freehold.core.process import Process
 from freehold.core.rows import Row
-from freehold.sim.bench import Desk
+from freehold.sim.bench import Desk, function
 from freehold.wire.codec import encode
 from wires import Wires
 
@@ -293,3 +293,21 @@ class Fleet(Wires):
         for desk in self.desks.values():
             if desk.alive:
                 desk.machine.check()
+
+
+def driver_apart(limits: Limits | None = None, arena_bytes: int = 1 << 26) -> Fleet:
+    """Driver ``d`` on n1, which runs nothing; n2 runs its tasks."""
+    made = Fleet("n1", cpus=0.0, arena_bytes=arena_bytes, limits=limits)
+    made.join("n2")
+    made.driver("d", "n1")
+    made.deliver()
+    return made
+
+
+def value_apart(arena_bytes: int = 1 << 26) -> Fleet:
+    """The same; the driver's value ``a`` lies on n2, where w1 has made it."""
+    made = driver_apart(arena_bytes=arena_bytes)
+    made.submit("d", ["a"], function("f", retries=3))
+    made.start_workers()
+    assert made.do("w1", "big") == "runs a"
+    return made

@@ -38,6 +38,10 @@ class Wires(Bench):
         """The node of that process."""
         return "node"
 
+    def address(self, name: str) -> str:
+        """Where that process is dialled."""
+        return name
+
     def near(self, kind: str, node: str) -> str:
         """The name of that node's near peer."""
         return kind
@@ -221,6 +225,28 @@ class Wires(Bench):
         """Submit a task without arguments once for each of the names."""
         for name in names:
             self.submit(where, [name], spec)
+
+    def begin(self, spec: Spec, name: str = "a", **more: Any) -> None:
+        """The driver submits a task; worker w1 comes, and starts it."""
+        self.submit("driver", [name], spec, **more)
+        self.spawn("w1")
+        self.deliver()
+        self.run("w1")
+
+    def end(self, where: str, value: str, **more: Any) -> None:
+        """The run returns, and everything arrives."""
+        self.finish(where, value, **more)
+        self.deliver()
+
+    def give(self, source: str, target: str, name: str) -> Row:
+        """User code hands a reference to another process, in a way that no machine sees."""
+        giver, taker = self.desks[source].process, self.desks[target]
+        at_giver = giver.peer(taker.machine.id, self.address(target))
+        fields = giver.owner.hand_over(self.row(source, name), at_giver)
+        (row,) = taker.process.owner.receive([fields])
+        row.handles += 1
+        taker.refs[name] = row
+        return row
 
     def sent(self, source: str, target: str) -> list[str]:
         """The names of the messages that are under way from one to the other."""

@@ -13,12 +13,8 @@ from wires import Wires
 def actor(cpus: float = 2.0) -> Wires:
     """Actor `k` of the driver lives in w1."""
     wires = Wires(cpus)
-    wires.submit("driver", ["k"], actor_class("K"))
-    wires.spawn("w1")
-    wires.deliver()
-    wires.run("w1")
-    wires.finish("w1", "none")
-    wires.deliver()
+    wires.begin(actor_class("K"), "k")
+    wires.end("w1", "none")
     return wires
 
 
@@ -93,8 +89,7 @@ def test_an_error_in_the_constructor_is_every_calls_error_and_ends_the_worker() 
     wires.spawn("w1")
     wires.deliver()
     wires.run("w1")
-    wires.finish("w1", "!no such file")
-    wires.deliver()
+    wires.end("w1", "!no such file")
     assert wires.row("driver", "a").data == [
         "ActorDied", "m: its constructor raised", b"no such file"
     ]  # fmt: skip
@@ -104,10 +99,7 @@ def test_an_error_in_the_constructor_is_every_calls_error_and_ends_the_worker() 
 
 def test_a_constructor_is_never_run_twice() -> None:
     wires = Wires()
-    wires.submit("driver", ["k"], actor_class("K"))
-    wires.spawn("w1")
-    wires.deliver()
-    wires.run("w1")
+    wires.begin(actor_class("K"), "k")
     wires.kill("w1")
     wires.deliver()
     assert wires.row("driver", "k").state == FAILED
@@ -137,12 +129,10 @@ def test_a_handle_that_was_handed_on_keeps_the_actor() -> None:
     wires.drop("driver", "k")
     wires.deliver()
     assert wires.run("w1") == "runs a"
-    wires.finish("w1", "1")
-    wires.deliver()
+    wires.end("w1", "1")
     assert wires.get(user, "a") == "inline 1"
     assert wires.desks["w1"].alive
-    wires.finish(user, "done")
-    wires.deliver()
+    wires.end(user, "done")
     assert not wires.desks["w1"].alive
 
 
@@ -268,8 +258,7 @@ def test_calls_with_tries_left_go_first_and_in_their_order() -> None:
     wires.worker("x1")
     wires.deliver()
     assert wires.run("x1") == "runs k"
-    wires.finish("x1", "none")
-    wires.deliver()
+    wires.end("x1", "none")
     queue = [wires.names[run.id] for run in wires.desks["x1"].process.executor.queue]
     assert queue == ["a", "c", "d", "e"]
     wires.run("x1")
@@ -328,8 +317,7 @@ def test_a_constructor_that_fails_in_the_new_process_ends_the_actor() -> None:
     wires.worker("x1")
     wires.deliver()
     wires.run("x1")
-    wires.finish("x1", "!no such file")
-    wires.deliver()
+    wires.end("x1", "!no such file")
     kind, _, cause = wires.row("driver", "a").data
     assert (kind, cause) == ("ActorDied", b"no such file")
     assert not wires.node.workers.leases

@@ -78,12 +78,8 @@ def test_nothing_is_kept_for_the_dead() -> None:
 
 def test_a_node_that_drains_ends_idle_workers_and_waits_for_those_that_stay() -> None:
     wires = Wires()
-    wires.call("driver", function("f"), "a")
-    wires.spawn("w1")
-    wires.deliver()
-    wires.run("w1")
-    wires.finish("w1", "1")
-    wires.deliver()
+    wires.begin(function("f"))
+    wires.end("w1", "1")
     node = wires.node
     node.members.me.retiring = True
     (worker,) = node.workers.workers.values()

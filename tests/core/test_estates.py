@@ -56,8 +56,7 @@ def fleet(store: str, *more: str) -> Fleet:
         made.submit("w1", ["x"], on(made, store, "g"))
         made.start_workers()
         assert made.do("w2", "big") == "runs x"
-    made.finish("w1", "box", inside=["x"], keep=["x"])
-    made.deliver()
+    made.end("w1", "box", inside=["x"], keep=["x"])
     made.open("d", "box")
     made.drop("d", "box")
     made.deliver()
@@ -144,11 +143,7 @@ def test_a_value_that_was_with_its_owner_is_lost_with_it() -> None:
     bench = fleet("n2")
     bench.driver("e", "n2")
     bench.put("e", "y", "small")
-    giver, taker = bench.desks["e"].process, bench.desks["d"].process
-    fields = giver.owner.hand_over(bench.row("e", "y"), giver.peer(taker.id, bench.address("d")))
-    (row,) = taker.owner.receive([fields])
-    row.handles += 1
-    bench.desks["d"].refs["y"] = row
+    row = bench.give("e", "d", "y")
     bench.settle()
     bench.deliver()
     bench.kill("e")
@@ -411,8 +406,7 @@ def test_the_adopter_hands_on_what_it_owns_to_others() -> None:
     bench.start_workers()
     (worker,) = [name for name in bench.homes if bench.homes[name] == "n4"]
     assert bench.run(worker) == "runs use"
-    bench.finish(worker, "kept it", keep=["x"])
-    bench.deliver()
+    bench.end(worker, "kept it", keep=["x"])
     bench.drop("d", "x")
     bench.deliver()
     (entry,) = bench.node_at("n2").estates.adopted.values()

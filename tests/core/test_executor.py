@@ -82,13 +82,9 @@ def test_nested_waits_are_one_to_the_node() -> None:
 def test_a_reference_that_is_stored_is_kept_and_read_later() -> None:
     wires = Wires()
     wires.put("driver", "x", "1")
-    wires.submit("driver", ["a"], quick(), nested=["x"])
-    wires.spawn("w1")
-    wires.deliver()
-    wires.run("w1")
+    wires.begin(quick(), nested=["x"])
     wires.drop("driver", "x")
-    wires.finish("w1", "ok", keep=["x"])
-    wires.deliver()
+    wires.end("w1", "ok", keep=["x"])
     wires.get("w1", "x")
     wires.deliver()
     assert wires.get("w1", "x") == "inline 1"
@@ -102,12 +98,8 @@ def test_a_reference_that_is_stored_is_kept_and_read_later() -> None:
 def test_what_is_not_kept_needs_no_words() -> None:
     wires = Wires()
     wires.put("driver", "x", "1")
-    wires.submit("driver", ["a"], quick(), nested=["x"])
-    wires.spawn("w1")
-    wires.deliver()
-    wires.run("w1")
-    wires.finish("w1", "ok")
-    wires.deliver()
+    wires.begin(quick(), nested=["x"])
+    wires.end("w1", "ok")
     assert len(wires.seen("DONE")) == 1
     assert not wires.seen("DONE_FULL", "RELEASE", "REGISTER")
 
@@ -123,8 +115,7 @@ def test_the_object_that_a_run_reads_is_held_until_the_run_is_over() -> None:
     (guard,) = wires.desks["w1"].process.owner.rows.values()
     assert (guard.handles, guard.holds) == (0, 1)
     assert len(wires.node.store.objects) == 1
-    wires.finish("w1", "ok")
-    wires.deliver()
+    wires.end("w1", "ok")
     assert not wires.desks["w1"].process.owner.rows
     assert not wires.node.store.objects
 
@@ -133,10 +124,7 @@ def test_returned_runs_let_go_of_what_they_would_have_read() -> None:
     wires = Wires()
     wires.put("driver", "x", "big")
     wires.call("driver", quick(), "a")
-    wires.submit("driver", ["b"], quick(), deps=["x"])
-    wires.spawn("w1")
-    wires.deliver()
-    wires.run("w1")
+    wires.begin(quick(), "b", deps=["x"])
     assert wires.desks["w1"].process.owner.rows
     wires.desks["w1"].process.executor.block(wires.desks["w1"].run)
     assert not wires.desks["w1"].process.owner.rows
@@ -144,12 +132,8 @@ def test_returned_runs_let_go_of_what_they_would_have_read() -> None:
 
 def test_an_actors_calls_are_never_given_back() -> None:
     wires = Wires()
-    wires.submit("driver", ["k"], actor_class("K"))
-    wires.spawn("w1")
-    wires.deliver()
-    wires.run("w1")
-    wires.finish("w1", "none")
-    wires.deliver()
+    wires.begin(actor_class("K"), "k")
+    wires.end("w1", "none")
     for name in "ab":
         wires.submit("driver", [name], method("m"), actor="k")
     wires.deliver()

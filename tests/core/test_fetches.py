@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fleets import Fleet
+from fleets import value_apart as fleet
 from freehold.core import messages as m
 from freehold.core.arena import EXTENT_MIN
 from freehold.core.fetches import ARGUMENT, LINGER, Fetches
@@ -12,17 +13,6 @@ from freehold.core.machine import Peer
 from freehold.core.messages import FAILED, INLINE, PENDING, SHARED
 from freehold.core.serving import EARLY_WAIT
 from freehold.sim.bench import actor_class, function
-
-
-def fleet(arena_bytes: int = 1 << 26) -> Fleet:
-    """Driver ``d`` on n1, which runs nothing; its value ``a`` lies on n2, where w1 works."""
-    made = Fleet("n1", cpus=0.0, arena_bytes=arena_bytes)
-    made.join("n2")
-    made.driver("d", "n1")
-    made.submit("d", ["a"], function("f", retries=3))
-    made.start_workers()
-    assert made.do("w1", "big") == "runs a"
-    return made
 
 
 def fetches(bench: Fleet, where: str = "d") -> Fetches:

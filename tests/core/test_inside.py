@@ -175,12 +175,7 @@ def test_the_owner_of_what_is_inside_dies_after_the_owner_of_the_value() -> None
     """The adopter holds it of the one that adopts it then."""
     bench = fleet("lent")
     bench.driver("e", "n3")  # a second holder of the outer value
-    giver, taker = bench.desks["d"].process, bench.desks["e"].process
-    row = bench.row("d", "outer")
-    fields = giver.owner.hand_over(row, giver.peer(taker.id, bench.address("e")))
-    (mine,) = taker.owner.receive([fields])
-    mine.handles += 1
-    bench.desks["e"].refs["outer"] = mine
+    bench.give("d", "e", "outer")
     bench.settle()
     bench.deliver()
     bench.kill("w1")

@@ -93,12 +93,8 @@ def test_there_is_a_pool_for_each_shape() -> None:
 
 def test_an_idle_lease_goes_back_after_a_while() -> None:
     wires, leases = bench()
-    wires.call("driver", paced(None), "a")
-    wires.spawn("w1")
-    wires.deliver()
-    wires.run("w1")
-    wires.finish("w1", "x")
-    wires.deliver()
+    wires.begin(paced(None))
+    wires.end("w1", "x")
     process = wires.desks["driver"].process
     assert process.deadline() == pytest.approx(wires.now + LIMITS.idle)
     wires.tick(LIMITS.idle / 2)
@@ -132,8 +128,7 @@ def test_a_stalled_lease_gives_back_all_that_waits_and_takes_no_more_until_it_an
     ]
     wires.call("driver", wires.row("driver", "a").task.spec, "d")  # type: ignore[union-attr]
     assert wires.sent("driver", "w1") == []
-    wires.finish("w1", "x")
-    wires.deliver()
+    wires.end("w1", "x")
     lease = wires.desks["driver"].process.client.leases.pools
     assert not any(each.shut & STALLED for pool in lease.values() for each in pool.leases)
 
@@ -221,12 +216,8 @@ def test_a_reclaimed_lease_is_used_for_its_slice_of_time() -> None:
 
 def test_an_idle_lease_that_is_reclaimed_is_returned_at_once() -> None:
     wires, leases = bench()
-    wires.call("driver", paced(None), "a")
-    wires.spawn("w1")
-    wires.deliver()
-    wires.run("w1")
-    wires.finish("w1", "x")
-    wires.deliver()
+    wires.begin(paced(None))
+    wires.end("w1", "x")
     (lease,) = only_pool(leases).leases
     node = wires.desks["driver"].process.owner.node
     assert node is not None

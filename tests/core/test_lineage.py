@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fleets import Fleet
+from fleets import driver_apart as fleet
 from freehold.core.fetches import LINGER
 from freehold.core.leases import Limits
 from freehold.core.lineage import ROW_BYTES, Lineage
@@ -12,15 +13,6 @@ from freehold.core.messages import COLLECTED, FAILED, INLINE, PENDING, SHARED
 from freehold.core.rows import CONSTRUCTOR, Spec
 from freehold.sim.bench import function, method
 from wires import Wires
-
-
-def fleet(limits: Limits | None = None) -> Fleet:
-    """Driver ``d`` on n1, which runs nothing; n2 runs its tasks."""
-    made = Fleet("n1", cpus=0.0, limits=limits)
-    made.join("n2")
-    made.driver("d", "n1")
-    made.deliver()
-    return made
 
 
 def call(fleet: Fleet, name: str, *deps: str, value: str = "big", retries: int = 3) -> None:

@@ -5,22 +5,12 @@ from __future__ import annotations
 import pytest
 
 from fleets import Fleet
+from fleets import value_apart as fleet
 from freehold.core import messages as m
 from freehold.core.messages import FAILED, PENDING
 from freehold.core.neighbours import DEATHS_MAX, Neighbours
 from freehold.core.strangers import SOUGHT_MAX, WAIT
 from freehold.sim.bench import function
-
-
-def fleet() -> Fleet:
-    """Driver ``d`` on n1, which runs nothing; ``a`` was made by w1 on n2."""
-    made = Fleet("n1", cpus=0.0)
-    made.join("n2")
-    made.driver("d", "n1")
-    made.submit("d", ["a"], function("f", retries=3))
-    made.start_workers()
-    assert made.do("w1", "big") == "runs a"
-    return made
 
 
 def neighbours(bench: Fleet, name: str) -> Neighbours:

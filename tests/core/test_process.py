@@ -11,19 +11,24 @@ from freehold.sim.bench import function
 from wires import Wires
 
 
-def handed_on_by_the_dead() -> Wires:
-    """The driver owns `x`; w1 has given it to w2, and died before it could register w2."""
+def two_at_work() -> Wires:
+    """The driver owns `x`, and needs it for the task of w1 only; w2 is busy with another."""
     wires = Wires(2.0)
     wires.put("driver", "x", "1")
-    wires.submit("driver", ["a"], function("store"), nested=["x"])
+    wires.submit("driver", ["a"], function("giver"), nested=["x"])
     wires.submit("driver", ["t"], function("user"))
     wires.spawn("w1", "w2")
     wires.deliver()
     wires.run("w1")
     wires.run("w2")
     wires.drop("driver", "x")
-    wires.finish("w1", "stored", keep=["x"])
-    wires.deliver()
+    return wires
+
+
+def handed_on_by_the_dead() -> Wires:
+    """As above; w1 has given `x` to w2, and died before it could register w2."""
+    wires = two_at_work()
+    wires.end("w1", "stored", keep=["x"])
     wires.tick(0.3)
     wires.call("w2", function("fetch"), "c")
     wires.deliver()
@@ -59,22 +64,11 @@ def test_what_the_dead_has_handed_on_is_registered_for_whom_it_had_not(first: st
 
 def test_what_the_dead_was_told_to_use_is_not_freed_before_it_is_known_who_has_it() -> None:
     """The caller's task fails with its worker, which has handed the argument on just before."""
-    wires = Wires(2.0)
-    wires.put("driver", "x", "1")
-    wires.submit("driver", ["a"], function("giver"), nested=["x"])
-    wires.submit("driver", ["t"], function("user"))
-    wires.spawn("w1", "w2")
-    wires.deliver()
-    wires.run("w1")
-    wires.run("w2")
-    wires.drop("driver", "x")
+    wires = two_at_work()
     wires.drop("driver", "a")
-    giver, taker = wires.desks["w1"].process, wires.desks["w2"].process
-    fields = giver.owner.hand_over(wires.row("w1", "x"), giver.peer(taker.id, "w2"))
-    (row,) = taker.owner.receive([fields])
-    row.handles += 1
-    wires.desks["w2"].refs["x"] = row
-    giver.peers[wires.desks["driver"].machine.id].outbox.clear()  # its REGISTER
+    wires.give("w1", "w2", "x")
+    giver, driver = wires.desks["w1"].machine, wires.desks["driver"].machine
+    giver.peers[driver.id].outbox.clear()  # its REGISTER
     wires.kill("w1")
     wires.deliver("w1", "node")
     wires.deliver("spawner", "node")
@@ -90,10 +84,7 @@ def test_what_the_dead_was_told_to_use_is_not_freed_before_it_is_known_who_has_i
 
 def test_a_suspicion_that_is_too_late_is_answered_with_the_death() -> None:
     wires = Wires()
-    wires.call("driver", function("f"), "a")
-    wires.spawn("w1")
-    wires.deliver()
-    wires.run("w1")
+    wires.begin(function("f"))
     wires.kill("w1")
     wires.deliver("w1", "node")
     wires.deliver("spawner", "node")
@@ -163,14 +154,10 @@ def test_a_worker_that_holds_something_ends_only_if_it_must(idle: bool) -> None:
 def test_a_dismissed_worker_stays_while_others_need_what_it_owns(held: bool) -> None:
     """Its node leaves; what only its own globals hold keeps it no longer."""
     wires = Wires()
-    wires.call("driver", function("f"), "a")
-    wires.spawn("w1")
-    wires.deliver()
-    wires.run("w1")
+    wires.begin(function("f"))
     wires.put("w1", "y", "1")
     wires.put("w1", "z", "2")
-    wires.finish("w1", "box", inside=["y"] if held else [])
-    wires.deliver()
+    wires.end("w1", "box", inside=["y"] if held else [])
     worker = wires.desks["w1"].process
     assert worker.owner.node is not None
     worker.on_dismiss(worker.owner.node, 0.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fleets import Fleet
+from fleets import Fleet, driver_apart
 from freehold.core.leases import Limits
 from freehold.core.messages import COLLECTED, SHARED
 from freehold.core.rows import Row
@@ -16,11 +16,7 @@ LIMITS = Limits(remake=2.5, idle=1e6)
 
 def fleet(limits: Limits = LIMITS) -> Fleet:
     """Driver ``d`` on n1, which runs nothing; n2 runs its tasks."""
-    made = Fleet("n1", cpus=0.0, limits=limits)
-    made.join("n2")
-    made.driver("d", "n1")
-    made.deliver()
-    return made
+    return driver_apart(limits=limits)
 
 
 def link(bench: Fleet, name: str, *deps: str, seconds: float = 1.0) -> None:

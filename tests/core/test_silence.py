@@ -50,11 +50,7 @@ def test_a_silent_process_holds_everything_until_it_speaks(end: str) -> None:
     """It may be reading in place, and cannot say so: its thread is busy, or stopped."""
     bench = fleet("n2")
     bench.driver("e", "n2")
-    giver, taker = bench.desks["d"].process, bench.desks["e"].process
-    fields = giver.owner.hand_over(bench.row("d", "x"), giver.peer(taker.id, bench.address("e")))
-    (row,) = taker.owner.receive([fields])
-    row.handles += 1
-    bench.desks["e"].refs["x"] = row
+    bench.give("d", "e", "x")
     bench.settle()
     bench.deliver()
     bench.get("e", "x")
@@ -117,11 +113,7 @@ def test_what_a_silent_node_stores_is_adopted_if_its_processes_hold_it() -> None
     bench = fleet("n3", named("new", ["n1", "n3"]))
     adopter = bench.nodes()[-1]
     bench.driver("e", "n3")
-    giver, taker = bench.desks["d"].process, bench.desks["e"].process
-    fields = giver.owner.hand_over(bench.row("d", "x"), giver.peer(taker.id, bench.address("e")))
-    (row,) = taker.owner.receive([fields])
-    row.handles += 1
-    bench.desks["e"].refs["x"] = row
+    bench.give("d", "e", "x")
     bench.settle()
     bench.deliver()
     bench.get("e", "x")

@@ -14,14 +14,10 @@ from wires import Wires
 def made(*names: str, value: str = "big") -> Wires:
     """Worker w1 owns these objects in the arena; the driver holds references to them."""
     wires = Wires(2.0)
-    wires.submit("driver", ["a"], function("make"))
-    wires.spawn("w1")
-    wires.deliver()
-    wires.run("w1")
+    wires.begin(function("make"))
     for name in names:
         wires.put("w1", name, value)
-    wires.finish("w1", "box", inside=names)
-    wires.deliver()
+    wires.end("w1", "box", inside=names)
     wires.open("driver", "a")
     return wires
 
@@ -42,12 +38,8 @@ def test_a_freed_object_gives_its_memory_back_to_its_maker() -> None:
 
 def test_a_result_in_the_arena_is_its_callers_and_lies_in_the_workers_extent() -> None:
     wires = Wires()
-    wires.submit("driver", ["a"], function("make"))
-    wires.spawn("w1")
-    wires.deliver()
-    wires.run("w1")
-    wires.finish("w1", "big")
-    wires.deliver()
+    wires.begin(function("make"))
+    wires.end("w1", "big")
     (stored,) = store(wires).objects.values()
     assert wires.names[stored.owner] == "driver"
     assert wires.names[stored.holder] == "w1"
@@ -59,10 +51,7 @@ def test_a_result_in_the_arena_is_its_callers_and_lies_in_the_workers_extent() -
 
 def test_a_free_may_overtake_the_seal() -> None:
     wires = Wires()
-    wires.submit("driver", ["a"], function("make"))
-    wires.spawn("w1")
-    wires.deliver()
-    wires.run("w1")
+    wires.begin(function("make"))
     wires.drop("driver", "a")
     wires.finish("w1", "big")
     wires.deliver("w1", "driver")
@@ -140,8 +129,7 @@ def test_the_extents_of_a_dead_process_come_back_when_its_last_object_goes() -> 
     wires.deliver()
     for worker in ("w1", "w2"):
         wires.run(worker)
-        wires.finish(worker, "big")
-    wires.deliver()
+        wires.end(worker, "big")
     assert store(wires).extents.granted == 2 * EXTENT_MIN
     wires.kill("w1")
     wires.deliver()
@@ -173,10 +161,7 @@ def test_an_heir_that_dies_before_all_have_answered_keeps_nothing() -> None:
 
 def test_what_was_freed_early_is_forgotten_with_its_maker() -> None:
     wires = Wires()
-    wires.submit("driver", ["a"], function("make"))
-    wires.spawn("w1")
-    wires.deliver()
-    wires.run("w1")
+    wires.begin(function("make"))
     wires.drop("driver", "a")
     wires.finish("w1", "big")
     wires.deliver("w1", "driver")
@@ -190,10 +175,7 @@ def test_what_was_freed_early_is_forgotten_with_its_maker() -> None:
 
 def test_what_a_dead_process_had_not_sealed_is_garbage() -> None:
     wires = Wires()
-    wires.submit("driver", ["a"], function("make"))
-    wires.spawn("w1")
-    wires.deliver()
-    wires.run("w1")
+    wires.begin(function("make"))
     process = wires.desks["w1"].process
     request = process.request_extent(1000)
     wires.settle()
@@ -299,12 +281,8 @@ def test_what_is_freed_while_others_are_asked_goes_to_who_waits(owner: str) -> N
 def test_what_is_made_again_on_the_same_worker_is_another_object_until_one_is_freed() -> None:
     """A task may run again for what its result refers to, while the result is in use."""
     wires = Wires()
-    wires.submit("driver", ["a"], function("make", retries=1))
-    wires.spawn("w1")
-    wires.deliver()
-    wires.run("w1")
-    wires.finish("w1", "big")
-    wires.deliver()
+    wires.begin(function("make", retries=1))
+    wires.end("w1", "big")
     worker = wires.desks["w1"].process
     row = wires.row("driver", "a")
     first = row.data

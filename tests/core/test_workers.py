@@ -70,12 +70,8 @@ def idle(prestart: int = 0) -> Wires:
     wires = Wires()
     wires.node.workers.prestart = prestart
     wires.node.workers.idle_seconds = 1.0
-    wires.call("driver", function("f"), "a")
-    wires.spawn("w1")
-    wires.deliver()
-    wires.run("w1")
-    wires.finish("w1", "1")
-    wires.deliver()
+    wires.begin(function("f"))
+    wires.end("w1", "1")
     wires.tick(0.3)
     wires.deliver()
     return wires
@@ -102,13 +98,9 @@ def test_as_many_as_are_started_ahead_stay() -> None:
 def test_a_worker_that_owns_what_others_hold_stays() -> None:
     wires = Wires()
     wires.node.workers.idle_seconds = 1.0
-    wires.call("driver", function("f"), "a")
-    wires.spawn("w1")
-    wires.deliver()
-    wires.run("w1")
+    wires.begin(function("f"))
     wires.put("w1", "y", "7")
-    wires.finish("w1", "box", inside=["y"])
-    wires.deliver()
+    wires.end("w1", "box", inside=["y"])
     for _ in range(2):
         wires.tick(1.5)
         wires.deliver()
@@ -151,10 +143,7 @@ def test_a_broken_connection_kills_unless_an_exit_explains_it() -> None:
 
 def test_a_blocked_worker_lends_its_cpu_and_takes_it_back_at_once() -> None:
     wires = Wires()
-    wires.call("driver", function("parent"), "a")
-    wires.spawn("w1")
-    wires.deliver()
-    wires.run("w1")
+    wires.begin(function("parent"))
     workers = wires.node.workers
     assert workers.free["CPU"] == 0
     executor = wires.desks["w1"].process.executor
@@ -168,8 +157,7 @@ def test_a_blocked_worker_lends_its_cpu_and_takes_it_back_at_once() -> None:
     wires.deliver()
     assert workers.free["CPU"] == -1  # two run on one CPU until either ends
     wires.node.check()
-    wires.finish("w2", "1")
-    wires.deliver()
+    wires.end("w2", "1")
     wires.tick(0.3)
     wires.deliver()
     assert workers.free["CPU"] == 0
@@ -186,8 +174,7 @@ def test_a_request_that_waits_has_the_leases_of_others_reclaimed_each_once() -> 
         wires.deliver()
     assert wires.seen("RECLAIM") == ["node -> driver: RECLAIM lease=1"]
     wires.run("w1")
-    wires.finish("w1", "1")
-    wires.deliver()
+    wires.end("w1", "1")
     assert wires.run("w1") == "runs b"
 
 
@@ -234,10 +221,7 @@ def test_what_waits_for_something_else_holds_nobody_up() -> None:
 
 def test_a_large_request_is_not_overtaken_and_a_free_one_passes() -> None:
     wires = Wires(cpus=2.0)
-    wires.call("driver", function("f", cpus=1.0), "a")
-    wires.spawn("w1")
-    wires.deliver()
-    wires.run("w1")
+    wires.begin(function("f", cpus=1.0))
     wires.add("driver2")
     for name, cpus in (("large", 2.0), ("small", 1.0), ("free", 0.0)):
         wires.call("driver2", function(name, cpus=cpus), name)
@@ -256,8 +240,7 @@ def test_a_cancelled_request_lets_those_behind_it_through() -> None:
     wires.spawn("w1", "w2")
     wires.deliver()
     wires.run("w1")
-    wires.finish("w1", "1")
-    wires.deliver()
+    wires.end("w1", "1")
     wires.add("driver2")
     asker = node.peers[wires.desks["driver2"].machine.id]
     node.handlers[m.LEASE](driver, wires.now, 90, 2.0, True, {}, [], 0, [])
