@@ -176,11 +176,22 @@ def test_calls_of_one_caller_must_start_in_order() -> None:
         ledger.takes_turn(b"actor", b"caller", b"2")
 
 
-def test_the_late_driver_keeps_no_node_that_drains() -> None:
+def begun() -> Fleet:
+    """A fleet whose nodes have joined."""
     fleet = Fleet(0, draw_cluster(random.Random(0))._replace(**DEATHS))
     fleet._start()
     fleet._until(lambda: all(node.node.members.joined for node in fleet.nodes), 1.0)
-    fleet.nodes[0].node.members.me.retiring = True
+    return fleet
+
+
+def test_the_late_driver_keeps_no_node_that_is_to_drain() -> None:
+    """Nor one that does not know it yet, since there is no head."""
+    fleet = begun()
+    fleet.head.crash(-9)
+    fleet.faults.kinds["drain"]()
+    (drained,) = fleet.faults.drained
+    fleet.nodes.sort(key=lambda node: node.machine.id != drained)
+    assert not fleet.nodes[0].node.members.me.retiring
     fleet._begin_late()
     assert fleet.last is fleet.nodes[1]
 

@@ -164,10 +164,13 @@ class Fleet(Simulation):
         return self.last is not None and not self.last.node.members.refused and not left
 
     def _begin_late(self) -> None:
-        """On a member that stays: one that drains would wait for it, and it does not end."""
+        """On a member that stays: one that drains would wait for it, and it does not end.
+
+        One that is to drain may not know it yet: while there is no head, RETIRE waits.
+        """
         for node in self.nodes:
-            members = node.node.members
-            if node.alive and members.joined and not members.me.retiring:
+            stays = node.machine.id not in self.faults.drained
+            if node.alive and node.node.members.joined and stays:
                 self.last = node
                 late = ProcessHost(
                     self.world, self.ledger, "driver", 99, detached.late, node, "late"
