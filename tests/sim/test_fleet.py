@@ -196,6 +196,18 @@ def test_the_late_driver_keeps_no_node_that_is_to_drain() -> None:
     assert fleet.last is fleet.nodes[1]
 
 
+def test_the_first_node_too_ends_when_it_is_refused_and_so_does_its_driver() -> None:
+    fleet = begun()
+    first = fleet.nodes[0]
+    fleet.head.head.roll._bury(fleet.head.head.nodes[first.machine.id], fleet.world.now, "why")
+    fleet.head.finish()
+    fleet._until(lambda: not first.alive, 1.0)
+    assert not first.alive
+    assert not fleet.driver.alive
+    fleet._until(lambda: fleet.nodes[0].node.members.joined, 2.0)
+    assert fleet.nodes[0].node.members.joined
+
+
 # -- the command line -----------------------------------------------------------------------------
 
 
