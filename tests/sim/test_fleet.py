@@ -177,11 +177,23 @@ def test_calls_of_one_caller_must_start_in_order() -> None:
 
 
 def begun() -> Fleet:
-    """A fleet whose nodes have joined."""
+    """A fleet whose nodes have joined, and whose driver has met its own."""
     fleet = Fleet(0, draw_cluster(random.Random(0))._replace(**DEATHS))
     fleet._start()
+    owner = fleet.driver.owner
     fleet._until(lambda: all(node.node.members.joined for node in fleet.nodes), 1.0)
+    fleet._until(lambda: owner.node is not None, 1.0)
+    assert owner.node is not None
     return fleet
+
+
+def test_a_drain_waits_for_the_driver_that_is_to_ask_for_it() -> None:
+    fleet = begun()
+    owner = fleet.driver.owner
+    node, owner.node = owner.node, None
+    assert not fleet.faults.kinds["drain"]()
+    owner.node = node
+    assert fleet.faults.kinds["drain"]()
 
 
 def test_the_late_driver_keeps_no_node_that_is_to_drain() -> None:

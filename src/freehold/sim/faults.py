@@ -170,13 +170,16 @@ class Faults:
             if node not in busy and node.node.members.joined and not node.node.members.me.retiring
         ]
         asker = self.cluster.drivers[0]
-        if fit and asker.alive:
-            self.world.fault("drain")
-            node = self.world.rng.choice(fit).machine.id
-            self.drained.add(node)
-            asker.process.questions.ask_directory("retire", {"node": node})
-            asker.finish()
-        return bool(fit)
+        if not asker.alive:
+            return True  # its node was given up, and it has none any more
+        if not fit or asker.owner.node is None:
+            return False
+        self.world.fault("drain")
+        node = self.world.rng.choice(fit).machine.id
+        self.drained.add(node)
+        asker.process.questions.ask_directory("retire", {"node": node})
+        asker.finish()
+        return True
 
     def _crash_driver(self) -> bool:
         """What was its own goes, and nothing else."""
