@@ -554,6 +554,19 @@ def test_objects_and_copies_are_served_by_their_place_or_by_the_first_one() -> N
     assert [frame[2:4] for frame in desk.pass_time(EARLY_WAIT)] == [(6, -1), (7, -1)]
 
 
+def test_whom_this_node_has_declared_dead_learns_nothing_from_what_is_not_here() -> None:
+    """It was freed because its owner, there, was taken for dead: that is no loss."""
+    desk = Desk()
+    made = desk.make("m")
+    desk.store.gone.add(b"x".ljust(8, b"."))
+    assert desk.serve(1, place("b"), "b", "x")[0][3:] == (-2, 0, 0, "")
+    assert desk.serve(2, made, "m", "x")[0][3] == made[1]
+    desk.fetch(P, "a")
+    desk.moved("a", 0)  # what such an answer is for who asks
+    assert not only(desk.settle(), "FETCHED")
+    assert "MOVE" in names(desk.pass_time(1.0))
+
+
 def test_while_an_object_is_being_sent_the_next_asks_the_last_who_did() -> None:
     desk = Desk()
     made = desk.make("m")
