@@ -6,42 +6,10 @@ import itertools
 
 import pytest
 
-from clusters import Cluster, identity, joined
+from clusters import Cluster, alive, drive, identity, quiet, reason, until_dead
 from freehold.core import messages as m
 
 BOUND_S = 2.0  # from the first dialling in vain to the death
-
-
-def quiet(*names: str) -> Cluster:
-    """Members that have said all there is to say."""
-    cluster = joined(*names)
-    cluster.tick(1.0)
-    return cluster
-
-
-def drive(cluster: Cluster, node: str) -> None:
-    """A program runs there."""
-    assert cluster.says("job", node, job=identity("j" + node), info={}, alive=True) == ([], {})
-
-
-def alive(cluster: Cluster) -> list[str]:
-    """The members by the head's word."""
-    return sorted(
-        name for name, machine in cluster.machines.items() if machine.id in cluster.head.nodes
-    )
-
-
-def until_dead(cluster: Cluster) -> float:
-    """Let time pass until somebody is declared dead; how long it took."""
-    start, before = cluster.now, len(cluster.head.roll.dead)
-    while len(cluster.head.roll.dead) == before:
-        assert cluster.now < start + 10.0, "nobody goes"
-        cluster.tick(0.05)
-    return cluster.now - start
-
-
-def reason(cluster: Cluster, name: str) -> str:
-    return cluster.head.roll.dead[identity(name)]
 
 
 def test_of_two_that_do_not_reach_each_other_one_goes_within_the_bound() -> None:

@@ -108,3 +108,16 @@ def test_a_request_may_overtake_the_seal() -> None:
     (answer,) = desk.pass_time(EARLY_WAIT)
     assert answer[2:4] == (2, -1)
     assert desk.pulls.deadline() == NEVER
+
+
+def test_whom_this_node_has_declared_dead_learns_nothing_from_what_is_not_here() -> None:
+    """It was freed because its owner, there, was taken for dead: that is no loss."""
+    desk = Desk()
+    made = desk.make("m")
+    desk.store.gone.add(b"x".ljust(8, b"."))
+    assert desk.serve(1, place("b"), "b", "x")[0][3:] == (-2, 0, 0, "")
+    assert desk.serve(2, made, "m", "x")[0][3] == made[1]
+    desk.fetch(P, "a")
+    desk.moved("a", 0)  # what such an answer is for who asks
+    assert not only(desk.settle(), "FETCHED")
+    assert "MOVE" in names(desk.pass_time(1.0))

@@ -176,13 +176,48 @@ def test_calls_of_one_caller_must_start_in_order() -> None:
         ledger.takes_turn(b"actor", b"caller", b"2")
 
 
-def test_the_late_driver_keeps_no_node_that_drains() -> None:
+def begun() -> Fleet:
+    """A fleet whose nodes have joined, and whose driver has met its own."""
     fleet = Fleet(0, draw_cluster(random.Random(0))._replace(**DEATHS))
     fleet._start()
+    owner = fleet.driver.owner
     fleet._until(lambda: all(node.node.members.joined for node in fleet.nodes), 1.0)
-    fleet.nodes[0].node.members.me.retiring = True
+    fleet._until(lambda: owner.node is not None, 1.0)
+    assert owner.node is not None
+    return fleet
+
+
+def test_a_drain_waits_for_the_driver_that_is_to_ask_for_it() -> None:
+    fleet = begun()
+    owner = fleet.driver.owner
+    node, owner.node = owner.node, None
+    assert not fleet.faults.kinds["drain"]()
+    owner.node = node
+    assert fleet.faults.kinds["drain"]()
+
+
+def test_the_late_driver_keeps_no_node_that_is_to_drain() -> None:
+    """Nor one that does not know it yet, since there is no head."""
+    fleet = begun()
+    fleet.head.crash(-9)
+    fleet.faults.kinds["drain"]()
+    (drained,) = fleet.faults.drained
+    fleet.nodes.sort(key=lambda node: node.machine.id != drained)
+    assert not fleet.nodes[0].node.members.me.retiring
     fleet._begin_late()
     assert fleet.last is fleet.nodes[1]
+
+
+def test_the_first_node_too_ends_when_it_is_refused_and_so_does_its_driver() -> None:
+    fleet = begun()
+    first = fleet.nodes[0]
+    fleet.head.head.roll._bury(fleet.head.head.nodes[first.machine.id], fleet.world.now, "why")
+    fleet.head.finish()
+    fleet._until(lambda: not first.alive, 1.0)
+    assert not first.alive
+    assert not fleet.driver.alive
+    fleet._until(lambda: fleet.nodes[0].node.members.joined, 2.0)
+    assert fleet.nodes[0].node.members.joined
 
 
 # -- the command line -----------------------------------------------------------------------------

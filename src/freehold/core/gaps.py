@@ -1,4 +1,4 @@
-"""Gaps: two members that cannot reach each other, though the head reaches both.
+"""Gaps: two members that cannot reach each other, or could not, though the head reaches both.
 
 Nobody is silent then, so nobody would ever be declared dead, and whoever waits for an answer across
 the gap would wait for ever.  The rule: *of two members that need and do not reach each other, one
@@ -15,6 +15,13 @@ out, counts that as one more.  Among equals the one without a driver, then one t
 then the one of the greater id.  Who is not connected, or has not reported lately, is in worse
 trouble, which is the roll's affair (``core.roll``).  When that has passed, the others get TRUCE to
 find it and take back what they have said, and the witnesses are asked again.
+
+*Declared dead.*  A node that has no head judges by itself (``core.suspects``), and what it has told
+its processes cannot be taken back: a member that has declared dead another one that lives cannot
+live with it any more, though they may reach each other again.  So of those two, too, one goes, when
+all have had time to say whom they have declared dead.  Which of them was cut off is told by the
+others: whoever was, has lost many, and was lost by many.  But who lost a head that was there all
+the while was cut off from it, and goes.
 
 *It cannot flap.*  The host of who has gone is remembered, with who has stayed.  A node that comes
 from there is let in as soon as the other one reaches it, or is no member any more; until then it
@@ -41,13 +48,21 @@ Join = Callable[[Peer, float, dict[str, Any]], None]
 
 
 class Complaint:
-    """What one member says about another."""
+    """What one member says about another.
 
-    __slots__ = ("due", "heard")
+    Attributes:
+        due: when to go on with it.
+        heard: the witnesses have been asked; none are, if it has declared the other one dead.
+        final: it has declared the other one dead.
+        astray: it did so while it had lost this head, which was there.
+    """
 
-    def __init__(self, due: float) -> None:
-        self.due = due  # when to go on with it
-        self.heard = False  # the witnesses have been asked
+    __slots__ = ("astray", "due", "final", "heard")
+
+    def __init__(self, due: float, *, final: bool = False, astray: bool = False) -> None:
+        self.due = due
+        self.heard = self.final = final
+        self.astray = astray
 
 
 class Waiting(NamedTuple):
@@ -106,13 +121,21 @@ class Gaps:
                 self._let_in(now)
         elif reached:
             self.evidence.pop(key, None)
-            if not asked:
-                self.complaints.pop(key, None)
+            if not asked and key in self.complaints and not self.complaints[key].final:
+                del self.complaints[key]
         elif self._is_member(node) and node != peer.id:
             if asked:
                 self.evidence[key] = None
             elif key not in self.complaints:
                 self.complaints[key] = Complaint(max(now, self._truce_until))
+
+    def on_declared(self, sender: Standing, node: Standing, now: float) -> None:
+        """A member says that it has declared another one dead; it says so at each hello."""
+        known = self.complaints.get((sender.id, node.id))
+        if known is None or not known.final:
+            due = max(now + self.unreachable_s * SETTLE, self._truce_until)
+            complaint = Complaint(due, final=True, astray=sender.hellos > 1)
+            self.complaints[sender.id, node.id] = complaint
 
     def _is_member(self, id: bytes) -> bool:
         node = self.nodes.get(id)
@@ -122,13 +145,21 @@ class Gaps:
     def _go_on(self, key: Key, now: float) -> None:
         """A complaint is due: hear the witnesses, then decide."""
         complaint, pair = self.complaints[key], [self.nodes[id] for id in key]
-        if any(node.peer is None or now > node.seen + self.unreachable_s / 2 for node in pair):
+        late = now - self.unreachable_s / 2
+        troubled = any(node.peer is None or node.seen < late for node in pair)
+        if complaint.final and (troubled or self._awaits_anybody()):
+            complaint.due = now + self.unreachable_s * SETTLE
+        elif troubled:
             self._put_off(key, now)
         elif not complaint.heard:
             complaint.heard, complaint.due = True, now + self.unreachable_s * SETTLE
             self._ask_witnesses(key)
         else:
             self._part(now, *pair)
+
+    def _awaits_anybody(self) -> bool:
+        """Whether a member has not come to this head yet, who may have declared others dead."""
+        return any(node.phase == MEMBER and not node.hellos for node in self.nodes.values())
 
     def _put_off(self, key: Key, now: float) -> None:
         complaint = self.complaints[key]
@@ -148,20 +179,32 @@ class Gaps:
     def _part(self, now: float, one: Standing, other: Standing) -> None:
         """One of the two goes."""
         goes, stays = (one, other) if self._blame(one) > self._blame(other) else (other, one)
-        host = _host_of(goes.address)
-        if host:
-            self.stayed[host] = stays.id
-        text = f"it and node {stays.id.hex()[:8]} cannot reach each other; the head reaches both"
+        host, name = _host_of(goes.address), stays.id.hex()[:8]
+        if self._is_final(goes, stays):
+            text = f"it was cut off, and declared node {name} dead, which lives"
+        elif self._is_final(stays, goes):
+            text = f"node {name} declared it dead, while there was no head"
+        else:
+            text = f"it and node {name} cannot reach each other; the head reaches both"
+            if host:
+                self.stayed[host] = stays.id
         self.bury(goes, now, text)
         self._truce_until = now + self.unreachable_s * TRUCE
-        for key in self.complaints:
-            self._put_off(key, now)
+        for key, complaint in self.complaints.items():
+            if not complaint.final:
+                self._put_off(key, now)
 
-    def _blame(self, node: Standing) -> tuple[int, bool, bool, bytes]:
+    def _is_final(self, one: Standing, other: Standing) -> bool:
+        complaint = self.complaints.get((one.id, other.id))
+        return complaint is not None and complaint.final
+
+    def _blame(self, node: Standing) -> tuple[bool, int, bool, bool, bytes]:
         gaps = (*self.complaints, *self.evidence)
         others = {id for key in gaps if node.id in key for id in key if id != node.id}
-        kept_out = sum(id == node.id for id in self.stayed.values())
-        return len(others) + kept_out, not self.has_driver(node.id), node.retiring, node.id
+        many = len(others) + sum(id == node.id for id in self.stayed.values())  # kept out
+        mine = [complaint for key, complaint in self.complaints.items() if key[0] == node.id]
+        astray = any(complaint.astray for complaint in mine)
+        return astray, many, not self.has_driver(node.id), node.retiring, node.id
 
     def forget(self, node: Standing, now: float) -> None:
         """It is no member any more: what was said by it, and about it, does not matter."""
@@ -170,9 +213,14 @@ class Gaps:
         self.stayed = {host: id for host, id in self.stayed.items() if id != node.id}
         self._let_in(now)
 
-    def renew(self, id: bytes) -> None:
-        """The member begins anew with this head: it says again what still holds."""
-        self.complaints = {key: one for key, one in self.complaints.items() if key[0] != id}
+    def renew(self, node: Standing, now: float) -> None:
+        """The member says hello to this head, and will say (again) of whom it complains."""
+        first, due = node.hellos == 1, now + self.unreachable_s * SETTLE
+        for key, complaint in list(self.complaints.items()):
+            if complaint.final and first:
+                complaint.due = max(complaint.due, due)
+            elif not complaint.final and key[0] == node.id:
+                del self.complaints[key]
 
     # -- who comes from where one had gone --------------------------------------------------------
     def keeps_out(self, peer: Peer, now: float, info: dict[str, Any]) -> bool:

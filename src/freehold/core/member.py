@@ -59,10 +59,11 @@ class Standing(Member):
         seen: when it last gave a sign of life.
         until: when it is given up unless there is another.
         probed: since its connection was lost it has been dialled.
+        hellos: how often it has said hello to this head.
         news: what there is to gossip: NOTHING, what is FREE, or its TOTAL too.
     """
 
-    __slots__ = ("base", "news", "peer", "phase", "probed", "seen", "until")
+    __slots__ = ("base", "hellos", "news", "peer", "phase", "probed", "seen", "until")
 
     def __init__(self, id: bytes, address: str, total: Resources, labels: dict[str, str]) -> None:
         super().__init__(id, address, dict(total), labels, dict(total))
@@ -72,6 +73,7 @@ class Standing(Member):
         self.seen = 0.0
         self.until = NEVER
         self.probed = False
+        self.hellos = 0
         self.news = NOTHING
 
 

@@ -14,8 +14,9 @@ heard again.
 
 *A restart.*  The records say who was a member.  Each is awaited for ``unreachable_s``, then
 dialled, and dead if it does not answer.  A node that had no head may have declared another dead
-meanwhile; it says so when it is back.  If the other one lives and is connected here, then it was
-the sender that was cut off, and *it* is dead: what it has told its processes cannot be taken back.
+meanwhile; it says so when it is back (NODE_DOWN).  The other one, if it is not back yet, is dialled
+at once.  If it lives, one of the two goes: which, depends on what all the others say
+(``core.gaps``), and not on who was back first.
 """
 
 from __future__ import annotations
@@ -141,8 +142,9 @@ class Roll:
             self.nodes[peer.id] = node
             self._change((NODE + peer.id, _record(node)))
             self.tables.after(now, self._member, node, self.epoch)
-        self.gaps.renew(node.id)
         node.peer, node.probed = peer, False
+        node.hellos += 1
+        self.gaps.renew(node, now)
         node.retiring |= bool(info.get("retiring"))
         self._alive(node, now)
         has = info.get("bundles", []), info.get("actors", [])
@@ -261,15 +263,14 @@ class Roll:
         return f"it has been silent for {now - node.seen:.1f} s"
 
     def on_node_down(self, peer: Peer, now: float, epoch: int, node: bytes, reason: str) -> None:
-        """What a node has declared while it had no head holds, unless it was itself cut off."""
+        """A node has declared another one dead while it had no head, and cannot take that back."""
         sender, target = self.nodes.get(peer.id), self.nodes.get(node)
         if sender is None or sender.peer is not peer or target is None or target is sender:
             return
-        if target.peer is None:
-            self._bury(target, now, reason)
-        else:
-            text = f"it was cut off, and declared node {node.hex()[:8]} dead, which lives"
-            self._bury(sender, now, text)
+        if sender.phase == target.phase == MEMBER:
+            self.gaps.on_declared(sender, target, now)
+            if target.peer is None and not target.probed:
+                self._probe(target)
 
     def _bury(self, node: Standing, now: float, reason: str) -> None:
         """The node is no member any more, and never again; tell so when it is recorded."""

@@ -80,7 +80,15 @@ class Servings:
             fields = (transfer, id, place, node, address, direct)
             self.early[transfer] = Early(fields, now + EARLY_WAIT)
         else:
-            self._answer(transfer, NOT_HERE)
+            self._lack(transfer, node)
+
+    def _lack(self, transfer: int, node: bytes) -> None:
+        """It is not here.
+
+        That means nothing to whom this node has declared dead: what was for it has been freed.  One
+        of the two goes (``core.gaps``), and until then it may ask again.
+        """
+        self._answer(transfer, ASK_OTHER if node in self.store.gone else NOT_HERE)
 
     def _find(self, id: bytes, place: list[Any]) -> Stored | Copy | None:
         holder, offset, size, node = place
@@ -175,7 +183,7 @@ class Servings:
             if item is not None:
                 self._serve(transfer, item, node, address, direct)
             else:
-                self._answer(transfer, NOT_HERE)
+                self._lack(transfer, node)
 
     def deadline(self) -> float:
         """When the first of them has waited long enough."""

@@ -66,6 +66,7 @@ class Faults:
         self.world = cluster.world
         self.ledger = cluster.ledger
         self.gaps = Gaps(self.world, self.ledger, self._hosts)
+        self.drained: set[bytes] = set()  # nodes whose drain has been asked for
         self.kinds: dict[str, Callable[[], bool]] = {
             "worker": lambda: self._kill("crash of a worker", self._busy()),
             "owner": lambda: self._kill("crash of an owner", self._owners()),
@@ -168,12 +169,17 @@ class Faults:
             for node in self._others()
             if node not in busy and node.node.members.joined and not node.node.members.me.retiring
         ]
-        if fit:
-            self.world.fault("drain")
-            fields = {"node": self.world.rng.choice(fit).machine.id}
-            self.cluster.drivers[0].process.questions.ask_directory("retire", fields)
-            self.cluster.drivers[0].finish()
-        return bool(fit)
+        asker = self.cluster.drivers[0]
+        if not asker.alive:
+            return True  # its node was given up, and it has none any more
+        if not fit or asker.owner.node is None:
+            return False
+        self.world.fault("drain")
+        node = self.world.rng.choice(fit).machine.id
+        self.drained.add(node)
+        asker.process.questions.ask_directory("retire", {"node": node})
+        asker.finish()
+        return True
 
     def _crash_driver(self) -> bool:
         """What was its own goes, and nothing else."""

@@ -98,7 +98,7 @@ class Fleet(Simulation):
         """The node goes down, and starts again under a new incarnation."""
         self._given_up()  # what it had declared itself goes with it
         self.ledger.lost_nodes.add(node.machine.id)
-        for driver in self.drivers[1:]:
+        for driver in self.drivers:
             if driver.site is node:
                 driver.crash(-9)
         node.crash(-9)
@@ -136,9 +136,10 @@ class Fleet(Simulation):
     def _look_after(self) -> None:
         """A node whose identity was declared dead starts again, as its daemon would.
 
-        When every program is over, the late driver comes.
+        The first one, too: its driver has been told that it is gone (OUSTED), and ends.  When every
+        program is over, the late driver comes.
         """
-        for node in self.nodes[1:]:
+        for node in list(self.nodes):
             if node.alive and node.node.members.refused and node.departed:
                 self._leave(node)
             elif node.alive and node.node.members.refused:
@@ -164,10 +165,13 @@ class Fleet(Simulation):
         return self.last is not None and not self.last.node.members.refused and not left
 
     def _begin_late(self) -> None:
-        """On a member that stays: one that drains would wait for it, and it does not end."""
+        """On a member that stays: one that drains would wait for it, and it does not end.
+
+        One that is to drain may not know it yet: while there is no head, RETIRE waits.
+        """
         for node in self.nodes:
-            members = node.node.members
-            if node.alive and members.joined and not members.me.retiring:
+            stays = node.machine.id not in self.faults.drained
+            if node.alive and node.node.members.joined and stays:
                 self.last = node
                 late = ProcessHost(
                     self.world, self.ledger, "driver", 99, detached.late, node, "late"
