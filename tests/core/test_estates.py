@@ -12,7 +12,7 @@ from freehold.core.estate import ANSWER_MAX
 from freehold.core.estates import adopter_of
 from freehold.core.ids import CONTEXT_BYTES
 from freehold.core.messages import FAILED, PENDING, SHARED
-from freehold.core.rows import Spec
+from freehold.core.rows import Row, Spec
 from freehold.sim.bench import function
 
 
@@ -62,6 +62,26 @@ def fleet(store: str, *more: str) -> Fleet:
     made.drop("d", "box")
     made.deliver()
     return made
+
+
+def hand_over(bench: Fleet, name: str, source: str, target: str) -> Row:
+    """A process gives another one a reference."""
+    giver, taker = bench.desks[source].process, bench.desks[target].process
+    fields = giver.owner.hand_over(
+        bench.row(source, name), giver.peer(taker.id, bench.address(target))
+    )
+    (row,) = taker.owner.receive([fields])
+    row.handles += 1
+    bench.desks[target].refs[name] = row
+    bench.settle()
+    bench.deliver()
+    return row
+
+
+def deliver_all_but(bench: Fleet, source: str, target: str) -> None:
+    """Everything arrives but for what is on that wire."""
+    while busy := [ends for ends in bench.busy() if ends != (source, target)]:
+        bench.deliver(*busy[0])
 
 
 def adopters(bench: Fleet, name: str = "x") -> list[str]:
@@ -140,17 +160,37 @@ def test_a_holder_that_dies_holds_nothing() -> None:
     assert not bench.node_at("n2").store.objects
 
 
+def test_a_holder_whose_node_dies_before_all_have_answered_holds_nothing() -> None:
+    """Though the adopter never had to do with it, and knows of it by its node's answer only."""
+    names = [f"s{number}" for number in range(9)]
+    ids = [identity(name) for name in ("n2", *names)]
+    late = next(name for name in names if adopter_of(identity("n1"), ids) == identity(name))
+    bench = fleet(late)
+    bench.driver("e", "n1")
+    hand_over(bench, "x", "d", "e")
+    bench.drop("d", "x")
+    bench.deliver()
+    bench.kill("w1")
+    deliver_all_but(bench, late, "n2")
+    (estate,) = bench.node_at("n2").estates.open.values()
+    assert [bench.names[holder] for _, _, holder, *_ in estate.held] == ["e"]
+    assert bench.desks["e"].machine.id not in bench.node_at("n2").peers
+    bench.crash("n1")
+    bench.bury("n1")
+    deliver_all_but(bench, late, "n2")
+    assert list(bench.node_at("n2").estates.open) == [estate.key]
+    bench.deliver()
+    bench.tick(1.0)
+    bench.deliver()
+    assert adopters(bench) == []
+    assert not bench.node_at(late).store.objects
+
+
 def test_a_value_that_was_with_its_owner_is_lost_with_it() -> None:
     bench = fleet("n2")
     bench.driver("e", "n2")
     bench.put("e", "y", "small")
-    giver, taker = bench.desks["e"].process, bench.desks["d"].process
-    fields = giver.owner.hand_over(bench.row("e", "y"), giver.peer(taker.id, bench.address("d")))
-    (row,) = taker.owner.receive([fields])
-    row.handles += 1
-    bench.desks["d"].refs["y"] = row
-    bench.settle()
-    bench.deliver()
+    row = hand_over(bench, "y", "e", "d")
     bench.kill("e")
     bench.deliver()
     bench.get("d", "y")
