@@ -17,7 +17,7 @@ from freehold.core.leases import Limits
 from freehold.core.machine import Machine, Peer
 from freehold.core.node import Node
 from freehold.core.process import Process
-from freehold.core.rows import Row
+from freehold.core.rows import Row, Spec
 from freehold.sim.bench import Desk, function
 from freehold.wire.codec import encode
 from wires import Wires
@@ -310,4 +310,36 @@ def value_apart(arena_bytes: int = 1 << 26) -> Fleet:
     made.submit("d", ["a"], function("f", retries=3))
     made.start_workers()
     assert made.do("w1", "big") == "runs a"
+    return made
+
+
+def on(bench: Fleet, node: str, name: str = "f", retries: int = 0) -> Spec:
+    """A function that runs on that node."""
+    spec = function(name, retries=retries)
+    spec.where = ("node", bench.desks[node].machine.id, False)
+    return spec
+
+
+def fleet(store: str, *more: str) -> Fleet:
+    """Worker w1 on n2 owns ``x``, which was made on node ``store``; driver d on n1 holds it."""
+    made = Fleet("n1", cpus=0.0)
+    made.join("n2")
+    made.join(store) if store != "n2" else None
+    for name in more:
+        made.join(name, 0.0)
+    made.driver("d", "n1")
+    made.deliver()
+    made.submit("d", ["box"], on(made, "n2"))
+    made.start_workers()
+    assert made.run("w1") == "runs box"
+    if store == "n2":
+        made.put("w1", "x", "big")
+    else:
+        made.submit("w1", ["x"], on(made, store, "g"))
+        made.start_workers()
+        assert made.do("w2", "big") == "runs x"
+    made.end("w1", "box", inside=["x"], keep=["x"])
+    made.open("d", "box")
+    made.drop("d", "box")
+    made.deliver()
     return made

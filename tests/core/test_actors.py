@@ -245,6 +245,25 @@ def test_calls_that_had_been_sent_fail_as_unavailable_and_later_ones_wait() -> N
     assert again(wires) == ["k", "after the news"]
 
 
+def test_an_actor_whose_argument_s_actor_was_unavailable_is_dead_and_not_unavailable_itself() -> (
+    None
+):
+    """Nobody makes it again: its constructor could not run."""
+    wires = restarting()
+    call(wires, "a")
+    wires.deliver()
+    wires.run("w1")
+    wires.kill("w1")
+    wires.submit("driver", ["other"], actor_class("L"), deps=("a",))
+    wires.submit("driver", ["b"], method("m"), actor="other")
+    wires.deliver()
+    unavailable = wires.row("driver", "a").data
+    kind, text, cause = wires.row("driver", "b").data
+    assert kind == "ActorDied"
+    assert "its constructor could not run" in text
+    assert cause == unavailable
+
+
 def test_calls_with_tries_left_go_first_and_in_their_order() -> None:
     wires = restarting(2)
     for name, tries in (("a", 1), ("b", 0), ("c", 2), ("d", 1)):

@@ -6,21 +6,10 @@ from itertools import permutations
 
 import pytest
 
-from fleets import Fleet
-from freehold.core import messages as m
+from fleets import Fleet, fleet, on
 from freehold.core.estate import ANSWER_MAX
 from freehold.core.estates import adopter_of
-from freehold.core.ids import CONTEXT_BYTES
 from freehold.core.messages import FAILED, PENDING, SHARED
-from freehold.core.rows import Spec
-from freehold.sim.bench import function
-
-
-def on(bench: Fleet, node: str, name: str = "f", retries: int = 0) -> Spec:
-    """A function that runs on that node."""
-    spec = function(name, retries=retries)
-    spec.where = ("node", bench.desks[node].machine.id, False)
-    return spec
 
 
 def identity(name: str) -> bytes:
@@ -38,29 +27,10 @@ def named(wanted: str, others: list[str]) -> str:
     raise AssertionError("there is no such name")
 
 
-def fleet(store: str, *more: str) -> Fleet:
-    """Worker w1 on n2 owns ``x``, which was made on node ``store``; driver d on n1 holds it."""
-    made = Fleet("n1", cpus=0.0)
-    made.join("n2")
-    made.join(store) if store != "n2" else None
-    for name in more:
-        made.join(name, 0.0)
-    made.driver("d", "n1")
-    made.deliver()
-    made.submit("d", ["box"], on(made, "n2"))
-    made.start_workers()
-    assert made.run("w1") == "runs box"
-    if store == "n2":
-        made.put("w1", "x", "big")
-    else:
-        made.submit("w1", ["x"], on(made, store, "g"))
-        made.start_workers()
-        assert made.do("w2", "big") == "runs x"
-    made.end("w1", "box", inside=["x"], keep=["x"])
-    made.open("d", "box")
-    made.drop("d", "box")
-    made.deliver()
-    return made
+def deliver_all_but(bench: Fleet, source: str, target: str) -> None:
+    """Everything arrives but for what is on that wire."""
+    while busy := [ends for ends in bench.busy() if ends != (source, target)]:
+        bench.deliver(*busy[0])
 
 
 def adopters(bench: Fleet, name: str = "x") -> list[str]:
@@ -137,6 +107,34 @@ def test_a_holder_that_dies_holds_nothing() -> None:
     bench.deliver()
     assert adopters(bench) == []
     assert not bench.node_at("n2").store.objects
+
+
+def test_a_holder_whose_node_dies_before_all_have_answered_holds_nothing() -> None:
+    """Though the adopter never had to do with it, and knows of it by its node's answer only."""
+    names = [f"s{number}" for number in range(9)]
+    ids = [identity(name) for name in ("n2", *names)]
+    late = next(name for name in names if adopter_of(identity("n1"), ids) == identity(name))
+    bench = fleet(late)
+    bench.driver("e", "n1")
+    bench.give("d", "e", "x")
+    bench.settle()
+    bench.deliver()
+    bench.drop("d", "x")
+    bench.deliver()
+    bench.kill("w1")
+    deliver_all_but(bench, late, "n2")
+    (estate,) = bench.node_at("n2").estates.open.values()
+    assert [bench.names[holder] for _, _, holder, *_ in estate.held] == ["e"]
+    assert bench.desks["e"].machine.id not in bench.node_at("n2").peers
+    bench.crash("n1")
+    bench.bury("n1")
+    deliver_all_but(bench, late, "n2")
+    assert list(bench.node_at("n2").estates.open) == [estate.key]
+    bench.deliver()
+    bench.tick(1.0)
+    bench.deliver()
+    assert adopters(bench) == []
+    assert not bench.node_at(late).store.objects
 
 
 def test_a_value_that_was_with_its_owner_is_lost_with_it() -> None:
@@ -415,59 +413,6 @@ def test_the_adopter_hands_on_what_it_owns_to_others() -> None:
     bench.deliver()
     assert bench.get(worker, "x") == "shared [w1 0 1000 n2]"
     assert_freed(bench, worker)
-
-
-# -- what can be made again ------------------------------------------------------------------------
-def test_who_was_to_make_an_orphan_again_and_dies_has_answered() -> None:
-    """Else those who wait for it would wait for ever."""
-    bench = fleet("n2")
-    node, heir = bench.node_at("n2"), bench.node_at("n1")
-    adopter = node.peer(heir.id, bench.address("n1"))
-    maker = bench.desks["w1"].machine.id
-    orphan = b"c" * CONTEXT_BYTES + b"\0" * 4
-    node.handlers[m.REVIVE](adopter, bench.now, orphan, maker)
-    bench.kill("w1")
-    adopter.outbox.clear()
-    bench.deliver("w1", "n2")
-    bench.deliver("spawner@n2", "n2")
-    assert "REBORN" in bench.sent("n2", "n1")
-    assert not node.estates.revivals.asked
-
-
-def test_an_answer_for_another_adopter_is_for_this_node_s_askers_too() -> None:
-    """The first adopter has died amid the revival, and this node has adopted after it."""
-    bench = fleet("n2")
-    node = bench.node_at("n2")
-    adopter = node.peer(bench.node_at("n1").id, bench.address("n1"))
-    maker = node.peers[bench.desks["w1"].machine.id]
-    orphan = b"c" * CONTEXT_BYTES + b"\0" * 4
-    revivals = node.estates.revivals
-    revivals.revivers[orphan] = maker.id
-    node.handlers[m.REVIVE](adopter, bench.now, orphan, maker.id)
-    asker = node.peer(b"asker...", "")
-    revivals.find(asker, orphan)
-    node.handlers[m.REBORN](maker, bench.now, orphan, b"", "")
-    assert [frame[0] for frame in asker.outbox] == [m.VALUE]
-    assert not revivals.reviving
-    assert not revivals.asked
-
-
-def test_nobody_is_asked_to_make_what_a_dead_process_could_have_made() -> None:
-    bench = fleet("n2")
-    node = bench.node_at("n1")
-    asker = node.peers[bench.desks["d"].machine.id]
-    orphan = b"c" * CONTEXT_BYTES + b"\0" * 4
-    revivals = node.estates.revivals
-    revivals.revivers[orphan[:CONTEXT_BYTES]] = b"someone."
-    revivals.homes[b"someone."] = bench.desks["n2"].machine.id
-    revivals.find(asker, orphan)
-    bench.settle()
-    assert "REVIVE" in bench.sent("n1", "n2")
-    node.estates.on_death(b"someone.")
-    bench.settle()
-    assert bench.sent("n1", "d")[-1] == "VALUE"
-    assert not revivals.reviving
-    assert not revivals.revivers
 
 
 def test_what_is_sealed_after_its_owner_has_left_it_is_kept() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from desks import FAR, MAKER, NODE, OWNER, Desk, P, names, place, ref
+from desks import FAR, MAKER, NODE, OWNER, Desk, P, names, only, place, ref
 from freehold.core import messages as m
 from freehold.core.arena import GRAIN
 from freehold.core.machine import NEVER

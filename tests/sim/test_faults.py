@@ -149,6 +149,22 @@ def test_a_loss_is_excused_by_the_nodes_where_the_value_was() -> None:
         ledger.judge(error, id)
 
 
+def test_what_kept_a_constructor_from_running_is_no_error_of_the_actor_that_was_called() -> None:
+    """But of another one's, whose call was its argument."""
+    ledger = Ledger({})
+    call, actor = b"c" * 16, b"a" * 16
+    ledger.actor_of[call] = actor
+    ledger.constructs(actor, b"lives", b"owner")
+    cause = ["ActorUnavailable", "m: its process died"]
+    error = ["ActorDied", "its constructor could not run: m: its process died", cause]
+    with pytest.raises(Violation, match="nothing excuses ActorUnavailable"):
+        ledger.judge(error, call)
+    ledger.died(b"another", -9)
+    ledger.judge(error, call)
+    with pytest.raises(Violation, match="nothing excuses ActorUnavailable"):
+        ledger.judge(cause, call)
+
+
 def test_an_actor_lives_once() -> None:
     ledger = Ledger({})
     ledger.constructs(b"actor", b"first", b"owner")

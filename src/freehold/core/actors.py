@@ -322,6 +322,8 @@ def _as_death(data: Any) -> list[Any]:
     if isinstance(data, bytes):  # the constructor's exception, which only user processes can read
         return ["ActorDied", "its constructor raised", data]
     kind, text = str(data[0]), str(data[1])
+    if kind == "ActorUnavailable":  # another actor, for an argument: this one will never answer
+        return ["ActorDied", f"its constructor could not run: {text}", data]
     if kind == "OwnerDied":
         text = (
             "the process that had made it died, and an actor ends with its owner.  Let a "

@@ -220,11 +220,13 @@ class Neighbours:
         gone = [peer for peer in self.machine.peers.values() if node_of(peer.address) == node]
         procs = [*(peer.id for peer in gone), *self.estates.revivals.living_on(node)]
         self.store.gone.add(node)
+        for proc in procs:  # also those that this node has only heard of
+            if proc != node:
+                self.store.on_death(proc)
         for peer in gone:
             peer.down = True
             self.machine.peers.pop(peer.id, None)
             if peer.id != node:
-                self.store.on_death(peer.id)
                 self.estates.on_death(peer.id)
                 self.scheduler.forget_holder(peer, now)
         self.estates.on_node_death(node)

@@ -164,8 +164,8 @@ class Ledger:
             return
         kind, text = data[0], data[1]
         self.errors[kind] = self.errors.get(kind, 0) + 1
-        if len(data) > 2:
-            self.judge(data[2], id)
+        if len(data) > 2:  # what kept an actor's constructor from running: an argument's error
+            self.judge(data[2], b"")
             return
         excused = {
             "WorkerDied": self.deaths > 0 or bool(self.given_up()),
