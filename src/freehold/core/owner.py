@@ -216,7 +216,12 @@ class Owner(References):
         """Register what the worker kept of a task's arguments, before the arguments are let go."""
         for id, owner, address, ticket in kept:
             row = self._row(id, owner, address)
-            if row.owner is None:
+            whose = self.machine.id if row.owner is None else row.owner.id
+            if whose != owner:  # of another run than the worker's, which lets go of its own
+                if owner != self.machine.id:
+                    there, home = self.machine.peer(owner, address), self.home_of(worker)
+                    self.machine.send(there, m.REGISTER, id, worker.id, ticket, home)
+            elif row.owner is None:
                 if not worker.down and self.rows.get(id) is row:
                     self._add_ticket(row, worker.id, ticket)
             elif row.owner is worker:
