@@ -20,7 +20,7 @@ from freehold.core.machine import Peer
 from freehold.core.messages import INLINE, PENDING
 from freehold.core.owner import Owner
 from freehold.core.process import Process
-from freehold.core.rows import Row
+from freehold.core.rows import Row, Task
 from freehold.core.shares import Share
 from freehold.sim.bench import Bench, function
 from freehold.wire.codec import Reader, encode
@@ -230,6 +230,32 @@ def test_what_names_a_dead_owner_is_asked_of_the_heir_of_its_heir() -> None:
     assert row.owner is trio.peer("a", "c")
     owner.want(row)
     assert [frame[0] for frame in trio.peer("a", "c").outbox] == [m.REGISTER, m.PULL]
+
+
+def test_what_a_worker_kept_is_registered_where_it_will_let_it_go() -> None:
+    """Of the owner that the worker knows, though the caller knows another run's."""
+    trio = Trio()
+    owner, id, other = trio.owner("a"), b"x" * 16, Peer(b"n" * 8, "n")
+    row = owner.hold(id, b"c" * 8, "c")
+    task = Task(function("f"), b"")
+    owner.take_kept([[id, other.id, other.address, b"ticket"]], trio.peer("a", "b"), task)
+    assert not trio.peer("a", "c").outbox
+    there = owner.machine.peer(other.id)
+    assert [(op, ticket) for op, _, _, ticket, _ in there.outbox] == [(m.REGISTER, b"ticket")]
+    assert not owner.is_uncertain(row)
+
+
+def test_what_a_worker_kept_of_the_dead_is_registered_with_nobody() -> None:
+    """It may have let go already: of one that was dead, before it had heard of that."""
+    trio = Trio()
+    owner, id, dead, heir = trio.owner("a"), b"x" * 16, trio.peer("a", "c"), Peer(b"n" * 8, "n")
+    row = owner.hold(id, dead.id, "c")
+    Share(owner, heir, asked=True, driver=b"driver").of_process(dead, [])
+    dead.down = True
+    kept = [id, dead.id, "c", b"ticket"]
+    owner.take_kept([kept], trio.peer("a", "b"), Task(function("f"), b""))
+    assert row.owner is heir
+    assert not heir.outbox
 
 
 def test_a_reference_to_what_was_released_fails_and_never_hangs() -> None:

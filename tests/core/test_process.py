@@ -192,3 +192,17 @@ def test_a_worker_takes_the_job_of_who_has_leased_it() -> None:
     process.on_up(Peer(b"d0", "there", "driver"), 0.0, {"job": [b"d0", "there", []]})
     process.on_up(Peer(b"w2", "there", "worker"), 0.0, {"job": [b"actor", "", []]})
     assert process.client.leases.requests.job == [b"d0", "there", []]
+
+
+def test_what_is_made_for_a_caller_whose_node_has_died_meanwhile_is_its_estate_s() -> None:
+    """The node knows the dead one by that node only, and would take the object for its own."""
+    worker, home, there = Process(b"worker..", "w"), b"home....", b"there..."
+    node = worker.peer(home, f"{home.hex()}|n|n1:1")
+    node.kind = "node"
+    worker.on_up(node, 0.0, {})
+    caller = worker.peer(b"caller..", f"{there.hex()}|w|n2:1")
+    worker.handlers[m.NODE_LOST](node, 0.0, there, "it crashed", True, [])
+    node.outbox.clear()
+    worker.heap.add(4096, 4096, True)
+    place = worker.seal(b"i" * 16, caller.id, 4096, 100)
+    assert node.outbox == [(m.SEAL, b"i" * 16, caller.id, there, *place[1:3], [])]

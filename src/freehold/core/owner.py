@@ -65,7 +65,7 @@ class Owner(References):
         key = self.twins.key(id)
         row = self.rows.get(id) or self.rows.get(key)
         if row is not None and not _is_stale(row, owner, self.dead):
-            if row.state == PENDING and self.is_orphan(row):
+            if row.state == PENDING and self.is_orphan(row) and self._lives(owner, address):
                 self.attach(row, owner, address)
             return row
         if owner == self.machine.id:
@@ -79,6 +79,16 @@ class Owner(References):
         if owner in self.dead:
             self.enlist(row)
         return row
+
+    def _lives(self, owner: bytes, address: str) -> bool:
+        """Whether that process lives, as far as is known: else it says nothing new of an orphan.
+
+        The name of an owner inside of a value is as old as the value.
+        """
+        if owner == self.machine.id:
+            return True
+        self.machine.peer(owner, address)  # which may turn out to be dead
+        return owner not in self.dead
 
     def meet(self, id: bytes, owner: bytes, address: str) -> Row:
         """The row of a reference that nobody has handed to this process, with one more handle.
@@ -206,7 +216,12 @@ class Owner(References):
         """Register what the worker kept of a task's arguments, before the arguments are let go."""
         for id, owner, address, ticket in kept:
             row = self._row(id, owner, address)
-            if row.owner is None:
+            whose = self.machine.id if row.owner is None else row.owner.id
+            if whose != owner:  # of another run than the worker's, which lets go of its own
+                if owner != self.machine.id:
+                    there, home = self.machine.peer(owner, address), self.home_of(worker)
+                    self.machine.send(there, m.REGISTER, id, worker.id, ticket, home)
+            elif row.owner is None:
                 if not worker.down and self.rows.get(id) is row:
                     self._add_ticket(row, worker.id, ticket)
             elif row.owner is worker:
@@ -288,16 +303,13 @@ class Owner(References):
             return
         more = row.extend()
         peer = self.machine.peer(owner, address)  # which may turn out to be dead, too
-        if owner in self.dead:
-            row.owner = self.dead[owner]
-            if more.pulled:
-                self.machine.send(row.owner, m.PULL, [row.id])
-            return
-        if more.mine:
-            self.machine.send(known, m.RELEASE, [[row.id, ticket] for ticket in more.mine])
-        row.owner = peer
-        more.mine = []
-        self.enlist(row)
+        peer = self.dead.get(owner, peer)
+        if peer is not known:
+            if more.mine:
+                self.machine.send(known, m.RELEASE, [[row.id, ticket] for ticket in more.mine])
+            row.owner = peer
+            more.mine = []
+            self.enlist(row)
         if more.pulled:
             self.machine.send(peer, m.PULL, [row.id])
 

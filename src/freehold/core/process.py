@@ -62,6 +62,7 @@ class Process(Machine):
         self.hired = False  # whether it is known for which job this process works, if for one
         self.watched: set[bytes] = set()  # nodes of whose deaths this process is told
         self.dead_nodes: dict[bytes, Peer] = {}  # -> who owns in their processes' stead
+        self.died_on: dict[bytes, bytes] = {}  # processes -> the node with which they died
         self._requests = 0
         self.trims: list[int] = []  # rounds in which the node has asked for the heap's reserve
         self.on(
@@ -181,7 +182,7 @@ class Process(Machine):
         node = self.owner.node
         assert node is not None
         whose = self.peers.get(owner)
-        home = b"" if whose is None else node_of(whose.address)
+        home = self.died_on.get(owner, b"") if whose is None else node_of(whose.address)
         names = by_owner(self.owner, inside) if inside else []
         self.send(node, m.SEAL, id, owner, home, offset, size, names)
         dirty = self.dirty
@@ -279,6 +280,7 @@ class Process(Machine):
             self.client.deaths.on_death(other, now, reason, None)
             if other.id == node:
                 self.client.leases.requests.node_died(other)
+            self.died_on[other.id] = node
             del self.peers[other.id]
 
     def peer(self, id: bytes, address: str = "") -> Peer:

@@ -9,6 +9,7 @@ to all who wait; who asks later is told the same, until the new owner dies as we
 from __future__ import annotations
 
 from freehold.core import messages as m
+from freehold.core.address import node_of
 from freehold.core.ids import CONTEXT_BYTES
 from freehold.core.machine import Machine, Peer
 from freehold.core.messages import FAILED
@@ -33,8 +34,11 @@ class Revivals:
     def find(self, peer: Peer, id: bytes) -> None:
         """Somebody asks for an orphan: have it made again, or say that it is lost."""
         if id in self.reborn:
-            self.machine.send(peer, m.REBORN, id, *self.reborn[id])
-            return
+            owner, address = self.reborn[id]
+            if not {owner, node_of(address)} & self.store.gone:
+                self.machine.send(peer, m.REBORN, id, owner, address)
+                return
+            del self.reborn[id]  # it is an orphan once more
         who = self._reviver(id)
         target = self.machine.peers.get(self.homes.get(who, who))
         if target is None or who in self.store.gone:
@@ -86,7 +90,7 @@ class Revivals:
 
     # -- deaths -----------------------------------------------------------------------------------
     def on_death(self, dead: bytes) -> None:
-        """A process died: it makes nothing again, and what it had made is an orphan once more."""
+        """A process died: it makes nothing again."""
         for key in [key for key, who in self.revivers.items() if who == dead]:
             del self.revivers[key]
             for id in [id for id in self.reviving if key in (id, id[:CONTEXT_BYTES])]:
@@ -96,7 +100,6 @@ class Revivals:
             heir, _ = self.asked.pop(id)
             self.machine.send(heir, m.REBORN, id, b"", "")
         self.homes.pop(dead, None)
-        self.reborn = {id: to for id, to in self.reborn.items() if to[0] != dead}
 
     def living_on(self, node: bytes) -> list[bytes]:
         """The processes that are known to live there."""

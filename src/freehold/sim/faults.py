@@ -16,6 +16,8 @@ from freehold.sim.ledger import Ledger
 from freehold.sim.process import ProcessHost
 from freehold.sim.world import BOTH, IN, OUT, World
 
+STORM = ("node", "worker", "node", "owner")  # what dies in one
+STORM_LASTS = 0.03  # seconds
 BEGIN = 0.06  # seconds until the first fault: the cluster is there
 AGAIN = 5e-4  # seconds until a fault looks again for a victim that is just now what it wants
 KINDS = {
@@ -32,6 +34,7 @@ KINDS = {
     "pause": "a machine stands still for a while, and goes on",
     "slow": "a machine's links are slow for a while",
     "drain": "a node is retired: it moves off what lies there, leaves, and comes back as another",
+    "storm": "two nodes, a worker and an owner die almost at once: heirs die while they take over",
 }
 
 
@@ -81,6 +84,7 @@ class Faults:
             "pause": self._pause,
             "slow": self._slow,
             "drain": self._drain,
+            "storm": self._storm,
         }
         assert list(self.kinds) == list(KINDS)
 
@@ -179,6 +183,12 @@ class Faults:
         self.drained.add(node)
         asker.process.questions.ask_directory("retire", {"node": node})
         asker.finish()
+        return True
+
+    def _storm(self) -> bool:
+        for kind in STORM:
+            when = self.world.rng.random() * STORM_LASTS
+            self.world.after(when, self._happen, self.kinds[kind])
         return True
 
     def _crash_driver(self) -> bool:
