@@ -11,6 +11,7 @@ from freehold.core.arena import EXTENT_MIN
 from freehold.core.fetches import ARGUMENT, LINGER, Fetches
 from freehold.core.machine import Peer
 from freehold.core.messages import FAILED, INLINE, PENDING, SHARED
+from freehold.core.rows import Spec
 from freehold.core.serving import EARLY_WAIT
 from freehold.sim.bench import actor_class, function
 
@@ -106,6 +107,42 @@ def test_a_task_waits_for_its_arguments_copies() -> None:
     bench.tick(LINGER)
     bench.deliver()
     assert pins(bench, "n3") == 0
+
+
+def only_a_copy() -> tuple[Fleet, Spec]:
+    """Of ``a`` nothing is left but a copy on n3, which nobody reads; a function that runs there."""
+    bench = fleet()
+    bench.join("n3")
+    spec = function("g", retries=3)
+    spec.where = ("node", bench.desks["n3"].machine.id, False)
+    bench.submit("d", ["b"], spec, deps=["a"])
+    bench.start_workers()
+    assert bench.do("w2") == "runs b"
+    bench.tick(LINGER)
+    bench.lose("n2")
+    assert bench.node_of("d", "a") == "n3"
+    assert pins(bench, "n3") == 0
+    return bench, spec
+
+
+def test_a_copy_that_is_the_only_place_is_pinned_by_who_reads_it_on_that_node() -> None:
+    """It may make room like any other copy: else another value would be read there."""
+    bench, spec = only_a_copy()
+    bench.submit("d", ["c"], spec, deps=["a"])
+    bench.deliver()
+    assert bench.run("w2") == "runs c"
+    assert pins(bench, "n3") == 1
+    bench.check()
+
+
+def test_a_copy_that_was_the_only_place_and_has_made_room_is_not_read() -> None:
+    bench, spec = only_a_copy()
+    bench.submit("d", ["c"], spec, deps=["a"])
+    copies = bench.node_at("n3").pulls.copies
+    assert copies.evict(copies.store.extents.size // 2 + 1)
+    bench.settle()
+    bench.deliver()
+    assert bench.run("w2") == "runs a", "it is made again"
 
 
 def test_a_copy_lingers_for_the_next_call_with_the_same_argument() -> None:

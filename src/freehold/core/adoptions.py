@@ -21,12 +21,12 @@ from freehold.core.ids import PROC_ID_BYTES, is_detached
 from freehold.core.loans import Loans
 from freehold.core.machine import NEVER, Machine, Peer
 from freehold.core.messages import FAILED, SHARED
+from freehold.core.places import Place, is_copy
 from freehold.core.revivals import Revivals
 from freehold.core.store import Store, Stored
 from freehold.core.tickets import Tickets, by_borrower
 from freehold.core.workers import Workers
 
-Place = list[Any]
 PATIENCE = 0.5  # seconds: the news of a death may reach the asker before it reaches the adopter
 
 
@@ -326,8 +326,3 @@ class Adoptions:
                 owner = entry.owner_of(entry.place)
                 stored = (id, entry.place[0], owner) in self.store.objects
                 assert stored or entry.place[0] not in self.store.gone
-
-
-def is_copy(place: Place) -> bool:
-    """Whether a node keeps it there in an extent of its own."""
-    return bool(place[0] == place[3])

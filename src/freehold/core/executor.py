@@ -20,6 +20,7 @@ from freehold.core import messages as m
 from freehold.core.machine import Machine, Peer
 from freehold.core.messages import FAILED, INLINE, PENDING, SHARED
 from freehold.core.owner import Owner
+from freehold.core.places import is_at_hand
 from freehold.core.rows import CONSTRUCTOR, FUNCTION_TASK, Row
 
 _new = object.__new__
@@ -155,11 +156,11 @@ class Executor:
         away = False
         if args_id:
             self._guard(full, args_id, peer.id, peer.address, args)
-            away = args[3] != home
+            away = not is_at_hand(args, home)
         for position, ref, owner, address, state, data in deps:
             row = self._guard(full, ref, owner, address, data) if state == SHARED else None
             full.deps.append([position, row, state, data])
-            if row is not None and data[3] != home:
+            if row is not None and not is_at_hand(data, home):
                 away = True
         if away:
             run.missing = self.fetches.missing(run)

@@ -1,9 +1,10 @@
 """Reading what lies on another node: one's own node is asked for a copy, which it keeps pinned.
 
-A process reads shared memory only where it is mapped, on its own node.  ``here`` says where a
-value can be read, or asks for a copy (FETCH) and says None; the answer (FETCHED) wakes the runs
-that wait for it.  A value that could not be read at its place is reported (LOST) to its owner,
-which has it read elsewhere or made again; a copy for which this node has no room is refused.
+A process reads shared memory only where it is mapped, on its own node, and a copy (also one that
+was there before) only while it is pinned.  ``here`` says where a value can be read, or asks for a
+copy (FETCH) and says None; the answer (FETCHED) wakes the runs that wait for it.  A value that
+could not be read at its place is reported (LOST) to its owner, which has it read elsewhere or made
+again; a copy for which this node has no room is refused.
 
 A copy that nobody reads any more *lingers*: it is given back a moment later, or when anything else
 is asked for.  So calls that follow each other with the same argument find it where it is.
@@ -18,11 +19,11 @@ from freehold.core.executor import Executor, Run
 from freehold.core.machine import NEVER, Machine, Peer
 from freehold.core.messages import PENDING, SHARED
 from freehold.core.owner import Owner
+from freehold.core.places import Place, is_at_hand
 from freehold.core.rows import Row
 
 GET, ARGUMENT = range(2)  # what a copy is for: those for a `get` come first
 LINGER = 0.05  # seconds
-Place = list[Any]
 
 
 class Fetches:
@@ -45,7 +46,7 @@ class Fetches:
     def here(self, row: Row, kind: int = GET) -> list[Any] | None:
         """The place where this process can read the value, or None: it is on its way."""
         node = self.owner.node
-        if row.state == SHARED and (node is None or row.data[3] == node.id):
+        if row.state == SHARED and (node is None or is_at_hand(row.data, node.id)):
             return row.data  # type: ignore[no-any-return]
         more = row.extend()
         if row.state != SHARED or node is None:  # it was lost since it was looked at
@@ -115,7 +116,7 @@ class Fetches:
         if row.state != SHARED:
             return True
         node = self.owner.node
-        if node is None or row.data[3] == node.id:
+        if node is None or is_at_hand(row.data, node.id):
             return True
         more = row.more
         return more is not None and (more.here is not None or bool(more.refused))

@@ -13,11 +13,11 @@ from typing import Any
 from freehold.core import messages as m
 from freehold.core.abandoned import is_actor
 from freehold.core.address import node_of, pack_address
-from freehold.core.adoptions import Adopted, Adoptions, is_copy
+from freehold.core.adoptions import Adopted, Adoptions
 from freehold.core.estate import Estate
 from freehold.core.messages import INLINE
+from freehold.core.places import Place, is_copy
 
-Place = list[Any]
 Found = dict[bytes, tuple[bytes, Place, list[Any]]]  # what is stored: owner, where, inside
 
 

@@ -15,6 +15,7 @@ from freehold.core.leases import Limits
 from freehold.core.machine import NEVER
 from freehold.core.messages import COLLECTED, FAILED, INLINE, PENDING, SHARED
 from freehold.core.owner import Owner
+from freehold.core.places import is_at_hand
 from freehold.core.process import Process
 from freehold.core.rows import Row, Waiter
 from freehold.errors import (
@@ -153,7 +154,7 @@ class Runtime(Waiting):
         """The value, in place; views of it keep the row."""
         assert self.arena is not None
         place = row.data
-        if place[3] != self.process.home:
+        if not is_at_hand(place, self.process.home):
             place = self.process.fetches.here(row)
             if place is None:
                 self.bring((row,))
@@ -197,8 +198,8 @@ class Runtime(Waiting):
         return came and (self._is_here(row) or self.bring((row,), until))
 
     def _is_here(self, row: Row) -> bool:
-        """Whether the value can be read without another node."""
-        return row.state != SHARED or row.data[3] == self.process.home
+        """Whether the value can be read without asking the node."""
+        return row.state != SHARED or is_at_hand(row.data, self.process.home)
 
     def bring(self, rows: Sequence[Row], until: float = NEVER) -> bool:
         """Have the values of rows that lie elsewhere copied here; False when the time is over.
