@@ -95,7 +95,6 @@ class Adoptions:
             {
                 m.BEQUEST: self.on_bequest,
                 m.REGISTER: self.on_register,
-                m.REGISTERED: self.on_registered,
                 m.RELEASE: self.on_release,
                 m.PULL: self.on_pull,
                 m.LOST: self.on_lost,
@@ -125,16 +124,22 @@ class Adoptions:
                 self.revivals.homes[borrower] = home
                 self.watch(home)
             if entry is not None:
-                entry.tickets[ticket] = borrower
-                if ticket[:PROC_ID_BYTES] in self.store.gone:
-                    self._claim(ticket[:PROC_ID_BYTES], borrower, [[id, ticket]])
+                self.record(id, entry, borrower, ticket)
             else:  # it may be of an estate that is open, or not yet
                 self.registers[ticket] = (id, borrower)
                 self.patience = min(self.patience, now + PATIENCE)
         self.machine.send(peer, m.REGISTERED, ticket)
 
-    def on_registered(self, peer: Peer, now: float, ticket: bytes) -> None:
-        """An owner has put on record whom this node has named; the link keeps the order anyway."""
+    def record(self, id: bytes, entry: Adopted, borrower: bytes, ticket: bytes) -> None:
+        """It holds the object, if it knows of that ticket (still).
+
+        What a worker has kept its caller registers; it may have let go of it before it heard that
+        the owner had died, and has told only that.
+        """
+        entry.tickets[ticket] = borrower
+        giver = ticket[:PROC_ID_BYTES]
+        if giver == borrower or giver in self.store.gone:
+            self._claim(giver, borrower, [[id, ticket]])
 
     def on_release(self, peer: Peer, now: float, tickets: list[list[bytes]]) -> None:
         for id, ticket in tickets:
