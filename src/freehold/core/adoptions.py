@@ -86,7 +86,7 @@ class Adoptions:
         self.claim: Callable[..., None]  # whether a borrower has heard of its tickets
         self.tell: Callable[..., None]  # another node, now or when it is known
         self.adopted: dict[bytes, Adopted] = {}
-        self.left: set[bytes] = set()  # who has left a BEQUEST, and is not gone yet
+        self.left: dict[bytes, list[bytes]] = {}  # who has left that, and is not gone yet
         self.early: dict[bytes, bytes] = {}  # released before registered: ticket -> id
         self.registers: dict[bytes, tuple[bytes, bytes]] = {}  # early: ticket -> id, borrower
         self.pulls: list[tuple[Peer, bytes]] = []  # asked for while an estate is open
@@ -158,7 +158,7 @@ class Adoptions:
     def _settle(self, id: bytes, entry: Adopted) -> None:
         if entry.tickets or entry.holds or self.open or self.adopted.get(id) is not entry:
             return
-        if entry.owner in self.left:
+        if any(id in ids for ids in self.left.values()):
             return
         del self.adopted[id]
         for inner in entry.contains:
@@ -235,12 +235,21 @@ class Adoptions:
 
     def on_bequest(self, peer: Peer, now: float, rows: list[list[Any]]) -> None:
         """A process of this node ends in good order, and leaves what others hold of it."""
-        self.left.add(peer.id)
+        self.left[peer.id] = [id for id, *_ in rows]
         for id, state, data, inside in rows:
             place = data if state == SHARED else []
-            entry = self.adopted[id] = Adopted(peer.id, place, state, data)
+            entry = self.adopted.get(id)
+            if entry is None:
+                entry = self.adopted[id] = Adopted(peer.id, place, state, data)
+                self.absorb(id, entry)
+            elif entry.state != SHARED or entry.place:  # it is what another has made again
+                if place:
+                    entry.add(peer.id, place)
+                continue
+            else:  # which was lost
+                entry.add(peer.id, place) if place else None
+                entry.place, entry.state, entry.data = place, state, data
             entry.inside = inside  # until its death, which is to follow
-            self.absorb(id, entry)
 
     def absorb(self, id: bytes, entry: Adopted) -> None:
         """What adopted values contain, and this node held of another, is its own now."""
