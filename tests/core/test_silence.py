@@ -6,7 +6,9 @@ import pytest
 
 from core.test_estates import fleet, named
 from fleets import Fleet
+from freehold.core import messages as m
 from freehold.core.estate import ANSWER_MAX, HELD_MAX
+from freehold.core.machine import Peer
 from freehold.core.messages import FAILED
 
 
@@ -137,3 +139,18 @@ def test_what_a_silent_node_stores_is_adopted_if_its_processes_hold_it() -> None
     assert bench.row("d", "x").state == FAILED
     bench.drop("d", "x")
     assert_nothing_is_left(bench)
+
+
+def test_a_node_that_goes_on_after_its_death_says_nothing_of_estates() -> None:
+    """It had stood still; whom it calls silent died with it, and nobody would ever say so."""
+    bench = fleet("n3")
+    adopter, node = bench.node_at("n2"), bench.node_at("n3")
+    bench.kill("w1")
+    bench.deliver()
+    last = [bench.desks["w1"].machine.id, [], [], [], [], [], [b"silent.."]]
+    bench.crash("n3")
+    bench.bury("n3")
+    bench.deliver()
+    late = Peer(node.id, bench.address("n3"), "node")
+    adopter.handlers[m.ESTATE_HELD](late, bench.now, *last)
+    assert not adopter.estates.late

@@ -135,6 +135,17 @@ def test_who_was_only_away_excuses_nothing() -> None:
     ledger.judge(error, id)
 
 
+def test_a_call_with_dependencies_may_meet_the_death_of_a_node_that_was_given_up() -> None:
+    """The error may be another actor's, so any process counts, and they died with that node."""
+    ledger = Ledger({})
+    error = ["ActorDied", "the actor's process died"]
+    ledger.away(b"n" * 8)
+    with pytest.raises(Violation, match="nothing excuses ActorDied"):
+        ledger.judge(error, b"c" * 18)
+    ledger.given_up = lambda: {b"n" * 8}
+    ledger.judge(error, b"c" * 18)
+
+
 def test_a_loss_is_excused_by_the_nodes_where_the_value_was() -> None:
     ledger = ClusterLedger({})
     id = b"i" * 16

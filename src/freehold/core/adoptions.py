@@ -86,7 +86,7 @@ class Adoptions:
         self.claim: Callable[..., None]  # whether a borrower has heard of its tickets
         self.tell: Callable[..., None]  # another node, now or when it is known
         self.adopted: dict[bytes, Adopted] = {}
-        self.left: set[bytes] = set()  # who has left a BEQUEST, and is not gone yet
+        self.left: dict[bytes, list[bytes]] = {}  # who has left that, and is not gone yet
         self.early: dict[bytes, bytes] = {}  # released before registered: ticket -> id
         self.registers: dict[bytes, tuple[bytes, bytes]] = {}  # early: ticket -> id, borrower
         self.pulls: list[tuple[Peer, bytes]] = []  # asked for while an estate is open
@@ -95,7 +95,6 @@ class Adoptions:
             {
                 m.BEQUEST: self.on_bequest,
                 m.REGISTER: self.on_register,
-                m.REGISTERED: self.on_registered,
                 m.RELEASE: self.on_release,
                 m.PULL: self.on_pull,
                 m.LOST: self.on_lost,
@@ -125,16 +124,22 @@ class Adoptions:
                 self.revivals.homes[borrower] = home
                 self.watch(home)
             if entry is not None:
-                entry.tickets[ticket] = borrower
-                if ticket[:PROC_ID_BYTES] in self.store.gone:
-                    self._claim(ticket[:PROC_ID_BYTES], borrower, [[id, ticket]])
+                self.record(id, entry, borrower, ticket)
             else:  # it may be of an estate that is open, or not yet
                 self.registers[ticket] = (id, borrower)
                 self.patience = min(self.patience, now + PATIENCE)
         self.machine.send(peer, m.REGISTERED, ticket)
 
-    def on_registered(self, peer: Peer, now: float, ticket: bytes) -> None:
-        """An owner has put on record whom this node has named; the link keeps the order anyway."""
+    def record(self, id: bytes, entry: Adopted, borrower: bytes, ticket: bytes) -> None:
+        """It holds the object, if it knows of that ticket (still).
+
+        What a worker has kept its caller registers; it may have let go of it before it heard that
+        the owner had died, and has told only that.
+        """
+        entry.tickets[ticket] = borrower
+        giver = ticket[:PROC_ID_BYTES]
+        if giver == borrower or giver in self.store.gone:
+            self._claim(giver, borrower, [[id, ticket]])
 
     def on_release(self, peer: Peer, now: float, tickets: list[list[bytes]]) -> None:
         for id, ticket in tickets:
@@ -153,7 +158,7 @@ class Adoptions:
     def _settle(self, id: bytes, entry: Adopted) -> None:
         if entry.tickets or entry.holds or self.open or self.adopted.get(id) is not entry:
             return
-        if entry.owner in self.left:
+        if any(id in ids for ids in self.left.values()):
             return
         del self.adopted[id]
         for inner in entry.contains:
@@ -230,12 +235,21 @@ class Adoptions:
 
     def on_bequest(self, peer: Peer, now: float, rows: list[list[Any]]) -> None:
         """A process of this node ends in good order, and leaves what others hold of it."""
-        self.left.add(peer.id)
+        self.left[peer.id] = [id for id, *_ in rows]
         for id, state, data, inside in rows:
             place = data if state == SHARED else []
-            entry = self.adopted[id] = Adopted(peer.id, place, state, data)
+            entry = self.adopted.get(id)
+            if entry is None:
+                entry = self.adopted[id] = Adopted(peer.id, place, state, data)
+                self.absorb(id, entry)
+            elif entry.state != SHARED or entry.place:  # it is what another has made again
+                if place:
+                    entry.add(peer.id, place)
+                continue
+            else:  # which was lost
+                entry.add(peer.id, place) if place else None
+                entry.place, entry.state, entry.data = place, state, data
             entry.inside = inside  # until its death, which is to follow
-            self.absorb(id, entry)
 
     def absorb(self, id: bytes, entry: Adopted) -> None:
         """What adopted values contain, and this node held of another, is its own now."""

@@ -112,6 +112,8 @@ class Estates(Succession):
         self, peer: Peer, now: float, dead: bytes, held: list[Any], contexts: list[Any],
         stored: list[Any], lent: list[Any], given: list[Any], silent: list[bytes],
     ) -> None:  # fmt: skip
+        if peer.id in self.store.gone:
+            return  # it went on after it had been declared dead: so are those of whom it speaks
         estate, lists = self.open.get(dead), (held, contexts, stored, lent, given)
         if estate is None and dead in self.store.gone:
             estate = Estate(dead, set(), None, now)
@@ -210,7 +212,7 @@ class Estates(Succession):
         if estate.silent:
             self.late[estate.key] = (estate.adopter, estate.silent)
         for dead in estate.dead:
-            self.left.discard(dead)
+            self.left.pop(dead, None)
             self.forget_holder(dead)
         if not self.open:
             for id, entry in list(self.adopted.items()):

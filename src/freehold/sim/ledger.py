@@ -185,7 +185,7 @@ class Ledger:
     def _may_be_dead(self, call: bytes) -> bool:
         actor = self.actor_of.get(call[:16])
         if actor is None:  # no call, or one with dependencies: the error may be one of theirs
-            return bool(self.failed_actors) or self.deaths > 0
+            return bool(self.failed_actors or self.given_up()) or self.deaths > 0
         homes = self.homes.get(actor, [])
         if any(map(self._is_gone, self.owners.get(actor, ()))):
             return True
