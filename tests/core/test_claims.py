@@ -139,3 +139,66 @@ def test_an_adopter_asks_as_any_owner_does() -> None:
     assert not bench.node_at("n1").estates.adopted
     assert not bench.node_at("n1").store.objects
     bench.check()
+
+
+def deliver_but(bench: Fleet, *late: tuple[str, str]) -> None:
+    """All that there is, but for what is on these wires."""
+    while busy := [ends for ends in bench.busy() if ends not in late]:
+        bench.deliver(*busy[0])
+
+
+def kept_of_the_dead(*late: tuple[str, str], release: bool) -> Fleet:
+    """Driver ``o`` on n1 owns ``y``; w1 on n2 keeps it of a task of ``d``'s, and ``o`` dies.
+
+    ``d``, on n3, knows that when it takes note of what was kept; w1 may have released it before.
+    """
+    bench = Fleet("n1", cpus=0.0)
+    bench.join("n2")
+    bench.join("n3", 0.0)
+    bench.driver("o", "n1")
+    bench.driver("d", "n3")
+    bench.put("o", "y", "big")
+    bench.deliver()
+    owner, caller = bench.desks["o"].process, bench.desks["d"].process
+    fields = owner.owner.hand_over(bench.row("o", "y"), owner.peer(caller.id, bench.address("d")))
+    (row,) = caller.owner.receive([fields])
+    row.handles += 1
+    bench.desks["d"].refs["y"] = row
+    bench.submit("d", ["a"], on(bench, "n2", "keeper"), nested=["y"])
+    bench.start_workers()
+    assert bench.run("w1") == "runs a"
+    bench.finish("w1", "done", keep=["y"])
+    if release:
+        bench.drop("w1", "y")
+    deliver_but(bench, ("w1", "d"), *late)
+    bench.kill("o")
+    deliver_but(bench, ("w1", "d"), *late)
+    deliver_but(bench, *late)
+    for name in ("a", "y"):
+        bench.drop("d", name)
+    deliver_but(bench, *late)
+    assert bench.node_at("n1").estates.adopted
+    return bench
+
+
+def test_what_a_worker_has_released_to_the_dead_is_released_to_the_heir_too() -> None:
+    bench = kept_of_the_dead(release=True)
+    pass_grace(bench)
+    assert not bench.node_at("n1").estates.adopted
+    assert not bench.node_at("n1").store.objects
+    bench.check()
+
+
+def test_who_would_still_release_it_to_the_dead_answers_later() -> None:
+    """The worker's node has not been asked to watch the owner's: no news comes of its death."""
+    late = ("w1", "n2")
+    bench = kept_of_the_dead(late, release=False)
+    bench.tick(GRACE)
+    deliver_but(bench, late)
+    assert bench.node_at("n1").estates.adopted
+    bench.drop("w1", "y")
+    bench.tick(GRACE)
+    deliver_but(bench, late)
+    assert not bench.node_at("n1").estates.adopted
+    bench.deliver()
+    bench.check()

@@ -95,7 +95,6 @@ class Adoptions:
             {
                 m.BEQUEST: self.on_bequest,
                 m.REGISTER: self.on_register,
-                m.REGISTERED: self.on_registered,
                 m.RELEASE: self.on_release,
                 m.PULL: self.on_pull,
                 m.LOST: self.on_lost,
@@ -125,16 +124,24 @@ class Adoptions:
                 self.revivals.homes[borrower] = home
                 self.watch(home)
             if entry is not None:
-                entry.tickets[ticket] = borrower
-                if ticket[:PROC_ID_BYTES] in self.store.gone:
-                    self._claim(ticket[:PROC_ID_BYTES], borrower, [[id, ticket]])
+                self.enroll(id, entry, ticket, borrower, peer.id)
             else:  # it may be of an estate that is open, or not yet
                 self.registers[ticket] = (id, borrower)
                 self.patience = min(self.patience, now + PATIENCE)
         self.machine.send(peer, m.REGISTERED, ticket)
 
-    def on_registered(self, peer: Peer, now: float, ticket: bytes) -> None:
-        """An owner has put on record whom this node has named; the link keeps the order anyway."""
+    def enroll(
+        self, id: bytes, entry: Adopted, ticket: bytes, borrower: bytes, by: bytes = b""
+    ) -> None:
+        """That process holds it, as ``by`` says; where the dead may know better, it is asked.
+
+        It may never have heard of the ticket of a dead giver; and what a worker has kept of its
+        arguments, by tickets of its own, it may have released to the one who owned it before.
+        """
+        entry.tickets[ticket] = borrower
+        giver = ticket[:PROC_ID_BYTES]
+        if giver in self.store.gone or giver == borrower != by:
+            self._claim(giver, borrower, [[id, ticket]])
 
     def on_release(self, peer: Peer, now: float, tickets: list[list[bytes]]) -> None:
         for id, ticket in tickets:

@@ -6,6 +6,10 @@ that hears of the giver's death asks the receiver, by way of its node (CLAIM); a
 releases what it has never heard of.  It waits for a moment before (``GRACE``), for what the dead
 one has sent may still be on its way; and a ticket that comes later still is worth nothing: the
 receiver registers itself.  A node in whose name a ticket was made does likewise (``core.trusts``).
+
+A ticket that a worker made for what it kept may be registered with an heir, by a caller who knew of
+the owner's death, and released to the dead, by a worker who did not.  So heirs ask that worker; and
+while it has yet to hear of the death itself, it would release the ticket to the dead: it waits.
 """
 
 from __future__ import annotations
@@ -68,10 +72,20 @@ class Claims:
         while self.waiting and now >= self.waiting[0][0]:
             giver, owner, address, tickets = self.waiting.pop(0)[1]
             self.owner.void[giver] = None
-            unheard = [[id, ticket] for id, ticket in tickets if not self._has(id, ticket)]
-            if unheard and owner not in self.owner.dead:
-                self.machine.send(self.machine.peer(owner, address), m.RELEASE, unheard)
+            there = self.machine.peer(owner, address)
+            if there.down:
+                continue
+            whose = {ticket: self._owner_of(id, ticket) for id, ticket in tickets}
+            unheard = [pair for pair in tickets if whose[pair[1]] is None]
+            if unheard:
+                self.machine.send(there, m.RELEASE, unheard)
+            later = [pair for pair in tickets if whose[pair[1]] not in (None, there)]
+            if later:
+                self.waiting.append((now + GRACE, (giver, owner, address, later)))
 
-    def _has(self, id: bytes, ticket: bytes) -> bool:
+    def _owner_of(self, id: bytes, ticket: bytes) -> Peer | None:
+        """To whom this process will release that ticket; None if it has never heard of it."""
         row: Row | None = self.owner.twins.borrowed(id)
-        return row is not None and row.more is not None and ticket in row.more.mine
+        if row is None or row.more is None or ticket not in row.more.mine:
+            return None
+        return row.owner

@@ -380,11 +380,11 @@ TRUST = message(
 # -- what the dead have begun (``core.claims``)
 CLAIM = message(
     "CLAIM", "owner, node", "node, process",
-    "To a borrower, by way of the nodes: who made these tickets for you is dead; release those "
-    "that you have never heard of.",
+    "To a borrower, by way of the nodes: who made these tickets for you is dead, or you may have "
+    "released them to a dead owner; release those that you have never heard of, or no longer hold.",
     "borrower: bytes",
     "home: bytes — its node",
-    "giver: bytes — who is dead",
+    "giver: bytes — who has made them",
     "owner: bytes",
     "address: str — of the owner",
     "tickets: list — [id, ticket]",
