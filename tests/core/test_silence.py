@@ -145,3 +145,25 @@ def test_what_a_silent_node_stores_is_adopted_if_its_processes_hold_it() -> None
     assert bench.row("d", "x").state == FAILED
     bench.drop("d", "x")
     assert_nothing_is_left(bench)
+
+
+def test_what_a_node_says_that_was_given_up_is_not_heard() -> None:
+    """It had stood still for long; who is silent there is dead to all others."""
+    bench = fleet("n3")
+    bench.driver("e", "n3")
+    bench.kill("w1")
+    assert hold_back(bench, "e", "n3")
+    bench.tick(HELD_MAX)
+    said = hold_back(bench, "n3", "n2")
+    assert said
+    bench.tick(ANSWER_MAX)
+    hold_back(bench, "n3", "n2")
+    bench.bury("n3")
+    hold_back(bench, "n3", "n2")
+    bench.wires["n3", "n2"].extend(said)
+    bench.deliver("n3", "n2")
+    assert not bench.node_at("n2").estates.late
+    assert not bench.node_at("n2").estates.adopted
+    bench.drop("d", "x")
+    bench.crash("n3")
+    assert_nothing_is_left(bench)
