@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fleets import Fleet
 from freehold.core import messages as m
-from freehold.core.claims import GRACE
 from freehold.core.machine import Peer
 from freehold.core.messages import INLINE, SHARED
 from freehold.core.rows import Spec
@@ -34,33 +33,6 @@ def adopting() -> Fleet:
     bench.get("d", "a")
     bench.open("d", "a")
     return bench
-
-
-def test_a_worker_that_had_let_go_of_what_its_caller_registers_for_it_holds_nothing() -> None:
-    """It has told only the owner, which was dead already; then the caller tells the heir."""
-    bench = adopting()
-    bench.submit("d", ["b"], on(bench, "n3", "keeper"), nested=["x"])
-    (keeper,) = bench.start_workers()
-    assert bench.run(keeper) == "runs b"
-    bench.kill("w1")
-    bench.finish(keeper, "kept it", keep=["x"])
-    bench.drop(keeper, "x")
-    for source in ("spawner@n2", "w1"):
-        bench.deliver(source, "n2")
-    bench.deliver("n2", "n1")
-    bench.deliver("n1", "d")
-    assert bench.sent(keeper, "d") == ["DONE_FULL"]
-    bench.deliver()
-    for name in ("a", "b", "x"):
-        bench.drop("d", name)
-    bench.deliver()
-    node = bench.node_at("n2")
-    assert node.estates.adopted
-    bench.tick(GRACE)
-    bench.deliver()
-    assert not node.estates.adopted
-    assert not node.store.objects
-    bench.check()
 
 
 def left_again(bench: Fleet, state: int, data: object) -> Peer:

@@ -116,8 +116,12 @@ def test_an_adopter_asks_as_any_owner_does() -> None:
     bench.driver("f", "n1")
     bench.put("f", "y", "big")
     bench.deliver()
-    giver, taker = bench.desks["d"].process, bench.desks["e"].process
-    row = bench.give("f", "d", "y")
+    owner, taker = bench.desks["f"].process, bench.desks["e"].process
+    giver = bench.desks["d"].process
+    fields = owner.owner.hand_over(bench.row("f", "y"), owner.peer(giver.id, bench.address("d")))
+    (row,) = giver.owner.receive([fields])
+    row.handles += 1
+    bench.desks["d"].refs["y"] = row
     bench.settle()
     bench.deliver()
     taker.peer(giver.id, bench.address("d"))

@@ -136,3 +136,12 @@ def test_an_answer_that_meets_a_node_which_was_refused_is_nobody_s() -> None:
     assert head is not None
     relay.end("it is refused")
     relay.on_entry(head, 0.0, 1, [], {})
+
+
+def test_a_node_that_is_given_up_knows_no_names_any_more() -> None:
+    cluster = made()
+    cluster.says("name", **NAME, value=b"v", proc=P)
+    relay = cluster.machines["a"].members.relay
+    assert relay.names
+    relay.end("it is refused")
+    assert not relay.names

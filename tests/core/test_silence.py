@@ -154,3 +154,25 @@ def test_a_node_that_goes_on_after_its_death_says_nothing_of_estates() -> None:
     late = Peer(node.id, bench.address("n3"), "node")
     adopter.handlers[m.ESTATE_HELD](late, bench.now, *last)
     assert not adopter.estates.late
+
+
+def test_what_a_node_says_that_was_given_up_is_not_heard() -> None:
+    """It had stood still for long; who is silent there is dead to all others."""
+    bench = fleet("n3")
+    bench.driver("e", "n3")
+    bench.kill("w1")
+    assert hold_back(bench, "e", "n3")
+    bench.tick(HELD_MAX)
+    said = hold_back(bench, "n3", "n2")
+    assert said
+    bench.tick(ANSWER_MAX)
+    hold_back(bench, "n3", "n2")
+    bench.bury("n3")
+    hold_back(bench, "n3", "n2")
+    bench.wires["n3", "n2"].extend(said)
+    bench.deliver("n3", "n2")
+    assert not bench.node_at("n2").estates.late
+    assert not bench.node_at("n2").estates.adopted
+    bench.drop("d", "x")
+    bench.crash("n3")
+    assert_nothing_is_left(bench)

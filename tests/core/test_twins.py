@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from freehold.core import messages as m
+from freehold.core.address import pack_address
 from freehold.core.ids import CONTEXT_BYTES, Contexts
 from freehold.core.machine import Peer
 from freehold.core.messages import FAILED, INLINE, PENDING, SHARED
@@ -13,6 +14,7 @@ from freehold.core.process import Process
 from freehold.core.rows import Row
 from freehold.core.shares import Share
 from freehold.core.twins import twin
+from freehold.sim.bench import method
 
 CONTEXT = b"c" * CONTEXT_BYTES
 ID = CONTEXT + b"\0\0\0\0"
@@ -70,6 +72,41 @@ def test_an_orphan_that_is_reborn_here_gets_the_own_row_s_value() -> None:
     assert not desk.owner.rows
     ((released,),) = desk.sent(desk.heir, m.RELEASE)
     assert [ID, b"ticket"] in released
+
+
+def test_calls_of_an_orphan_actor_that_is_reborn_here_go_where_the_own_one_lives() -> None:
+    """What had waited for the first actor, and what comes later, in one line with the own calls."""
+    desk = Desk()
+    client, process = desk.process.client, desk.process
+    node = process.peer(HOME)
+    node.kind = "node"
+    process.on_up(node, 0.0, {})
+    line = client.actors.line(desk.row, 1)
+    client.plain.call(line, method("m"), b"1" * 16, b"", 0.0)
+    desk.maker_dies()
+    own = desk.make(pack_address(b"actor...", "a"))
+    own_line = client.actors.line(own)
+    client.actors.names[ID] = "space", "name", b"value"
+    client.orphans.on_reborn(desk.heir, 0.0, ID, process.id, "p")
+    process.settle(0.0)
+    actor = process.peer(b"actor...")
+    assert actor.lease is own_line
+    client.plain.call(line, method("m"), b"2" * 16, b"", 0.0)
+    client.plain.call(own_line, method("m"), b"3" * 16, b"", 0.0)
+    assert [fields[0][:1] for fields in desk.sent(actor, m.TASK)] == [b"1", b"2", b"3"]
+    desk.owner.drop(own)
+    process.settle(0.0)
+    for digit in (b"1", b"2", b"3"):
+        client.plain.on_done(actor, 0.0, digit * 16, b"")
+        desk.owner.drop(desk.owner.rows[digit * 16])
+    assert client.actors.lines
+    assert client.actors.names
+    desk.owner.drop(desk.row)
+    process.settle(0.0)
+    assert not desk.owner.rows
+    assert not client.actors.lines
+    assert not client.actors.names
+    desk.check()
 
 
 def test_an_orphan_that_is_wanted_later_asks_nobody() -> None:

@@ -48,7 +48,7 @@ class Actors:
         self.finish = finish
         self.is_ready: Callable[[Task], bool] = bool  # whether a task's arguments are there
         self.start: Callable[[Task, int, float], None]  # a constructor, after so many failures
-        self.lines: dict[bytes, Line] = {}
+        self.lines: dict[Row, Line] = {}
         leases.reclaim_actor = self.reclaim
         self.myself: Peer | None = None  # of a process that becomes a detached actor
         self.names: dict[bytes, tuple[str, str, bytes]] = {}  # RefId -> what the directory has
@@ -56,9 +56,9 @@ class Actors:
 
     def line(self, row: Row, restarts: int = 0) -> Line:
         """The line to the actor whose reference that is, and which may restart so often."""
-        line = self.lines.get(row.id)
-        if line is None or line.row is not row:
-            line = self.lines[row.id] = Line(row)
+        line = self.lines.get(row)
+        if line is None:
+            line = self.lines[row] = Line(row)
             line.restarts = restarts
             row.extend().actor = True
             self.follow(line)
@@ -67,9 +67,12 @@ class Actors:
     def follow(self, line: Line) -> None:
         """Find out where the actor is, or that it is dead."""
         row = line.row
-        if line.error is not None or line.peer is not None:
+        if line.error is not None or line.peer is not None or line.own is not None:
             return
-        if row.state in (INLINE, SHARED) and not is_address(row.data):
+        own = self.owner.twins.own(row)
+        if own is not None and row.state == INLINE:
+            self._join(line, self.line(own))
+        elif row.state in (INLINE, SHARED) and not is_address(row.data):
             why = "its task has run again, and made something else under that name"
             self.died(line, ["ActorDied", f"actor {row.id.hex()[:12]}: {why}"])
         elif row.state == INLINE:
@@ -87,8 +90,19 @@ class Actors:
         elif row.owner is not None:
             self.owner.want(row)
 
+    def _join(self, line: Line, own: Line) -> None:
+        """The actor of a dead maker is made again by this process: it is the one of that line."""
+        line.own = own
+        tasks = list(line.queue)
+        line.queue.clear()
+        for task in tasks:
+            self.call(own, task, self.machine.now)
+        if tasks:
+            self.owner.unhold(line.row)
+
     def call(self, line: Line, task: Task, now: float) -> None:
         """Send the call now, or when its turn comes."""
+        line = line.own or line
         if line.error is not None:
             self.finish(task, FAILED, _for_call(task, line.error))
             return
@@ -103,6 +117,7 @@ class Actors:
     def flush(self, line: Line, now: float) -> None:
         """Send the calls whose turn has come."""
         self.follow(line)
+        line = line.own or line
         while line.queue and line.peer is not None and self.is_ready(line.queue[0]):
             self.push(line.queue.popleft(), line, now)
 
@@ -134,7 +149,7 @@ class Actors:
         if line.error is not None:
             return
         line.error = error
-        self.unname(line.row.id)
+        self.unname(line.row)
         tasks = [*line.inflight.values(), *line.queue]
         line.inflight.clear()
         line.queue.clear()
@@ -204,9 +219,9 @@ class Actors:
         if unpack_address(row.data)[0] == proc:
             row.state, row.data = PENDING, None  # until the node says so here too
 
-    def unname(self, id: bytes) -> None:
+    def unname(self, row: Row) -> None:
         """The actor is no more, nor is its name; nobody waits for the directory's answer."""
-        known = self.names.pop(id, None)
+        known = self.names.pop(row.id, None) if row.owner is None else None
         node = self.owner.node
         if known is not None and node is not None:
             namespace, name, value = known
@@ -241,7 +256,7 @@ class Actors:
 
     def constructed(self, task: Task, state: int, data: Any) -> tuple[int, Any]:
         """The constructor is over: the state and data of the actor's reference."""
-        line = self.lines[task.id]
+        line = self.lines[task.row]
         line.building = None
         assert task.place is None or task.place.peer is not None
         if state != INLINE:
@@ -264,6 +279,7 @@ class Actors:
     def kill(self, line: Line) -> None:
         """End the actor's process now, or never begin it; what is pending fails."""
         node, why = self.owner.node, "it was killed by freehold.kill()"
+        line = line.own or line
         line.restarts = 0
         row, building = line.row, line.building
         if node is None:
@@ -301,11 +317,10 @@ class Actors:
 
     def end(self, row: Row) -> None:
         """Nobody here refers to the actor: forget it; if it is ours, its process ends."""
-        line = self.lines.get(row.id)
-        if line is None or line.row is not row:
+        line = self.lines.pop(row, None)
+        if line is None:
             return
-        del self.lines[row.id]
-        self.unname(row.id)
+        self.unname(row)
         self._let_maker_go(line)
         if row.owner is None and line.lease and line.error is None:
             line.error = ["ActorDied", "its last handle is gone"]

@@ -124,21 +124,17 @@ class Adoptions:
                 self.revivals.homes[borrower] = home
                 self.watch(home)
             if entry is not None:
-                self.record(id, entry, borrower, ticket)
+                self.enroll(id, entry, ticket, borrower)
             else:  # it may be of an estate that is open, or not yet
                 self.registers[ticket] = (id, borrower)
                 self.patience = min(self.patience, now + PATIENCE)
         self.machine.send(peer, m.REGISTERED, ticket)
 
-    def record(self, id: bytes, entry: Adopted, borrower: bytes, ticket: bytes) -> None:
-        """It holds the object, if it knows of that ticket (still).
-
-        What a worker has kept its caller registers; it may have let go of it before it heard that
-        the owner had died, and has told only that.
-        """
+    def enroll(self, id: bytes, entry: Adopted, ticket: bytes, borrower: bytes) -> None:
+        """That process holds it; it may never have heard of the ticket of a dead giver."""
         entry.tickets[ticket] = borrower
         giver = ticket[:PROC_ID_BYTES]
-        if giver == borrower or giver in self.store.gone:
+        if giver in self.store.gone:
             self._claim(giver, borrower, [[id, ticket]])
 
     def on_release(self, peer: Peer, now: float, tickets: list[list[bytes]]) -> None:

@@ -6,10 +6,6 @@ that hears of the giver's death asks the receiver, by way of its node (CLAIM); a
 releases what it has never heard of.  It waits for a moment before (``GRACE``), for what the dead
 one has sent may still be on its way; and a ticket that comes later still is worth nothing: the
 receiver registers itself.  A node in whose name a ticket was made does likewise (``core.trusts``).
-
-What a worker keeps of its arguments its caller registers, perhaps with the heir of an owner that
-has died since; and the worker may have let go of it before it heard of that.  Its RELEASE went to
-the dead one.  So the heir asks the worker, whose own ticket it is.
 """
 
 from __future__ import annotations
@@ -71,8 +67,7 @@ class Claims:
         """Answer: release what this process has never heard of."""
         while self.waiting and now >= self.waiting[0][0]:
             giver, owner, address, tickets = self.waiting.pop(0)[1]
-            if giver != self.machine.id:
-                self.owner.void[giver] = None
+            self.owner.void[giver] = None
             unheard = [[id, ticket] for id, ticket in tickets if not self._has(id, ticket)]
             if unheard and owner not in self.owner.dead:
                 self.machine.send(self.machine.peer(owner, address), m.RELEASE, unheard)

@@ -161,8 +161,8 @@ class Client:
                     self.restart(task, now)
             moved, owner.moved = owner.moved, []
             for row in moved:
-                line = actors.lines.get(row.id)
-                if line is not None and line.row is row:
+                line = actors.lines.get(row)
+                if line is not None:
                     actors.flush(line, now)
             ended, owner.ended = owner.ended, []
             for row in ended:

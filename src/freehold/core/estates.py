@@ -113,7 +113,7 @@ class Estates(Succession):
         stored: list[Any], lent: list[Any], given: list[Any], silent: list[bytes],
     ) -> None:  # fmt: skip
         if peer.id in self.store.gone:
-            return  # it went on after it had been declared dead: so are those of whom it speaks
+            return  # it has come back, and does not know yet that it was given up
         estate, lists = self.open.get(dead), (held, contexts, stored, lent, given)
         if estate is None and dead in self.store.gone:
             estate = Estate(dead, set(), None, now)
@@ -264,6 +264,8 @@ class Estates(Succession):
 
     def on_estate(self, peer: Peer, now: float, dead: bytes, kept: list[bytes]) -> None:
         """The adopter has decided: free the rest of what is stored here of the dead."""
+        if peer.id in self.store.gone:
+            return  # whoever adopts after it decides
         self.free_others(dead, kept, peer.id, peer.address)
 
     # -- further deaths ---------------------------------------------------------------------------

@@ -246,7 +246,7 @@ SERVING = message(
     "SERVING", "node", "mover",
     "Read it there; bytes beyond `have` are still coming.",
     "transfer: int",
-    "offset: int — -1: it is not here; -2: ask `other`, or again if there is none",
+    "offset: int — -1: it is not here; -2: ask `other`",
     "size: int",
     "have: int",
     "other: str",

@@ -67,6 +67,7 @@ class Relay:
         """There will never be one again: nothing waits."""
         self.stop()
         self.ended = reason
+        self.names.clear()  # the head forgets them, with the node
         questions, self.questions = self.questions, {}
         for asked in questions.values():
             if asked.asker is not None:

@@ -305,13 +305,14 @@ class Line(Place):
     """
 
     __slots__ = (
-        "born", "building", "error", "failures", "lease", "maker", "node", "queue", "restarts",
-        "row",
+        "born", "building", "error", "failures", "lease", "maker", "node", "own", "queue",
+        "restarts", "row",
     )  # fmt: skip
 
     def __init__(self, row: Row) -> None:
         super().__init__(None)
         self.row = row
+        self.own: Line | None = None  # the line of the row whose twin this row is, once reborn
         self.queue: Queue = Queue()
         self.lease = 0  # the owner's lease on the actor's worker,
         self.node: Peer | None = None  # and the node that has granted it

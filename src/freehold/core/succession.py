@@ -49,7 +49,7 @@ class Succession(Adoptions):
         for ticket, (id, borrower) in list(self.registers.items()):
             if id in found and borrower not in self.store.gone:
                 del self.registers[ticket]
-                self.record(id, self._enter(id, found), borrower, ticket)
+                self.enroll(id, self._enter(id, found), ticket, borrower)
         self._suspend(estate, found, before)
         self._inherit(estate, found)
         kept = [id for id in found if id in self.adopted]

@@ -118,7 +118,7 @@ class Trusts:
                 self.machine.send(self.machine.peer(held.owner, held.address), m.RELEASE, pair)
 
     def on_registered(self, peer: Peer, now: float, ticket: bytes) -> None:
-        """The answer to a REGISTER, from which nothing follows here."""
+        """The answer to a REGISTER of this node's: the link keeps the order anyway."""
 
     def on_value(
         self, peer: Peer, now: float, id: bytes, state: int, data: Any, contains: list[Any]

@@ -9,7 +9,7 @@ borrowed from that run's process, or from whoever owns in its stead.  The rules:
 2. A twin steps aside when the run makes its first reference (``begin``): its context is its own
    from then on, and what is borrowed of it later is a twin at once.
 3. A twin whose owner has died is reborn in this very process: it gets the value of the own row, and
-   holds that row, until it is freed itself.
+   holds that row, until it is freed itself.  If it is an actor, its calls are the own one's.
 """
 
 from __future__ import annotations
@@ -102,6 +102,13 @@ class Twins:
             self.table.fail(row, "ObjectFreed", text)
             return True
         return self.table.is_orphan(row) and self.reborn(row)
+
+    def own(self, row: Row) -> Row | None:
+        """The own row from which a twin has its value, if it was reborn here."""
+        own = self.table.rows.get(row.id)
+        if own is None or own is row or row.more is None or own not in row.more.contains:
+            return None
+        return own
 
     def reborn(self, row: Row) -> bool:
         """Give a twin the value of the own row; False if there is none."""
