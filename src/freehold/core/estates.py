@@ -210,7 +210,6 @@ class Estates(Succession):
         if estate.silent:
             self.late[estate.key] = (estate.adopter, estate.silent)
         for dead in estate.dead:
-            self.left.discard(dead)
             self.forget_holder(dead)
         if not self.open:
             for id, entry in list(self.adopted.items()):
