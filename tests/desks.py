@@ -75,7 +75,10 @@ class Desk:
         return self.give(peer, m.FETCH, ref(name), where, OWNER, OWNER_AT, kind)
 
     def unpin(self, process: bytes, *names: str) -> Any:
-        return self.give(self.machine.peer(process), m.UNPIN, [ref(name) for name in names])
+        """The process reads its (first) copies of these no longer."""
+        pinned = self.pulls.copies.pinned.get(process, [])
+        firsts = {copy.id: copy.offset for copy in reversed(pinned)}
+        return self.give(self.machine.peer(process), m.UNPIN, [firsts[ref(name)] for name in names])
 
     def free(self, name: str) -> Any:
         """Its owner, which lives on another node, needs it no longer."""

@@ -24,7 +24,7 @@ class Config(NamedTuple):
         arena_bytes_max: the most that shared objects may occupy; None: 30 % of the memory,
             the container's if it is in one.
         inline_bytes_max: values up to this size travel inside messages; larger ones are shared.
-        prestart: workers started ahead of demand; None: one for each CPU.
+        prestart: workers started ahead of demand; None: one for each CPU that is offered and there.
         worker_idle_s: seconds after which a surplus idle worker is ended.
         workers_max: worker processes at a time, actors included.
         depth_max: tasks in flight on one worker.

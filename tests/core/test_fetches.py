@@ -303,4 +303,40 @@ def test_fetched_for_nobody_is_let_go() -> None:
     node = bench.desks["d"].process.owner.node
     assert node is not None
     fetches(bench).on_fetched(node, 0.0, row.id, row.data, [node.id, 0, 1000, node.id], "")
-    assert (m.UNPIN, [row.id]) in node.outbox
+    assert (m.UNPIN, [0]) in node.outbox
+
+
+def test_two_callers_send_one_id_with_different_bytes() -> None:
+    """Each of two runs of one task has made it: a call reads what its own caller has sent."""
+    bench = fleet()
+    bench.join("n3")
+    bench.driver("e", "n1")
+    spec = function("g", retries=3)
+    spec.where = ("node", bench.desks["n3"].machine.id, False)
+    bench.submit("d", ["b"], spec)
+    bench.start_workers()
+    assert bench.do("w2") == "runs b"
+    worker = bench.desks["w2"].process
+    id, first = bench.row("d", "a").id, bench.row("d", "a").data
+    _, second = bench._place(bench.desks["e"], id, bench.id("e"), "big")
+    for name, place in (("d", first), ("e", second)):
+        caller = worker.peer(bench.id(name), bench.address(name))
+        deps = [[0, id, caller.id, caller.address, SHARED, place]]
+        task = name.encode() * 16
+        worker.handlers[m.TASK_FULL](caller, bench.now, task, b"g", b"", b"", deps, 1, 0, {})
+    bench.settle()
+    bench.deliver()
+    copies = bench.node_at("n3").pulls.copies.by_offset
+    assert [run.missing for run in worker.executor.queue] == [0, 0]
+    rows = [run.full.guards[0] for run in worker.executor.queue]
+    assert [copies[row.more.here[1]].key[1:] for row in rows] == [
+        (place[0], place[1], place[3]) for place in (first, second)
+    ]
+    (here,) = [place for place in copies if place != rows[0].more.here[1]]
+    for left in ([here], []):
+        worker.executor.finish(worker.executor.next(), [(INLINE, b"1", [])])
+        bench.settle()
+        bench.tick(LINGER)
+        bench.deliver()
+        assert [place for place, copy in copies.items() if copy.pins] == left
+    assert not fetches(bench, "w2").users

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from fleets import Fleet
 from freehold.core import messages as m
 from freehold.core.adoptions import Adopted
@@ -169,6 +171,59 @@ def test_the_owner_of_what_is_inside_leaves_it_to_the_node_that_holds_it() -> No
     assert node.estates.adopted[lent].holds == 1
     assert not node.estates.loans.by_id
     node.estates.check()
+
+
+@pytest.mark.parametrize("value", ["1", "big"])
+@pytest.mark.parametrize("first", ["the holder lets go", "the process ends"])
+def test_who_leaves_what_is_adopted_already_takes_nothing_from_its_holders(
+    value: str, first: str
+) -> None:
+    """A second run has made the same id in a process that ends in good order."""
+    bench = fleet("own", "lent")
+    bench.kill("w1")
+    bench.deliver()
+    node = bench.node_at("n2")
+    own, outer = (id for id in node.estates.adopted if bench.names[id] in ("own", "outer"))
+    if bench.names[own] == "outer":
+        own, outer = outer, own
+    bench.driver("f", "n2")
+    state, data = bench._place(bench.desks["f"], own, bench.id("f"), value)
+    bench.settle()
+    bench.deliver()
+    node.handlers[m.BEQUEST](node.peers[bench.id("f")], bench.now, [[own, state, data, []]])
+    assert node.estates.adopted[own].holds == 1
+    open_outer(bench)
+    assert read(bench, "own") == "shared [w2 0 1000 n3]"
+    if first == "the process ends":
+        bench.kill("f", 0)
+        bench.deliver()
+        assert read(bench, "own") == "shared [w2 0 1000 n3]"
+        assert_freed(bench, "outer", "own", "lent")
+        return
+    for name in ("outer", "own", "lent"):
+        bench.drop("d", name)
+    bench.deliver()
+    assert list(node.estates.adopted) == [own], "others may hold it of the process that ends"
+    bench.kill("f", 0)
+    assert_freed(bench)
+
+
+def test_what_was_lost_is_there_again_when_it_is_left_again() -> None:
+    bench = fleet("own")
+    bench.kill("w1")
+    bench.deliver()
+    bench.lose("n3")
+    node = bench.node_at("n2")
+    (own,) = (id for id in node.estates.adopted if bench.names[id] == "own")
+    assert not node.estates.adopted[own].place
+    bench.driver("f", "n2")
+    leaver = node.peers[bench.id("f")]
+    node.handlers[m.BEQUEST](leaver, bench.now, [[own, INLINE, b"1", []]])
+    bench.kill("f", 0)
+    bench.deliver()
+    open_outer(bench)
+    assert read(bench, "own") == "inline 1"
+    assert_freed(bench, "outer", "own")
 
 
 def test_the_owner_of_what_is_inside_dies_after_the_owner_of_the_value() -> None:

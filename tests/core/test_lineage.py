@@ -180,7 +180,7 @@ def test_a_copy_that_made_room_is_not_counted_on() -> None:
     bench.deliver()
     node, row = bench.node_at("n1"), bench.row("d", "a")
     (copy,) = node.pulls.copies.by_offset.values()
-    node.pulls.copies.unpin(bench.desks["d"].machine.id, row.id)
+    node.pulls.copies.unpin(bench.desks["d"].machine.id, copy.offset)
     assert node.pulls.copies.evict(1 << 26) is True
     bench.settle()
     bench.deliver()

@@ -83,19 +83,20 @@ def test_another_size_at_the_same_place_is_another_value() -> None:
     assert names(sent) == ["UNCOPIED", "MOVE"]
 
 
-def test_unpin_ends_the_oldest_pin_of_that_object() -> None:
+def test_unpin_ends_the_pin_of_that_copy() -> None:
+    """A process may read two values of one id: of two runs, or of two owners."""
     desk = Desk()
-    desk.bring(P, "a")
-    desk.bring(P, "b")
-    elsewhere = [MAKER, 0, GRAIN, OTHER]
-    desk.ask(P, "a", elsewhere)
-    desk.moved("a")
-    copies = {copy.key: copy for copy in desk.pulls.copies.by_offset.values()}
-    desk.unpin(P, "a")
-    held = [key for key, copy in copies.items() if P in copy.pins]
-    assert sorted(key[3] for key in held if key[0] == ref("a")) == [OTHER]
-    desk.unpin(P, "a", "b", "a", "b")
-    assert desk.pulls.snapshot()["pins"] == 0
+    first = desk.bring(P, "a")
+    desk.ask(P, "a", [MAKER, 0, GRAIN, OTHER])
+    ((_, _, _, _, second, _),) = only(desk.moved("a"), "FETCHED")
+    desk.ask(Q, "a", [MAKER, 0, GRAIN, OTHER])
+    copies = desk.pulls.copies.by_offset
+    for here, left in ((second, [first]), (second, [first]), (first, [])):
+        desk.give(desk.machine.peer(P), m.UNPIN, [here[1], 7])
+        assert [copy.offset for copy in copies.values() if P in copy.pins] == [
+            each[1] for each in left
+        ]
+    assert list(copies[second[1]].pins) == [Q]
 
 
 def test_what_lies_here_is_answered_with_its_place() -> None:

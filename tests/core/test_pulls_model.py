@@ -182,9 +182,8 @@ class PullsModel(RuleBasedStateMachine):
         process = self.processes[who]
         pins = self.pins.get(process)
         if pins:
-            id = pins[which % len(pins)][0]
-            pins.remove(next(pin for pin in pins if pin[0] == id))
-            self.handle(self.machine.peer(process), m.UNPIN, [id])
+            _, offset = pins.pop(which % len(pins))
+            self.handle(self.machine.peer(process), m.UNPIN, [offset])
 
     @rule(who=WHO)
     def die(self, who: int) -> None:
@@ -328,8 +327,8 @@ class PullsModel(RuleBasedStateMachine):
         assert not self.pulls.servings.chains
 
     def unpin_all(self, process: bytes) -> None:
-        for id, _ in self.pins.pop(process, []):
-            self.handle(self.machine.peer(process), m.UNPIN, [id])
+        for _, offset in self.pins.pop(process, []):
+            self.handle(self.machine.peer(process), m.UNPIN, [offset])
 
 
 TestPulls = PullsModel.TestCase

@@ -141,7 +141,7 @@ def test_an_object_is_copied_once_for_all_who_ask_and_freed_like_the_first(
     b.fetch(place)
     assert b.answers()[1][3] == here
     assert b.dials == 1
-    b.frame(b.process, m.UNPIN, [REF])
+    b.frame(b.process, m.UNPIN, [here[1]])
     b.frame(b.owner, m.FREE, [[REF, b.node.id, b.node.id]])
     assert b.node.store.extents.granted == 0
     pump([a, b], lambda: not a.node.pulls.servings.active)

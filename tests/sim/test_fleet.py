@@ -144,8 +144,8 @@ def test_finds_a_copy_that_is_used_after_it_was_freed(monkeypatch: pytest.Monkey
         self: Fetches, peer: Any, now: float, id: bytes, source: Any, place: Any, why: str
     ) -> None:
         original(self, peer, now, id, source, place, why)
-        if place and self.users.get(id):
-            self.machine.send(peer, m.UNPIN, [id])
+        if place and self.users.get(place[1]):
+            self.machine.send(peer, m.UNPIN, [place[1]])
 
     original = Fetches.on_fetched
     monkeypatch.setattr(Fetches, "on_fetched", on_fetched)

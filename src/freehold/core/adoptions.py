@@ -58,6 +58,14 @@ class Adopted:
         elif not is_actor(place) and (owner, place) not in [(self.owner, self.place), *self.twins]:
             self.twins.append((owner, place))
 
+    def leave(self, owner: bytes, state: int, data: Any, inside: list[list[Any]]) -> None:
+        """One more process that has made it leaves it: one value will do for all who hold it."""
+        if self.state == SHARED and not self.place:  # it was lost
+            self.owner, self.state, self.data, self.inside = owner, state, data, inside
+            self.place = data if state == SHARED else []
+        elif state == SHARED:
+            self.add(owner, data)
+
     def owner_of(self, place: Place) -> bytes:
         """In whose name it is stored there."""
         return next((owner for owner, made in self.twins if made == place), self.owner)
@@ -86,7 +94,6 @@ class Adoptions:
         self.claim: Callable[..., None]  # whether a borrower has heard of its tickets
         self.tell: Callable[..., None]  # another node, now or when it is known
         self.adopted: dict[bytes, Adopted] = {}
-        self.left: dict[bytes, list[bytes]] = {}  # who has left that, and is not gone yet
         self.early: dict[bytes, bytes] = {}  # released before registered: ticket -> id
         self.registers: dict[bytes, tuple[bytes, bytes]] = {}  # early: ticket -> id, borrower
         self.pulls: list[tuple[Peer, bytes]] = []  # asked for while an estate is open
@@ -153,8 +160,6 @@ class Adoptions:
 
     def _settle(self, id: bytes, entry: Adopted) -> None:
         if entry.tickets or entry.holds or self.open or self.adopted.get(id) is not entry:
-            return
-        if any(id in ids for ids in self.left.values()):
             return
         del self.adopted[id]
         for inner in entry.contains:
@@ -230,22 +235,20 @@ class Adoptions:
         return [id, self.machine.id, self.address, ticket]
 
     def on_bequest(self, peer: Peer, now: float, rows: list[list[Any]]) -> None:
-        """A process of this node ends in good order, and leaves what others hold of it."""
-        self.left[peer.id] = [id for id, *_ in rows]
+        """A process of this node ends in good order, and leaves what others hold of it.
+
+        It holds that itself until its death, which is to follow: who else does is known only then.
+        """
         for id, state, data, inside in rows:
-            place = data if state == SHARED else []
             entry = self.adopted.get(id)
             if entry is None:
+                place = data if state == SHARED else []
                 entry = self.adopted[id] = Adopted(peer.id, place, state, data)
+                entry.inside = inside
                 self.absorb(id, entry)
-            elif entry.state != SHARED or entry.place:  # it is what another has made again
-                if place:
-                    entry.add(peer.id, place)
-                continue
-            else:  # which was lost
-                entry.add(peer.id, place) if place else None
-                entry.place, entry.state, entry.data = place, state, data
-            entry.inside = inside  # until its death, which is to follow
+            else:
+                entry.leave(peer.id, state, data, inside)
+            entry.tickets[self.loans.ticket()] = peer.id
 
     def absorb(self, id: bytes, entry: Adopted) -> None:
         """What adopted values contain, and this node held of another, is its own now."""

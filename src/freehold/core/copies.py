@@ -121,12 +121,11 @@ class Copies:
             self.pinned.setdefault(process, []).append(copy)
             self._settle(copy, was)
 
-    def unpin(self, process: bytes, id: bytes) -> None:
-        """The process's oldest pin of that object ends."""
-        for copy in self.pinned.get(process, ()):
-            if copy.id == id:
-                self._unpin(process, copy)
-                return
+    def unpin(self, process: bytes, offset: int) -> None:
+        """The process's pin of that copy ends."""
+        copy = self.by_offset.get(offset)
+        if copy is not None and process in copy.pins:
+            self._unpin(process, copy)
 
     def _unpin(self, process: bytes, copy: Copy) -> None:
         held = self.pinned[process]

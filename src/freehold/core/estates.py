@@ -212,7 +212,6 @@ class Estates(Succession):
         if estate.silent:
             self.late[estate.key] = (estate.adopter, estate.silent)
         for dead in estate.dead:
-            self.left.pop(dead, None)
             self.forget_holder(dead)
         if not self.open:
             for id, entry in list(self.adopted.items()):

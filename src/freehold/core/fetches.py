@@ -6,6 +6,10 @@ copy (FETCH) and says None; the answer (FETCHED) wakes the runs that wait for it
 could not be read at its place is reported (LOST) to its owner, which has it read elsewhere or made
 again; a copy for which this node has no room is refused.
 
+A re-run may make the same id again with other bytes, and both may be read here at a time.  So what
+is asked for has a name for its bytes, the place where they were said to be (a ``Source``); and what
+is here goes by its own place: UNPIN says which copy it means.
+
 A copy that nobody reads any more *lingers*: it is given back a moment later, or when anything else
 is asked for.  So calls that follow each other with the same argument find it where it is.
 """
@@ -24,6 +28,7 @@ from freehold.core.rows import Row
 
 GET, ARGUMENT = range(2)  # what a copy is for: those for a `get` come first
 LINGER = 0.05  # seconds
+Source = tuple[Any, ...]  # RefId, and the place that was asked for
 
 
 class Fetches:
@@ -33,10 +38,10 @@ class Fetches:
         self.machine = machine
         self.owner = owner
         self.executor = executor
-        self.pending: dict[bytes, list[Row]] = {}  # by RefId: asked for, not answered
-        self.users: dict[bytes, int] = {}  # rows that read the copy, which has one pin for all
-        self.found: dict[bytes, tuple[Place, Place]] = {}  # by RefId: where it was, and is here
-        self.lingering: dict[bytes, tuple[Place, Place]] = {}  # the same, read by nobody
+        self.pending: dict[Source, list[Row]] = {}  # asked for, not answered
+        self.users: dict[int, int] = {}  # offset -> rows that read that copy, which has one pin
+        self.found: dict[int, Source] = {}  # offset -> what it is a copy of
+        self.lingering: dict[Source, Place] = {}  # copies that nobody reads
         self.until = NEVER  # they linger
         self.home = b""  # the node of this process
         self.answers = 0  # FETCHED that have come
@@ -51,24 +56,25 @@ class Fetches:
         more = row.extend()
         if row.state != SHARED or node is None:  # it was lost since it was looked at
             return more.here  # type: ignore[no-any-return]
-        if more.here is None and not more.refused and not self._take_again(row):
-            waiting = self.pending.get(row.id)
-            if waiting is None:
-                self.pending[row.id] = [row]
+        if more.here is None and not more.refused and not more.asked:
+            key = (row.id, *row.data)
+            waiting = self.pending.get(key)
+            if key in self.lingering:
+                self._read(row, key, self.lingering.pop(key))
+            elif waiting is None:
+                self.pending[key] = [row]
+                more.asked = True
                 self._ask(node, row, kind)
-            elif row not in waiting:
+            else:
                 waiting.append(row)
+                more.asked = True
         return more.here  # type: ignore[no-any-return]
 
-    def _take_again(self, row: Row) -> bool:
-        """Whether the copy lingers here: then the row reads it."""
-        found = self.lingering.get(row.id)
-        if found is None or found[0] != row.data:
-            return False
-        self.found[row.id] = self.lingering.pop(row.id)
-        row.extend().here = found[1]
-        self.users[row.id] = 1
-        return True
+    def _read(self, row: Row, key: Source, place: Place) -> None:
+        """The row reads that copy from now on."""
+        row.extend().here = place
+        self.users[place[1]] = self.users.get(place[1], 0) + 1
+        self.found[place[1]] = key
 
     def _ask(self, node: Peer, row: Row, kind: int) -> None:
         self.give_back()  # there may be no room beside what nobody reads
@@ -81,16 +87,23 @@ class Fetches:
         self, peer: Peer, now: float, id: bytes, source: list[Any], place: list[Any], reason: str
     ) -> None:
         self.answers += 1
-        rows = [row for row in self.pending.pop(id, ()) if row.needed]
+        key = (id, *source)
+        asked = self.pending.pop(key, [])
+        for row in asked:
+            row.extend().asked = False
+        rows = [row for row in asked if row.needed]
         if place:
             rows = [row for row in rows if self._may_take(row, source)]
-        if not rows and place and not self.users.get(id):
-            self.machine.send(peer, m.UNPIN, [id])
+        left = self.lingering.get(key)
+        if left is not None:
+            self.until = now + LINGER
+        if rows and place == left:
+            del self.lingering[key]
+        elif not rows and place and place != left and not self.users.get(place[1]):
+            self._unpin(place)
         for row in rows:
             if place:
-                row.extend().here = place
-                self.users[id] = self.users.get(id, 0) + 1
-                self.found[id] = (source, place)
+                self._read(row, key, place)
                 if row.state == PENDING and row.owner is not None:  # its source has died since
                     self.owner.resolve(row, SHARED, place)
                 self.executor.fetched(row)
@@ -128,25 +141,36 @@ class Fetches:
 
     def release(self) -> None:
         """Some rows do not read their copies any more."""
-        rows, self.owner.unpinned = self.owner.unpinned, []
-        for row in [row for row in rows if row.id in self.users]:  # others: of a session that ended
-            id = row.id
-            self.users[id] -= 1
-            if not self.users[id]:
-                del self.users[id]
-                found = self.found.pop(id)
-                if id not in self.pending:  # else its answer says what to do
-                    self.lingering[id] = found
-                    self.until = self.machine.now + LINGER
-                    if row.owner is None:  # it is freed
-                        self.give_back()
+        unpinned, self.owner.unpinned = self.owner.unpinned, []
+        for row, place in unpinned:
+            key = self.found.get(place[1])
+            if key is None or key[0] != row.id:
+                continue  # it is of a session that has ended
+            self.users[place[1]] -= 1
+            if not self.users[place[1]]:
+                del self.users[place[1]], self.found[place[1]]
+                if key in self.lingering:  # an older copy of what lay there
+                    self._unpin(self.lingering[key])
+                self.lingering[key] = place
+                self.until = self.machine.now + LINGER
+                if row.owner is None:  # it is freed
+                    self.give_back()
 
     def give_back(self) -> None:
-        """Tell the node which copies nobody here reads any more."""
-        if self.lingering and self.owner.node is not None:
-            self.machine.send(self.owner.node, m.UNPIN, list(self.lingering))
-            self.lingering.clear()
+        """Tell the node which copies nobody here reads any more.
+
+        What it has been asked for once more is kept for the answer, which says that it is here.
+        """
+        if self.lingering:
+            kept = {key: place for key, place in self.lingering.items() if key in self.pending}
+            self._unpin(*(place for key, place in self.lingering.items() if key not in kept))
+            self.lingering = kept
         self.until = NEVER
+
+    def _unpin(self, *places: Place) -> None:
+        if places and self.owner.node is not None:
+            offsets = [place[1] for place in places]
+            self.machine.send(self.owner.node, m.UNPIN, offsets)
 
     def missing(self, run: Run) -> int:
         """How many of the shared values that the run reads are still on their way."""

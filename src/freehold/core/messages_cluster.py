@@ -193,7 +193,11 @@ FETCHED = message(
     "place: list — [] if it failed",
     "reason: str",
 )  # fmt: skip
-UNPIN = message("UNPIN", "process", "node", "The process needs its copies no longer.", "ids: list")
+UNPIN = message(
+    "UNPIN", "process", "node",
+    "The process needs these copies no longer.",
+    "offsets: list — in the arena, as FETCHED has said",
+)  # fmt: skip
 COPIED = message(
     "COPIED", "node", "owner",
     "There is a copy on the sender, to be freed like the first.",

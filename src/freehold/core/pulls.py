@@ -204,9 +204,9 @@ class Pulls:
         else:
             self.machine.send(peer, m.FETCHED, key[0], source, place, why)
 
-    def on_unpin(self, peer: Peer, now: float, ids: list[bytes]) -> None:
-        for id in ids:
-            self.copies.unpin(peer.id, id)
+    def on_unpin(self, peer: Peer, now: float, offsets: list[int]) -> None:
+        for offset in offsets:
+            self.copies.unpin(peer.id, offset)
         self._stirred = True
 
     # -- memory -----------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ class References:
         self.freed: list[tuple[bytes, Any]] = []  # shared objects to give back: id, place
         self.moved: list[Row] = []  # actors whose address, or death, has become known
         self.ended: list[Row] = []  # actors that nobody here refers to any more
-        self.unpinned: list[Row] = []  # whose copy on this node is needed no longer
+        self.unpinned: list[tuple[Row, Any]] = []  # the copy here that it needs no longer
         self.lineage: Recipes  # set by core.lineage
         self.twins: Twins  # set by core.owner
         self.failures = 0  # how many rows have ever resolved to an error
@@ -162,8 +162,8 @@ class References:
     def _unpin(self, row: Row) -> None:
         """The row reads no copy of this node's any more."""
         if row.more is not None and row.more.here is not None:
+            self.unpinned.append((row, row.more.here))
             row.more.here = None
-            self.unpinned.append(row)
 
     def _free_memory(self, row: Row) -> None:
         self.freed.append((row.id, row.data))

@@ -46,9 +46,9 @@ class More:
     """The part of a row that most rows never need."""
 
     __slots__ = (
-        "actor", "contains", "copies", "cost", "dependents", "early", "evicted", "here", "lineage",
-        "mine", "pulled", "pullers", "recipe", "refused", "saved", "site", "sure", "tickets",
-        "twins",
+        "actor", "asked", "contains", "copies", "cost", "dependents", "early", "evicted", "here",
+        "lineage", "mine", "pulled", "pullers", "recipe", "refused", "saved", "site", "sure",
+        "tickets", "twins",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -70,6 +70,7 @@ class More:
         self.evicted = False  # owner: there was a recipe
         self.copies: list[Any] = []  # owner: further places of the value
         self.here: Any = None  # the place of this node's copy, if the value lies elsewhere
+        self.asked = False  # this node has been asked for one
         self.refused = ""  # why there can be none
 
 

@@ -19,7 +19,7 @@ def common(config: Config, cpus: float) -> dict[str, Any]:
         "cpus": cpus,
         "resources": config.resources or {},
         "arena": round_up(config.arena_bytes_max or _arena(), GRAIN),
-        "prestart": int(cpus) if config.prestart is None else config.prestart,
+        "prestart": _prestart(cpus) if config.prestart is None else config.prestart,
         "worker_idle": config.worker_idle_s,
         "workers_max": config.workers_max,
         "reserve": _reserve(config),
@@ -41,6 +41,11 @@ def search_path() -> list[str]:
         except (OSError, TypeError):  # the working directory is gone, or it is no path
             continue
     return paths
+
+
+def _prestart(cpus: float) -> int:
+    """Workers to start ahead of demand: what the machine can run, however much is offered."""
+    return min(int(cpus), limits.cpu_count())
 
 
 def _arena() -> int:
