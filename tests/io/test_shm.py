@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import mmap
 import os
+import resource
 from collections import deque
 from typing import Any
 
@@ -76,6 +78,23 @@ def test_pages_are_allocated_ahead(arena: Arena) -> None:
     arena.prepare(MIB, MIB)
     assert os.fstat(arena.fd).st_blocks * 512 >= 2 * MIB
     assert bytes(arena.read(MIB, 8)) == bytes(8)
+
+
+def test_the_first_write_to_pages_of_others_is_not_a_fault_for_each(arena: Arena) -> None:
+    arena.prepare(0, 4 * MIB)
+    other = Arena(os.dup(arena.fd), arena.size)
+    data = os.urandom(2 * MIB + 5)
+    faults = []
+    for start in (MIB + 64, MIB + 64, MIB - 200_000):  # anew, again, and in part
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        other.write(start, [(0, data)], True)
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+        assert bytes(arena.read(start, len(data))) == data
+    pages = len(data) // mmap.PAGESIZE
+    assert faults[0] < pages / 4, "each page was mapped by itself"
+    assert faults[1] <= 2
+    assert faults[2] < pages / 20
+    other.close()
 
 
 def test_an_arena_has_no_name() -> None:

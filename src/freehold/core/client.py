@@ -18,6 +18,7 @@ from freehold.core.deaths import Deaths
 from freehold.core.ids import ref_id
 from freehold.core.leases import Leases, Limits
 from freehold.core.lineage import Lineage
+from freehold.core.locality import near
 from freehold.core.machine import Machine, Peer
 from freehold.core.messages import COLLECTED, FAILED, INLINE, PENDING, SHARED
 from freehold.core.orphans import Orphans
@@ -127,7 +128,7 @@ class Client:
             self.actors.make(task, now)
         else:
             self.leases.place(
-                task, now, _near(task, self.owner.node) if self.leases.nodes > 1 else b""
+                task, now, near(task, self.owner.node) if self.leases.nodes > 1 else b""
             )
 
     def is_ready(self, task: Task) -> bool:
@@ -347,19 +348,3 @@ class Client:
             while wanted.queue:
                 task = wanted.queue.popleft()
                 self.fail(task, kind, f"{task.spec.name}: {reason}")
-
-
-def _near(task: Task, node: Peer | None) -> bytes:
-    """The node that holds most bytes of the task's arguments; empty if that is ``node``."""
-    links = task.links
-    if links is None:
-        return b""
-    held: dict[bytes, int] = {}
-    rows = [row for _, row in links.deps]
-    if links.args_row is not None:
-        rows.append(links.args_row)
-    for row in rows:
-        if row.state == SHARED:
-            held[row.data[3]] = held.get(row.data[3], 0) + row.data[2]
-    best = max(held, key=lambda node: held[node], default=b"")
-    return b"" if node is not None and best == node.id else best

@@ -73,6 +73,7 @@ class Leases:
         self.pools: dict[Shape, Pool] = {}
         self.requests = Requests(machine, owner)
         self.cpus = 1.0  # of all nodes
+        self.home: tuple[bytes, float] = (b"", 1.0)  # this process's node, and its CPUs
         self.nodes = 1
         self.lost = ""  # why there is no node any more
         self.again: Callable[[Task], bool] = bool  # whether a task's arguments are (still) there
@@ -98,9 +99,11 @@ class Leases:
         return pool
 
     def _most(self, shape: Shape) -> int:
-        """Leases of that shape that the cluster could ever grant at a time."""
-        cpus = shape[0]
-        most = int(self.cpus / cpus) if cpus > 0 else int(4 * self.cpus)
+        """Leases of that shape that the cluster, or this node, could ever grant at a time."""
+        cpus, _, where = shape
+        home, own = self.home
+        there = own if where[:2] == ("node", home) else self.cpus
+        most = int(there / cpus) if cpus > 0 else int(4 * there)
         return max(1, min(most, self.limits.leases_max))
 
     def on_cluster(self, peer: Peer, now: float, total: dict[str, float], nodes: int) -> None:

@@ -89,7 +89,8 @@ class Process(Machine):
             self.owner.node = peer
             self.home = self.fetches.home = peer.id
             self.node_info = info
-            self.client.leases.cpus = float(info.get("cpus", 1.0))
+            cpus = float(info.get("cpus", 1.0))
+            self.client.leases.cpus, self.client.leases.home = cpus, (peer.id, cpus)
             self.client.lineage.active = bool(info.get("standing", False))
 
     def _work_for(self, info: dict[str, Any]) -> None:

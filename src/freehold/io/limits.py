@@ -43,6 +43,12 @@ def address_space_bytes() -> int | None:
     return None if soft == resource.RLIM_INFINITY else soft
 
 
+def is_busy(root: str = "/") -> bool:
+    """Whether everything on the machine that wants to run now leaves no processor free."""
+    running = _read(os.path.join(root, "proc"), "loadavg").split("/")[0].split()[3:]
+    return bool(running) and int(running[0]) > (os.cpu_count() or 1)  # who asks runs, too
+
+
 def _groups(root: str, controller: str) -> Iterator[str]:
     """The directories of this process's control groups, innermost first.
 

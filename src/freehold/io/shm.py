@@ -5,10 +5,16 @@ the size of ``/dev/shm`` (64 MB in many containers).  Its pages are allocated wh
 granted (``reserve``), so that a full machine is a typed error and never a SIGBUS.  First writes go
 through ``pwrite``, which skips the page faults and the zeroing of fresh pages; later ones are a
 plain copy into the mapping, large ones by two threads (``io.copier``).
+
+Pages that others have written are not mapped in this process before it touches them.  A first touch
+that *writes* costs a fault for each page, four times as much as the copy itself; one that reads
+maps many pages at once, and for writing too.  So pages are read (by the kernel, in one call) before
+this process writes there for the first time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import mmap
@@ -20,7 +26,8 @@ from typing import Any
 from freehold.io import copier
 
 Buffer = bytes | bytearray | memoryview
-MADV_POPULATE_WRITE = 23  # not in the mmap module yet
+MADV_POPULATE_READ, MADV_POPULATE_WRITE = 22, 23  # not in the mmap module yet
+GRAIN_BITS = 16  # what is mapped is noted for pieces of 64 KiB; smaller parts are not worth it
 
 
 class Arena:
@@ -34,6 +41,7 @@ class Arena:
         self.map = mmap.mmap(fd, 2 * size)
         self.view = memoryview(self.map)
         self._copier = copier.Copier(self.map)
+        self._touched = bytearray((size >> GRAIN_BITS) + 1)  # 1 where pages are mapped here
 
     @classmethod
     def create(cls, size: int) -> Arena:
@@ -65,12 +73,28 @@ class Arena:
         for at, part in parts:
             start = offset + at
             size = part.nbytes if isinstance(part, memoryview) else len(part)
-            if warm and size >= copier.LEAST:
-                self._copier.copy(start, part)
-            elif warm or size < 1 << 16:
+            if size < 1 << GRAIN_BITS:
                 self.view[start : start + size] = part
+            elif warm:
+                self._touch(start, start + size)
+                if size >= copier.LEAST:
+                    self._copier.copy(start, part)
+                else:
+                    self.view[start : start + size] = part
             else:
                 self._write_cold(start, memoryview(part), size)
+
+    def _touch(self, start: int, end: int) -> None:
+        """Have the pages mapped in this process."""
+        touched = self._touched
+        first, beyond = start >> GRAIN_BITS, (end - 1 >> GRAIN_BITS) + 1
+        found = touched.find(0, first, beyond)
+        if found < 0:
+            return
+        start = max(start & -mmap.PAGESIZE, found << GRAIN_BITS)
+        with contextlib.suppress(OSError):  # a kernel before 5.14: then it costs faults
+            self.map.madvise(MADV_POPULATE_READ, start, end - start)
+        touched[found:beyond] = b"\1" * (beyond - found)
 
     def _write_cold(self, start: int, part: memoryview, size: int) -> None:
         done = 0

@@ -23,7 +23,7 @@ from freehold.core.ids import PROC_ID_BYTES
 from freehold.core.machine import NEVER, Peer
 from freehold.core.node import Node
 from freehold.errors import FreeholdError, ObjectStoreFull
-from freehold.io import clock, net, procs
+from freehold.io import clock, limits, net, procs
 from freehold.io.shm import Arena
 from freehold.proc import daemon, forkserver
 from freehold.proc.host import Host
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 RESERVE_STEP = 2 * 1024 * 1024
 RESERVE_PAUSE = 2e-3  # seconds between two steps, so that nobody waits for this daemon
-QUIET_AFTER = 0.3  # seconds after the start, or after a new extent
+QUIET_AFTER = 0.3  # seconds after the start, after a new extent, or after no processor was free
 
 
 class NodeHost(Host):
@@ -134,6 +134,9 @@ class NodeHost(Host):
         if step <= 0:
             return False
         if now() >= self.quiet_at:
+            if limits.is_busy():
+                self.quiet_at = now() + QUIET_AFTER
+                return True
             try:
                 self.arena.prepare(start, step)
             except OSError:
@@ -154,7 +157,7 @@ class NodeHost(Host):
             self._finish(now())
         self.quiet_at = now() + QUIET_AFTER
         while not self.over:
-            self.pump(now() + RESERVE_PAUSE if self.reserve_some() else NEVER)
+            self.pump(max(self.quiet_at, now() + RESERVE_PAUSE) if self.reserve_some() else NEVER)
 
 
 def main() -> None:
