@@ -149,6 +149,10 @@ class Network:
         self.namespace(host)
         return f"10.0.0.{host + 1}"
 
+    def entering(self, host: int) -> list[str]:
+        """The words before a command that runs it there."""
+        return ["ip", "netns", "exec", self.namespace(host)]
+
     def popen(
         self, host: int, argv: Sequence[str], env: dict[str, str] | None = None, **more: Any
     ) -> subprocess.Popen[str]:
@@ -160,8 +164,9 @@ class Network:
             env: variables besides those of this process.
             **more: as for :class:`subprocess.Popen`.
         """
-        command = ["ip", "netns", "exec", self.namespace(host), *argv]
-        return subprocess.Popen(command, env={**os.environ, **(env or {})}, text=True, **more)
+        return subprocess.Popen(
+            [*self.entering(host), *argv], env={**os.environ, **(env or {})}, text=True, **more
+        )
 
     def places(self) -> Places:
         """The hosts as machines: what :class:`freehold.ext.cluster.Cluster` takes."""
