@@ -1,8 +1,8 @@
 """How long a large object takes to one node and to eight, over links of 500 Mbit/s each.
 
 ``python benchmarks/broadcast.py [--mb 100] [--mbit 500] [--nodes 8] [--rounds 3]`` needs root: each
-node is in a network namespace of its own (``tests/cluster/netns.py``), with a token bucket at both
-ends of its cable.  The driver's node puts the object; then a task on each node reads it.  Beside it
+node is in a network namespace of its own (``freehold.ext.netns``), with a token bucket at both ends
+of its cable.  The driver's node puts the object; then a task on each node reads it.  Beside it
 stands a plain copy of as many bytes between two of these hosts, over a bare socket.
 
 A broadcast costs each link about one copy, since a node passes on what it receives
@@ -12,18 +12,12 @@ A broadcast costs each link about one copy, since a node passes on what it recei
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-TESTS = str(ROOT / "tests")
-sys.path.insert(0, TESTS)
-
-from cluster.netns import Network, forbidden  # noqa: E402  (its place is not installed)
-from freehold.ext.cluster import Cluster  # noqa: E402
+from freehold.ext.cluster import Cluster
+from freehold.ext.netns import Network, forbidden
 
 GOAL = 2.5  # times as long to eight as to one
 DRIVER = """
@@ -77,8 +71,7 @@ def plain_copy(network: Network, size: int) -> float:
 
     def run(host: int, kind: str) -> subprocess.Popen[str]:
         argv = [sys.executable, "-c", COPY, kind, network.address(0), str(size)]
-        enter = ["ip", "netns", "exec", network.namespace(host)]
-        return subprocess.Popen([*enter, *argv], stdout=subprocess.PIPE, text=True)
+        return network.popen(host, argv, stdout=subprocess.PIPE)
 
     with run(0, "send") as sender:
         assert sender.stdout is not None
@@ -102,9 +95,7 @@ def main() -> None:
         with Cluster(
             nodes=chosen.nodes + 1,
             num_cpus=1,
-            namespaces=[network.namespace(host) for host in network.hosts],
-            hosts=[network.address(host) for host in network.hosts],
-            env={"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), TESTS])},
+            **network.places(),
         ) as cluster:
             nodes = [machine.node for machine in cluster.machines[1:]]
             argv = [sys.executable, "-c", DRIVER, str(size), str(chosen.rounds), *nodes]

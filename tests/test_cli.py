@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 
 import freehold
 from freehold.cli import size
+from freehold.ext.netns import forbidden
 
 PROGRAM = """
 import freehold as fh
@@ -286,6 +288,8 @@ def test_demo_on_three_nodes_survives_the_death_of_one(place: str, tmp_path: Pat
     assert (code, err) == (0, "")
     assert "right: equal to the plain computation, and nothing left" in out
     assert "run again" in out
+    ground = "loopback device" if forbidden() else "network namespaces"
+    assert re.search(rf"nodes on\W+(the )?{ground}", out)
     assert not list(Path(place).iterdir())
 
 

@@ -96,3 +96,10 @@ def test_the_protocol_page_is_current() -> None:
     generator = [sys.executable, "tools/protocol_docs.py", "--check", "docs/protocol.md"]
     found = subprocess.run(generator, cwd=ROOT, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr + "run `make docs`"
+
+
+@pytest.mark.parametrize("block", ["bench", "nsdi21"])
+def test_the_readme_s_tables_are_those_of_the_results(block: str) -> None:
+    generator = [sys.executable, f"tools/readme_{block}.py", "--check"]
+    found = subprocess.run(generator, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr + "run `make docs`"

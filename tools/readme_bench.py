@@ -1,20 +1,18 @@
 """Write the benchmark's table into README.md, from what ``make bench`` has measured.
 
-``python tools/readme_bench.py [--check]``: fills the block between the ``bench`` markers from
-``benchmarks/results/bench.json``; with ``--check`` it only says whether the block is up to date.
+``python tools/readme_bench.py [--check]``: the block ``bench`` (see ``readme_block``), from
+``benchmarks/results/bench.json``.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results" / "bench.json"
-README = ROOT / "README.md"
-BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+import readme_block
+
+RESULTS = readme_block.ROOT / "benchmarks" / "results" / "bench.json"
 
 
 def number(value: float) -> str:
@@ -61,8 +59,9 @@ def _verdict(met: bool | None) -> str:
     return {True: "met", False: "**missed**", None: "not told"}[met]
 
 
-def table(data: dict[str, Any]) -> str:
+def table() -> str:
     """The whole block."""
+    data = json.loads(RESULTS.read_text(encoding="utf-8"))
     machine, versions = data["machine"], data["versions"]
     known = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
     lines = [
@@ -82,17 +81,5 @@ def table(data: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
-    """Fill or check the block."""
-    text = README.read_text()
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    made = f"{before}{BEGIN}\n{table(json.loads(RESULTS.read_text()))}\n{END}{after}"
-    if "--check" in sys.argv:
-        return 0 if made == text else 1
-    README.write_text(made)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(readme_block.main("bench", table))

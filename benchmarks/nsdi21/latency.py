@@ -30,7 +30,7 @@ class Taker:
         return int(value[-1])
 
 
-def run(system: Any, quick: bool) -> dict[str, float]:
+def run(system: Any, quick: bool, part: str) -> dict[str, float]:
     count = 30 if quick else 1000
     system.start(1, 1)
     api = system.api
@@ -40,6 +40,8 @@ def run(system: Any, quick: bool) -> dict[str, float]:
         task = api.remote(take).options(num_cpus=1, resources=place(index))
         actor = api.remote(Taker).options(num_cpus=0, resources=place(index)).remote()
         for kind, call in (("task", task.remote), ("actor", actor.take.remote)):
+            if not f"{where}, {kind}".startswith(part):
+                continue
             api.get([call(value) for _ in range(5)])  # warm: the lease, and the argument's copy
             one, many = _times(api, call, value, count)
             found[f"{where}, {kind}, one at a time"] = one

@@ -7,9 +7,10 @@ import statistics
 from collections.abc import Callable
 from xml.sax.saxutils import escape
 
+from samples import Samples
+
 COLORS = {"freehold": "#d1242f", "freehold by value": "#bf8700", "ray": "#0969da"}
 LEFT, WIDTH, BAR, GAP, TOP = 300, 900, 12, 10, 50
-Samples = dict[str, dict[str, list[float]]]  # metric -> system -> samples
 
 
 def draw(title: str, unit: str, samples: Samples) -> str:

@@ -24,6 +24,21 @@ def pids_of(trial: str) -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit() and _has(name, mark)]
 
 
+def busy(seconds: float) -> float:
+    """How many processors have been busy, with whatever, for so long from now."""
+    before, start = _used(), time.monotonic()
+    time.sleep(seconds)
+    return (_used() - before) / (time.monotonic() - start)
+
+
+def _used() -> float:
+    """Processor seconds of the machine, without those that were idle."""
+    user, nice, system, _, _, *interrupts = (
+        int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    )
+    return (user + nice + system + sum(interrupts)) * TICK_S
+
+
 def cpu_seconds() -> float:
     """User and system time of this trial; of what has ended, what its parent has waited for."""
     return sum(map(cpu_of, pids_of(os.environ[MARK])))

@@ -1,13 +1,20 @@
-"""Run the experiments: systems take turns, every sample goes to a CSV file; a plot for each."""
+"""Run the experiments: systems take turns, every sample goes to a CSV file; a table and a plot.
+
+A run begins new files.  With ``--add`` it keeps what is there and replaces what it measures again,
+so that an experiment can be run one trial, one system and one part at a time.
+
+Nodes of freehold are in network namespaces, one each, where the machine allows it, and the program
+that measures is on the first one's; else, and with ``--ground loopback``, all are on the loopback
+device.  Those of Ray always are, as ``ray.cluster_utils`` makes them: it has the shorter way.
+"""
 
 from __future__ import annotations
 
 import argparse
-import csv
+import contextlib
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -16,15 +23,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import plot
 import processes
+import report
+import samples
+from samples import LOOPBACK, NAMESPACES, SYSTEMS, Row
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+
+from freehold.ext.netns import Network, forbidden  # noqa: E402  (of this tree, whatever is installed)
+
 EXPERIMENTS = ("latency", "scalability", "borrowing", "recovery")
-SYSTEMS = ("freehold", "freehold by value", "ray")
+TRIALS = {"recovery": 1}  # a trial of all three takes a quarter of an hour
+NODES = 2  # of every experiment
 TRIAL_LIMIT_S = 900.0
-COLUMNS = ("experiment", "trial", "system", "version", "metric", "value", "time", "machine")
+LOOK_S = 0.25
 
 
 def main() -> None:
@@ -37,43 +51,42 @@ def main() -> None:
             del pythons["ray"]
             print("without Ray: name an interpreter that has it with --ray", file=sys.stderr)
     given.out.mkdir(parents=True, exist_ok=True)
+    ground = ground_of(given.ground)
     failed = 0
     for experiment in given.only or EXPERIMENTS:
-        samples: plot.Samples = {}
-        with open(given.out / f"{experiment}.csv", "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            trials = given.recovery_trials if experiment == "recovery" else given.trials
-            for trial, system in turns(trials, list(pythons)):
-                print(f"{experiment}, trial {trial + 1} of {trials}, {system}", flush=True)
-                answer = trial_of(pythons[system], system, experiment, given.quick)
-                if isinstance(answer, str):
-                    failed += 1
-                    print(f"failed: {answer}", file=sys.stderr)
-                    continue
-                for metric, value in answer["samples"].items():
-                    samples.setdefault(metric, {}).setdefault(system, []).append(value)
-                    row = (experiment, trial, system, answer["version"], metric, f"{value:.6g}")
-                    writer.writerow((*row, f"{time.time():.0f}", machine()))
-                file.flush()
-        if samples:
-            table = table_of(experiment, samples)
-            print(table, flush=True)
-            (given.out / f"{experiment}.md").write_text(
-                _head(experiment, given) + table, encoding="utf-8"
-            )
-            picture = plot.draw(experiment, UNITS[experiment], samples)
-            (given.out / f"{experiment}.svg").write_text(picture, encoding="utf-8")
+        path = given.out / f"{experiment}.csv"
+        rows = samples.load(path) if given.add else []
+        trials = given.trials or TRIALS.get(experiment, 3)
+        for trial, system in turns(trials, list(pythons)):
+            if given.trial not in (None, trial):
+                continue
+            where = LOOPBACK if system == "ray" else ground
+            print(f"{experiment}, trial {trial} of {trials}, {system}, {where}", flush=True)
+            made = trial_of(pythons[system], system, experiment, where, given)
+            if isinstance(made, str):
+                failed += 1
+                print(f"failed: {made}", file=sys.stderr)
+                continue
+            names = {"experiment": experiment, "trial": trial, "system": system}
+            rows = samples.merged(rows, [names | row for row in made])
+            samples.save(path, rows)
+        if rows:
+            print(report.write(given.out, experiment, rows, _told(given, rows)), flush=True)
     sys.exit(1 if failed else 0)
 
 
 def _options() -> argparse.Namespace:
-    options = argparse.ArgumentParser(description=__doc__)
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--only", choices=EXPERIMENTS, action="append")
     options.add_argument("--system", choices=SYSTEMS, action="append", help="all, if not given")
-    options.add_argument("--trials", type=int, default=3)
+    options.add_argument("--trials", type=int, help="3, but 1 of recovery")
+    options.add_argument("--add", action="store_true", help="to the samples that there are")
+    options.add_argument("--trial", type=int, help="only that one, counted from 0")
     options.add_argument(
-        "--recovery-trials", type=int, default=1, help="a trial of that takes 11 minutes"
+        "--part", default="", help='only metrics that begin so: "10 MiB, 10 ms" of recovery'
+    )
+    options.add_argument(
+        "--ground", choices=(NAMESPACES, LOOPBACK), help="namespaces, if they are allowed"
     )
     options.add_argument(
         "--ray", metavar="PYTHON", default=found_ray(),
@@ -84,10 +97,27 @@ def _options() -> argparse.Namespace:
     return options.parse_args()
 
 
+def _told(given: argparse.Namespace, rows: list[Row]) -> str:
+    """The options that made these rows, besides the experiment and the number of trials."""
+    known = {row["system"] for row in rows}
+    words = [f' --system "{name}"' for name in SYSTEMS if name in known]
+    return "".join(words if len(words) < len(SYSTEMS) else []) + " --quick" * given.quick
+
+
 def found_ray() -> str:
     """The interpreter of the peers' environment; empty if there is none."""
     path = ROOT / ".bench-venv" / "bin" / "python"
     return str(path) if path.exists() else ""
+
+
+def ground_of(wanted: str | None) -> str:
+    """Where nodes can be; why they are not where one would like them."""
+    reason = "" if wanted == LOOPBACK else forbidden()
+    if reason and wanted:
+        sys.exit(reason)
+    if reason:
+        print(f"nodes are on the loopback device: {reason}", file=sys.stderr)
+    return LOOPBACK if reason else wanted or NAMESPACES
 
 
 # --- trials ---------------------------------------------------------------------------------------
@@ -100,118 +130,66 @@ def turns(trials: int, systems: list[str]) -> Iterator[tuple[int, str]]:
             yield trial, system
 
 
-def trial_of(python: str, system: str, experiment: str, quick: bool) -> dict[str, Any] | str:
-    """The samples of one trial, or why there are none.  Nothing of it stays behind."""
-    command = [python, str(HERE / "peer.py"), system, experiment, *(["--quick"] if quick else [])]
-    with tempfile.TemporaryDirectory(prefix="fhb-", ignore_cleanup_errors=True) as place:
-        environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{HERE}", "TMPDIR": place}
+def trial_of(
+    python: str, system: str, experiment: str, ground: str, given: argparse.Namespace
+) -> list[Row] | str:
+    """The rows of one trial, or why there are none.  Nothing of it stays behind."""
+    busy = processes.busy(LOOK_S)
+    command = [python, str(HERE / "peer.py"), system, experiment, "--part", given.part]
+    command += ["--quick"] * given.quick
+    with contextlib.ExitStack() as stack:
+        place = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="fhb-", ignore_cleanup_errors=True)
+        )
+        environment = {"PYTHONPATH": f"{ROOT / 'src'}:{HERE}", "TMPDIR": place}
         environment |= {"RAY_TMPDIR": place, "RAY_DEDUP_LOGS": "0", "RAY_USAGE_STATS_ENABLED": "0"}
         environment |= {processes.MARK: place, "PYTHONDONTWRITEBYTECODE": "1"}
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        with subprocess.Popen(
-            command, env=environment, text=True, start_new_session=True, **pipes
-        ) as process:
-            try:
-                out, err = process.communicate(timeout=TRIAL_LIMIT_S)
-            except BaseException as error:
-                process.kill()
-                process.communicate()
-                if isinstance(error, subprocess.TimeoutExpired):
-                    return f"no end after {TRIAL_LIMIT_S:.0f} s"
-                raise
-            finally:
-                processes.kill_all(place)
+        network = None
+        if ground == NAMESPACES:
+            network = stack.enter_context(Network(NODES))
+            command += ["--places", json.dumps(network.places())]
+        answer = _answer(command, environment, place, network)
+    if isinstance(answer, str):
+        return answer
+    busy = max(busy, processes.busy(LOOK_S))
+    common = {"version": answer["version"], "ground": ground, "time": f"{time.time():.0f}"}
+    common |= {"busy": f"{busy:.2f}", "machine": machine()}
+    return [
+        common | {"metric": metric, "value": f"{value:.6g}"}
+        for metric, value in answer["samples"].items()
+    ]
+
+
+def _answer(
+    command: list[str], environment: dict[str, str], place: str, network: Network | None
+) -> dict[str, Any] | str:
+    """What a trial's process answers, or why it does not."""
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    enter = network.entering(0) if network else []
+    with subprocess.Popen(
+        [*enter, *command], env={**os.environ, **environment}, start_new_session=True, **pipes
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=TRIAL_LIMIT_S)
+        except BaseException as error:
+            process.kill()
+            process.communicate()
+            if isinstance(error, subprocess.TimeoutExpired):
+                return f"no end after {TRIAL_LIMIT_S:.0f} s"
+            raise
+        finally:
+            processes.kill_all(place)
     lines = out.strip().splitlines()
     if process.returncode or not lines:
         return err.strip()[-2000:] or f"exit code {process.returncode}"
-    return json.loads(lines[-1])
-
-
-# --- what is told ---------------------------------------------------------------------------------
-
-UNITS = {
-    "latency": "ms",
-    "scalability": "tasks/s; ms or messages a task",
-    "borrowing": "tasks/s",
-    "recovery": "s, times or runs",
-}
-
-
-def table_of(experiment: str, samples: plot.Samples) -> str:
-    """Medians as a table in Markdown, with freehold against Ray, and the goal."""
-    systems = [name for name in SYSTEMS if any(name in some for some in samples.values())]
-    lines = [
-        f"| {experiment} ({UNITS[experiment]}) | {' | '.join(systems)} | against Ray | goal |",
-        "|" + "---|" * (len(systems) + 3),
-    ]
-    for metric, some in samples.items():
-        medians = {name: statistics.median(values) for name, values in some.items()}
-        cells = [f"{medians[name]:.3g}" if name in medians else "" for name in systems]
-        ours, better = medians.get("freehold"), better_than_ray(experiment, metric, medians)
-        cells += [f"{better:.3g}x" if better else "", verdict(experiment, metric, ours, better)]
-        lines.append(f"| {metric} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def better_than_ray(experiment: str, metric: str, medians: dict[str, float]) -> float:
-    """How many times better freehold is; 0 if nothing is known."""
-    ours, theirs = medians.get("freehold"), medians.get("ray")
-    lower = not metric.endswith("tasks/s") and experiment != "borrowing"
-    return (theirs / ours if lower else ours / theirs) if ours and theirs else 0.0
-
-
-def verdict(experiment: str, metric: str, ours: float | None, better: float) -> str:
-    """The goal, and whether it is met; empty where there is none, or nothing to compare with."""
-    kind, number = GOALS[experiment](metric)
-    if kind == "times Ray":
-        return f">= {number:g}x: {_met(better >= number)}" if better else ""
-    return f"<= {number:g}: {_met(ours <= number)}" if kind and ours is not None else ""
-
-
-def _met(met: bool) -> str:
-    return "met" if met else "**missed**"
-
-
-def _ten_times(metric: str) -> tuple[str, float]:
-    return "times Ray", 10.0
-
-
-def _scalability(metric: str) -> tuple[str, float]:
-    if metric.endswith("tasks/s"):
-        return "times Ray", 10.0
-    return ("at most", 0.05) if metric.endswith("head messages a task") else ("", 0.0)
-
-
-def _recovery(metric: str) -> tuple[str, float]:
-    if metric.endswith("times as long"):
-        return "at most", 1.15 if metric.startswith("4 B") else 1.3
-    return ("at most", 2.0) if metric.startswith("death") else ("", 0.0)
-
-
-GOALS = {
-    "latency": _ten_times,
-    "scalability": _scalability,
-    "borrowing": _ten_times,
-    "recovery": _recovery,
-}
-
-
-def _head(experiment: str, given: argparse.Namespace) -> str:
-    """When, on what and how."""
-    words = ["python benchmarks/nsdi21/run.py", f"--only {experiment}"]
-    if experiment == "recovery":
-        words.append(f"--recovery-trials {given.recovery_trials}")
-    else:
-        words.append(f"--trials {given.trials}")
-    words += ["--quick"] * given.quick + [f'--system "{name}"' for name in given.system or ()]
-    loads = ", ".join(f"{load:.1f}" for load in os.getloadavg())
-    when = time.strftime("%Y-%m-%d %H:%M")
-    return f"{when}, {machine()}, load averages {loads}\n\n    {' '.join(words)}\n\n"
+    found: dict[str, Any] = json.loads(lines[-1])
+    return found
 
 
 def machine() -> str:
     """What it ran on."""
-    return f"{os.cpu_count()} CPUs, Linux {platform.release()}, {platform.python_version()}"
+    kernel = platform.release().partition("-")[0]
+    return f"{os.cpu_count()} CPUs, Linux {kernel}, Python {platform.python_version()}"
 
 
 if __name__ == "__main__":

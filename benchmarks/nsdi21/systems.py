@@ -33,8 +33,9 @@ class Freehold:
 
     package = "freehold"
 
-    def __init__(self, inline_bytes_max: int = 0) -> None:
+    def __init__(self, places: dict[str, list[str]], inline_bytes_max: int = 0) -> None:
         self.copies_values = inline_bytes_max > 0
+        self.places = places  # as a Cluster takes them; none: the loopback device
         self.api = importlib.import_module("freehold")
         self.inline = {"inline_bytes_max": inline_bytes_max} if inline_bytes_max else {}
         self.cpus: list[float] = []
@@ -44,10 +45,14 @@ class Freehold:
         local = importlib.import_module("freehold.ext.cluster")
         self.cpus = list(cpus)
         env = {f"FREEHOLD_{name.upper()}": str(value) for name, value in self.inline.items()}
-        self.cluster = local.Cluster(1, num_cpus=cpus[0], resources=_offered(0), env=env)
+        self.cluster = local.Cluster(
+            1, num_cpus=cpus[0], resources=_offered(0), env=env, **self.places
+        )
         self.cluster.start()
         for index, count in enumerate(cpus[1:], 1):
-            self.cluster.add_node(num_cpus=count, resources=_offered(index))
+            where = {"namespace": "namespaces", "host": "hosts"}
+            there = {name: self.places[of][index] for name, of in where.items() if self.places}
+            self.cluster.add_node(num_cpus=count, resources=_offered(index), **there)
         tempfile.tempdir = self.cluster.machines[0].directory  # this program runs there
         self.api.init(address=self.cluster.address, token=self.cluster.token, **self.inline)
         processes.settle()
@@ -75,12 +80,13 @@ class Freehold:
 
 
 class Ray:
-    """Nodes of ``ray.cluster_utils.Cluster``; settings are Ray's own."""
+    """Nodes of ``ray.cluster_utils.Cluster``, on the loopback device; settings are Ray's own."""
 
     package = "ray"
     copies_values = False
 
-    def __init__(self) -> None:
+    def __init__(self, places: dict[str, list[str]]) -> None:
+        assert not places
         self.api = importlib.import_module("ray")
         self.cpus: list[float] = []
         self.nodes: list[Any] = []
@@ -145,6 +151,6 @@ class HeadCounters:
 
 SYSTEMS = {
     "freehold": Freehold,
-    "freehold by value": lambda: Freehold(INLINE_MAX),
+    "freehold by value": lambda places: Freehold(places, INLINE_MAX),
     "ray": Ray,
 }

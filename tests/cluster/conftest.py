@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from cluster import ground, netns
+from cluster import ground
 from cluster.ground import Ground
 from cluster.machines import cluster, elsewhere, here, there  # noqa: F401 (fixtures)
+from cluster.netns import Network
 from cluster.processes import Before
+from freehold.ext import netns
 
 
 @pytest.fixture
@@ -67,12 +69,12 @@ def allowed() -> None:
 
 
 @pytest.fixture
-def network(allowed: None) -> Iterator[Callable[..., netns.Network]]:
+def network(allowed: None) -> Iterator[Callable[..., Network]]:
     """Builds networks that last as long as the test: ``network(3, mbit=100)``."""
     with contextlib.ExitStack() as stack:
 
-        def build(hosts: int, mbit: float | None = None) -> netns.Network:
-            return stack.enter_context(netns.Network(hosts, mbit))
+        def build(hosts: int, mbit: float | None = None) -> Network:
+            return stack.enter_context(Network(hosts, mbit))
 
         yield build
     assert netns.left() == []

@@ -20,7 +20,7 @@ from typing import TypeVar
 
 import psutil
 
-from cluster import netns
+from freehold.ext import netns
 from sessions import alive, ours
 
 SHARED = "/dev/shm"

@@ -58,12 +58,11 @@ class Site(Ground):
 @contextlib.contextmanager
 def make() -> Iterator[Site]:
     """The site, and this process as its driver."""
-    with Network(NODES + 2) as network, network.inside(DRIVER):
-        hosts = list(network.hosts)[:NODES]
-        with ground.make(
-            namespaces=[network.namespace(host) for host in hosts],
-            hosts=[network.address(host) for host in hosts],
-        ) as common:
-            site = Site(common.cluster, common.files)
-            site.network = network
-            yield site
+    with (
+        Network(NODES + 2) as network,
+        network.inside(DRIVER),
+        ground.make(**network.places()) as common,
+    ):
+        site = Site(common.cluster, common.files)
+        site.network = network
+        yield site

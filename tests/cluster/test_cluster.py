@@ -165,11 +165,7 @@ def test_a_killed_program_leaves_no_cluster() -> None:
 
 def test_machines_are_in_the_namespaces_given(network: Callable[..., Network]) -> None:
     hosts = network(2)
-    with Cluster(
-        nodes=2,
-        namespaces=[hosts.namespace(host) for host in hosts.hosts],
-        hosts=[hosts.address(host) for host in hosts.hosts],
-    ) as made:
+    with Cluster(nodes=2, **hosts.places()) as made:
         for host in hosts.hosts:
             assert hosts.processes(host) == made.machines[host].pids()
             assert len(hosts.processes(host)) > 1

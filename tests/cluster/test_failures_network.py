@@ -91,8 +91,7 @@ def machines(module_home: str, allowed: None) -> Iterator[tuple[Network, Cluster
         Cluster(
             nodes=3,
             env={"PYTHONPATH": os.pathsep.join([SOURCE, ground.TESTS])},
-            namespaces=[hosts.namespace(host) for host in hosts.hosts],
-            hosts=[hosts.address(host) for host in hosts.hosts],
+            **hosts.places(),
         ) as cluster,
     ):
         yield hosts, cluster

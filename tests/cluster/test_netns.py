@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from cluster import netns, talk
-from cluster.netns import Network, NetworkError
+from cluster import talk
+from cluster.netns import Network
 from cluster.processes import eventually
-from sessions import line_of
+from freehold.ext import netns
+from freehold.ext.netns import NetworkError
+from sessions import SOURCE, line_of
 
 TALK = [sys.executable, str(Path(talk.__file__))]
 PORT = "7000"
@@ -211,11 +213,10 @@ def test_the_end_of_a_network_is_the_end_of_all_that_runs_there(allowed: None) -
 
 
 def test_what_a_killed_process_leaves_is_swept_by_the_next_network(allowed: None) -> None:
-    code = "from cluster.netns import Network; Network(1).__enter__(); print('up', flush=True)"
-    tests = str(Path(__file__).resolve().parents[1])
+    code = "from freehold.ext.netns import Network as N; N(1).__enter__(); print('up', flush=True)"
     orphan = subprocess.Popen(
         [sys.executable, "-c", f"{code}; input()"],
-        env={**os.environ, "PYTHONPATH": tests},
+        env={**os.environ, "PYTHONPATH": SOURCE},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

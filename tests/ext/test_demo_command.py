@@ -11,7 +11,8 @@ from rich.console import Console
 
 import freehold as fh
 from freehold.errors import NodeDied
-from freehold.ext.demo import command
+from freehold.ext import netns
+from freehold.ext.demo import command, many
 from freehold.ext.demo.plain import PlainIndex
 from freehold.ext.demo.program import Outcome, Plan, run, steps
 from freehold.ext.demo.tree import Tree, scan
@@ -81,3 +82,13 @@ def test_the_bar_is_told_of_every_step(monkeypatch: pytest.MonkeyPatch, tree: Tr
     assert told == ["map"] * 4 + ["reduce"] * 2 + ["index", "query"]
     assert len(told) == steps(tree, PLAN)
     assert (outcome.objects, outcome.references, outcome.processes) == (0, 0, [])
+
+
+def test_where_namespaces_are_forbidden_all_machines_are_on_loopback_and_it_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(netns, "forbidden", lambda: "no root")
+    outcome = Outcome()
+    with many.places(3, outcome) as where:
+        assert where == {"namespaces": [], "hosts": []}
+    assert outcome.ground == "the loopback device (no root)"

@@ -11,7 +11,7 @@ tree       which files, read in batches
 index      pure functions and values: tokenise, partition, merge, search, count
 plain      the same result by the shortest single-process program, to compare with
 program    the distributed program
-many       the same on a cluster: owners on several nodes, one of which is killed
+many       the same on a cluster in namespaces: owners on several nodes, one of which is killed
 node       what the program asks of the node: its status, a kill, that nothing is left
 report     the verdict, and the table a person reads
 command    the command line, with a watchdog

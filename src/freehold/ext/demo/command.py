@@ -22,6 +22,7 @@ from freehold.ext.demo.plain import PlainIndex
 from freehold.ext.demo.program import Outcome, Plan, run, steps
 from freehold.ext.demo.report import show, verdict
 from freehold.ext.demo.tree import Tree, scan, standard_library
+from freehold.ext.netns import NetworkError
 
 HANG_S = 60.0
 HANG_BYTES_PER_S = 1e6  # a larger tree may take longer before it counts as a hang
@@ -59,7 +60,7 @@ def check(tree: Tree, plan: Plan, console: Console) -> int:
     console.print(f"Indexing {len(tree.names):,} files below {where} with {on}")
     try:
         outcome = run_with_bar(tree, plan, console)
-    except (FreeholdError, ClusterError, OSError, RuntimeError) as error:
+    except (FreeholdError, ClusterError, NetworkError, OSError, RuntimeError) as error:
         console.print(f"[red]failed[/red]: {type(error).__name__}: {escape(str(error))}")
         return 1
     started = time.perf_counter()

@@ -14,17 +14,23 @@ runs again on another worker.
 
 Every run of a task leaves a line in a file (all machines are this one): what ran twice is counted
 there, not by the runtime that is to be checked.
+
+Each machine is in a network namespace of its own, and the driver in one more, where that is
+allowed; else all have the loopback device.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import freehold as fh
+from freehold.ext import netns
 from freehold.ext.cluster import Cluster, Machine
 from freehold.ext.demo import node
 from freehold.ext.demo.index import Batch, Mapped, Postings, merge
@@ -105,10 +111,16 @@ def run(tree: Tree, plan: Plan, progress: Progress) -> Outcome:
     Raises:
         freehold.FreeholdError: a call failed for good.
         freehold.ext.cluster.ClusterError: a machine could not be started.
+        freehold.ext.netns.NetworkError: or not be joined to the others.
         TimeoutError: a wait took longer than the plan allows.
     """
     outcome = Outcome()
-    with Cluster(plan.nodes, num_cpus=plan.workers / plan.nodes, resources=OWNERS) as cluster:
+    with (
+        places(plan.nodes, outcome) as where,
+        Cluster(
+            plan.nodes, num_cpus=plan.workers / plan.nodes, resources=OWNERS, **where
+        ) as cluster,
+    ):
         fh.init(address=cluster.address, token=cluster.token)
         try:
             mapping = Halfway(cluster)
@@ -120,6 +132,18 @@ def run(tree: Tree, plan: Plan, progress: Progress) -> Outcome:
         pids = {pid for machine in cluster.machines for pid in machine.pids()}
     outcome.processes = node.survivors(pids | last.pids, STOP_S)
     return outcome
+
+
+@contextlib.contextmanager
+def places(nodes: int, outcome: Outcome) -> Iterator[netns.Places]:
+    """Give machines their places and take this program to its own; say which they are."""
+    if reason := netns.forbidden():
+        outcome.ground = f"the loopback device ({reason})"
+        yield netns.Places(namespaces=[], hosts=[])
+        return
+    outcome.ground = "network namespaces"
+    with netns.Network(nodes + 1) as network, network.inside(nodes):
+        yield network.places()
 
 
 def settle(cluster: Cluster, outcome: Outcome) -> node.Snapshot:

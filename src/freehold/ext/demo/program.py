@@ -110,6 +110,7 @@ class Outcome:
         tokens: identifiers read, as the map tasks counted them.
         tasks: map and reduce tasks that were needed.
         killed: the worker that was killed.
+        ground: what the machines are on, where there are several.
         loss: the machine that was killed, where there are several.
         redone: tasks that were run again because of that.
         moved: bytes that nodes have sent to each other.
@@ -128,6 +129,7 @@ class Outcome:
     tokens: int = 0
     tasks: int = 0
     killed: int = 0
+    ground: str = ""
     loss: Loss | None = None
     redone: int = 0
     moved: int = 0

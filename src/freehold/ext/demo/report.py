@@ -84,6 +84,8 @@ def run_table(tree: Tree, outcome: Outcome, plain_s: float) -> Table:
         "bytes moved",
         f"{mb(traffic.shared)} written once to shared memory, {mb(traffic.inline)} sent inline",
     )
+    if outcome.ground:
+        table.add_row("nodes on", escape(outcome.ground))
     if outcome.loss:
         table.add_row("between nodes", f"{mb(outcome.moved)} moved")
     table.add_row("by value, RPC would copy", mb(traffic.by_value))
