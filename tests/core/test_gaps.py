@@ -249,3 +249,38 @@ def test_only_members_are_heard() -> None:
     itself = cluster.head.peer(identity("a"))
     cluster.head.handlers[m.REACH](itself, cluster.now, identity("a"), False, False)
     assert not gaps.complaints
+
+
+def test_of_two_that_declare_each_other_dead_without_a_head_one_stays() -> None:
+    """Whoever says it first was cut off, and the other one is right about it."""
+    cluster = joined("a", "b", "c")
+    cluster.stop_head()
+    cluster.silent |= {"a", "b"}
+    for one, other in ("ab", "ba"):
+        cluster.machines[one].members.suspects.add(identity(other), cluster.now)
+    cluster.tick(2.2)
+    cluster.start_head()
+    cluster.disk = False
+    for name in "abc":
+        cluster.connect(name)
+    cluster.deliver()
+    cluster.flush()
+    (dead,) = cluster.head.roll.dead
+    assert alive(cluster) == [name for name in "abc" if identity(name) != dead]
+
+
+def test_what_a_node_says_before_it_hears_of_its_own_end_counts_for_nothing() -> None:
+    """a declares b dead, which lives, and c, which has not come back to the head yet."""
+    cluster = joined("a", "b", "c")
+    cluster.stop_head()
+    cluster.silent |= {"b", "c"}
+    for name in "bc":
+        cluster.machines["a"].members.suspects.add(identity(name), cluster.now)
+    cluster.tick(2.2)
+    cluster.start_head()
+    cluster.disk = False
+    for name in "ba":
+        cluster.connect(name)
+    cluster.deliver()
+    cluster.flush()
+    assert alive(cluster) == ["b", "c"]

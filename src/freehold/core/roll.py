@@ -265,7 +265,9 @@ class Roll:
         sender, target = self.nodes.get(peer.id), self.nodes.get(node)
         if sender is None or sender.peer is not peer or target is None or target is sender:
             return
-        if target.peer is None:
+        if sender.phase == LEAVING:
+            return  # it is dead itself, as will be told it when that is recorded
+        if target.peer is None or target.phase == LEAVING:
             self._bury(target, now, reason)
         else:
             text = f"it was cut off, and declared node {node.hex()[:8]} dead, which lives"
