@@ -32,7 +32,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from freehold.ext.netns import Network, forbidden  # noqa: E402  (of this tree, whatever is installed)
+from freehold.ext.netns import Network, forbidden  # noqa: E402  (this tree's, not an installed one)
 
 EXPERIMENTS = ("latency", "scalability", "borrowing", "recovery")
 TRIALS = {"recovery": 1}  # a trial of all three takes a quarter of an hour

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fleets import Fleet
+from freehold.core import messages as m
 from freehold.core.leases import Limits
 from freehold.core.messages import FAILED, INLINE, PENDING, SHARED
 from freehold.core.rows import CONSTRUCTOR, METHOD, Spec
@@ -41,6 +42,21 @@ def test_calls_before_the_actor_lives_wait_for_it_in_order() -> None:
     wires.spawn("w1")
     assert work(wires, "w1") == ["k", "a", "b", "c"]
     assert wires.get("driver", "c") == "inline value of c"
+
+
+def test_who_hears_of_the_death_before_the_owner_gets_its_word() -> None:
+    """Until the owner has heard of it from its node, it is not known whether the actor is over."""
+    wires = actor()
+    row, node = wires.row("driver", "k"), wires.desks["node"].machine
+    driver = wires.desks["driver"].process
+    driver.handlers[m.LOST](driver.peers[node.id], 0.0, row.id, [wires.id("w1")])
+    driver.handlers[m.PULL](driver.peers[node.id], 0.0, [row.id])
+    assert row.state == PENDING
+    wires.kill("w1")
+    while busy := [ends for ends in wires.busy() if ends != ("driver", "node")]:
+        wires.deliver(*busy[0])
+    assert row.state == FAILED
+    assert "VALUE" in wires.sent("driver", "node")
 
 
 def test_a_call_with_a_missing_argument_holds_back_those_behind_it() -> None:

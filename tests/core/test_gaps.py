@@ -217,3 +217,22 @@ def test_only_members_are_heard() -> None:
     itself = cluster.head.peer(identity("a"))
     cluster.head.handlers[m.REACH](itself, cluster.now, identity("a"), False, False)
     assert not gaps.complaints
+
+
+def test_of_two_that_declare_each_other_dead_without_a_head_one_stays() -> None:
+    """Who has gone has no say any more, though it has said that the other one is dead."""
+    cluster = quiet("a", "b", "c")
+    cluster.stop_head()
+    cluster.silent |= {"a", "b"}
+    for one, other in ("ab", "ba"):
+        cluster.machines[one].members.suspects.add(identity(other), cluster.now)
+    cluster.tick(2.2)
+    cluster.silent.clear()
+    cluster.start_head()
+    for name in "abc":
+        cluster.connect(name)
+    cluster.deliver()
+    until_dead(cluster)
+    cluster.tick(4.0)
+    (dead,) = cluster.head.roll.dead
+    assert alive(cluster) == [name for name in "abc" if identity(name) != dead]

@@ -183,6 +183,8 @@ class Actors:
         self.died(line, ["ActorDied", text])
         if row.owner is None and row.state == INLINE:
             row.state, row.data = FAILED, ["ActorDied", text]  # for those who ask later
+        elif row.owner is None and row.state == PENDING:  # others had heard of it before
+            self.owner.fail(row, "ActorDied", text)
 
     def _unsend(self, line: Line, text: str) -> None:
         """Calls that had been sent wait for the next incarnation, or fail: they may have run."""

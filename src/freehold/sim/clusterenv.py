@@ -132,6 +132,7 @@ class ClusterEnv(Env):
             error, answer = yield from self.ask("placed", timeout, group=group)
         except Failure:
             return False
+        self.host.check_member(error)
         if error:
             self.book.judge(error, b"")
             raise Failure(error)

@@ -68,6 +68,7 @@ def make(env: Env, rng: random.Random, padding: int, nested: list[Ref], deps: li
             env, "detach", actor=actor, namespace=SPACE, name=name, value=actor, cpus=0.0,
             resources={}, where=fields_of(()), restarts=restarts, plan=list(plan),
         )  # fmt: skip
+        host.check_member(error)
         if error:
             env.ledger.judge(error, actor)
             return None

@@ -298,6 +298,11 @@ class ProcessHost(Host):
         if self.client.lost:
             raise Failure(["NodeDied", self.client.lost])
 
+    def check_member(self, error: list[Any]) -> None:
+        """Raise Failure when the directory has said so because the node was given up."""
+        if error and error[0] == "NodeDied" and self.client.deaths.ousted:
+            raise Failure(error)
+
     def failure(self, run: Run, data: Any, retry: bool) -> list[Output]:
         """The outputs of a run that raised."""
         if run.kind == CONSTRUCTOR:
