@@ -10,6 +10,7 @@ import pytest
 
 from fleets import Fleet
 from freehold.core import messages as m
+from freehold.core.claims import GRACE
 from freehold.core.rows import CONSTRUCTOR, Spec
 from freehold.sim.bench import function
 
@@ -237,3 +238,54 @@ def test_a_process_that_only_knows_its_own_node_has_no_contacts() -> None:
     bench.kill("w1")
     bench.deliver()
     assert not bench.node_at("n3").neighbours.contacts
+
+
+# -- hand-overs that the dead has not confirmed ----------------------------------------------------
+def handed_on(bench: Fleet) -> None:
+    """``o`` dies before it hears that ``d`` has handed ``x`` to a driver on n3."""
+    bench.driver("e", "n3")
+    bench.put("o", "x", "big")
+    hand_over(bench, "o", "d", "x")
+    bench.deliver()
+    bench.chill("n1")
+    hand_over(bench, "d", "e", "x")
+    assert "REGISTER" in bench.sent("d", "o")
+    bench.kill("o")
+    bench.drop("d", "x")
+
+
+def test_a_holder_of_whom_only_another_holder_knows_is_registered_with_the_heir() -> None:
+    bench = fleet("n3")
+    handed_on(bench)
+    bench.cold = {("n3", "n1")}
+    bench.deliver()
+    assert not bench.node_at("n1").estates.open, "it need not wait for n3, of which nobody has told"
+    assert len(bench.node_at("n1").estates.adopted) == 1
+    assert not bench.desks["d"].process.owner.rows, "the heir has confirmed"
+    bench.tick(GRACE)
+    bench.warm()
+    assert_read(bench, "e", "x", "shared [o 0 1000 n1]")
+    assert_clean(bench, "e", "x")
+
+
+@pytest.mark.parametrize("order", ["before it is asked", "afterwards", "before it knows"])
+def test_who_has_released_such_a_hand_over_to_the_dead_releases_it_to_the_heir(order: str) -> None:
+    bench = fleet("n3")
+    handed_on(bench)
+    bench.cold = {("n3", "n1"), ("d", "e")}
+    if order == "before it is asked":
+        bench.drop("e", "x")
+    bench.deliver()
+    assert len(bench.node_at("n1").estates.adopted) == 1
+    bench.cold.discard(("d", "e"))
+    bench.deliver()
+    bench.tick(GRACE)
+    bench.deliver()
+    assert len(bench.node_at("n1").estates.adopted) == 1, "who does not know does not answer"
+    if order == "before it knows":
+        bench.drop("e", "x")
+        bench.deliver()
+    bench.warm()
+    bench.tick(GRACE)
+    bench.deliver()
+    assert_clean(bench, "e", *(["x"] if order == "afterwards" else []))

@@ -379,9 +379,10 @@ TRUST = message(
 
 # -- what the dead have begun (``core.claims``)
 CLAIM = message(
-    "CLAIM", "owner, node", "node, process",
+    "CLAIM", "owner, node, holder", "node, process",
     "To a borrower, by way of the nodes: who made these tickets for you is dead; release those "
-    "that you have never heard of.",
+    "that you have never heard of.  Or from who has made them: their owner is dead, and its heir "
+    "knows of them; release those that you have no more.",
     "borrower: bytes",
     "home: bytes — its node",
     "giver: bytes — who is dead",

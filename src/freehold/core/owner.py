@@ -42,7 +42,8 @@ class Owner(References):
         self.void: dict[bytes, None] = {}  # givers whose tickets are worth nothing any more
         self.claim: Callable[[bytes, bytes, list[list[bytes]]], None]  # set by core.claims
         self.heed: Callable[[bytes], bool] = lambda node: True  # hear of deaths there; False: dead
-        self._handed: dict[bytes, tuple[Row, Task | None]] = {}  # ticket -> what awaits REGISTERED
+        # ticket -> what awaits REGISTERED, and for whom; None: this process
+        self._handed: dict[bytes, tuple[Row, Task | None, Peer | None]] = {}
         self._tickets = 0
         machine.on(
             {
@@ -92,7 +93,7 @@ class Owner(References):
 
     def is_uncertain(self, row: Row) -> bool:
         """Whether a hand-over of it has not been confirmed, and may fail yet."""
-        return any(handed is row for handed, _ in self._handed.values())
+        return any(handed is row for handed, _, _ in self._handed.values())
 
     # -- values -------------------------------------------------------------------------------
 
@@ -165,7 +166,7 @@ class Owner(References):
         if task is not None:
             assert task.links is not None
             task.links.settling += 1
-        self._handed[ticket] = (row, task)
+        self._handed[ticket] = (row, task, borrower)
         who = self.machine.id if borrower is None else borrower.id
         self.machine.send(owner, m.REGISTER, id, who, ticket, self.home_of(borrower))
 
@@ -240,7 +241,7 @@ class Owner(References):
     def on_registered(self, peer: Peer, now: float, ticket: bytes) -> None:
         handed = self._handed.pop(ticket, None)
         if handed is not None:
-            self._confirmed(*handed)
+            self._confirmed(*handed[:2])
 
     def _confirmed(self, row: Row, task: Task | None) -> None:
         if task is not None:
@@ -265,10 +266,26 @@ class Owner(References):
             self.dead[other] = heir  # what the dead one had adopted is part of its estate
         self.dead[dead.id] = heir
         self.homes.pop(dead.id, None)
-        for ticket, (row, task) in list(self._handed.items()):
-            if row.owner is dead:  # nobody will confirm it
+        for ticket, (row, task, borrower) in list(self._handed.items()):
+            if row.owner is not dead:
+                continue
+            if borrower is not None and _may_hear(borrower) and row.may_outlive:
+                self._hand_over_again(row, ticket, borrower, heir)
+            else:  # nobody is to confirm it any more
                 del self._handed[ticket]
                 self._confirmed(row, task)
+
+    def _hand_over_again(self, row: Row, ticket: bytes, borrower: Peer, heir: Peer) -> None:
+        """The owner died before it has confirmed a hand-over: its heir is to do it in its stead.
+
+        The node of the dead may never have heard of the borrower.  That one may have released the
+        ticket to the dead: it is asked, on the link on which it was told of the ticket.
+        """
+        home, dead = self.home_of(borrower), row.owner
+        assert dead is not None
+        self.machine.send(heir, m.REGISTER, row.id, borrower.id, ticket, home)
+        fields = (borrower.id, home, dead.id, heir.id, heir.address, [[row.id, ticket]])
+        self.machine.send(borrower, m.CLAIM, *fields)
 
     def is_orphan(self, row: Row) -> bool:
         """Whether a node owns the reference, in the stead of somebody who is dead."""
@@ -300,6 +317,11 @@ class Owner(References):
         self.enlist(row)
         if more.pulled:
             self.machine.send(peer, m.PULL, [row.id])
+
+
+def _may_hear(borrower: Peer) -> bool:
+    """Whether it is a living process: what a node holds in trust it tells the heir itself."""
+    return not borrower.down and node_of(borrower.address) != borrower.id
 
 
 def _is_stale(row: Row, owner: bytes, dead: dict[bytes, Peer]) -> bool:
