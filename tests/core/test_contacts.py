@@ -240,6 +240,20 @@ def test_a_process_that_only_knows_its_own_node_has_no_contacts() -> None:
     assert not bench.node_at("n3").neighbours.contacts
 
 
+def test_a_node_that_is_gone_is_no_contact_any_more() -> None:
+    bench = fleet("n3")
+    process, contacts = bench.desks["o"].process, bench.node_at("n1").neighbours.contacts
+    gone = bench.desks["n3"].machine.id
+    process.heed(gone)
+    bench.settle()
+    bench.deliver()
+    assert gone in contacts[process.id]
+    bench.lose("n3")
+    assert not contacts[process.id]
+    bench.node_at("n1").neighbours.meets(process.id, gone)
+    assert not contacts[process.id]
+
+
 # -- hand-overs that the dead has not confirmed ----------------------------------------------------
 def handed_on(bench: Fleet) -> None:
     """``o`` dies before it hears that ``d`` has handed ``x`` to a driver on n3."""
@@ -289,3 +303,62 @@ def test_who_has_released_such_a_hand_over_to_the_dead_releases_it_to_the_heir(o
     bench.tick(GRACE)
     bench.deliver()
     assert_clean(bench, "e", *(["x"] if order == "afterwards" else []))
+
+
+def running_elsewhere() -> tuple[Fleet, str]:
+    """A worker on n3 runs a task of ``d`` with ``x``; ``o``, which owns it, has died; nobody has
+    told n3."""
+    bench = fleet("n3")
+    bench.put("o", "x", "big")
+    hand_over(bench, "o", "d", "x")
+    bench.deliver()
+    bench.submit("d", ["y"], on(bench, "n3"), nested=["x"])
+    bench.start_workers()
+    bench.chill("n1")
+    bench.cold.discard(("n2", "n1"))
+    assert bench.run("w1") == "runs y"
+    bench.kill("o")
+    bench.deliver()
+    assert len(bench.node_at("n1").estates.adopted) == 1
+    return bench, "w1"
+
+
+@pytest.mark.parametrize("knows", [False, True])
+def test_who_keeps_an_argument_of_a_dead_owner_releases_it_to_the_heir(knows: bool) -> None:
+    bench, worker = running_elsewhere()
+    bench.finish(worker, "1", keep=["x"])
+    bench.deliver()
+    bench.drop("d", "x")
+    if not knows:
+        bench.drop(worker, "x")
+    bench.deliver()
+    assert len(bench.node_at("n1").estates.adopted) == 1, "the caller has registered the worker"
+    bench.warm()
+    bench.tick(GRACE)
+    bench.deliver()
+    if knows:
+        assert_read(bench, worker, "x", "shared [o 0 1000 n1]")
+        bench.drop(worker, "x")
+    bench.deliver()
+    bench.drop("d", "y")
+    bench.deliver()
+    bench.tick(1.0)
+    bench.deliver()
+    assert not bench.node_at("n1").estates.adopted
+
+
+def test_what_a_worker_keeps_of_a_dead_owner_is_not_registered_with_who_has_made_it_again() -> None:
+    """It will hear of that, and register itself; until then it would release it to the dead."""
+    bench, worker = running_elsewhere()
+    process = bench.desks["d"].process
+    bench.driver("e", "n2")
+    bench.put("e", "new", "1")
+    row, maker = bench.row("d", "x"), bench.desks["e"].machine.id
+    bench.desks["e"].process.owner.rows[row.id] = bench.row("e", "new")
+    process.owner.attach(row, maker, bench.address("e"))
+    bench.settle()
+    bench.deliver()
+    bench.finish(worker, "1", keep=["x"])
+    bench.deliver()
+    tickets = bench.row("e", "new").more.tickets  # type: ignore[union-attr]
+    assert set(tickets.values()) == {process.id}

@@ -110,7 +110,7 @@ class Neighbours:
 
     def meets(self, process: bytes, node: bytes) -> None:
         """A process of this node may have something on that node from now on."""
-        if node != self.machine.id:
+        if node != self.machine.id and node not in self.lost:
             self.contacts.setdefault(process, {})[node] = None
 
     def heed(self, holder: Peer) -> bool:
@@ -179,7 +179,7 @@ class Neighbours:
         self.pulls.on_death(proc)
         self.scheduler.on_death(proc, now)
         met = self.contacts.pop(proc, {})
-        others = [node for node in met if node not in self.watchers and node not in self.lost]
+        others = [node for node in met if node not in self.watchers]
         asked = {*self.watchers, *others}
         self.estates.begin(proc, {process.id for process in living}, asked)
         for peer in (*living, *self.watchers.values()):
@@ -239,6 +239,8 @@ class Neighbours:
         self.watchers.pop(node, None)
         self.watching.pop(node, None)
         self.unsent.pop(node, None)
+        for met in self.contacts.values():
+            met.pop(node, None)
         heir = adopter_of(node, [*self.nodes, self.machine.id])
         mine = heir == self.machine.id
         adopter = [] if mine else [heir, self.nodes[heir]]

@@ -207,6 +207,9 @@ class Owner(References):
         """Register what the worker kept of a task's arguments, before the arguments are let go."""
         for id, owner, address, ticket in kept:
             row = self._row(id, owner, address)
+            whose = self.machine.id if row.owner is None else row.owner.id
+            if whose != owner and (row.owner is None or self.dead.get(owner) is not row.owner):
+                continue  # made again: the worker has the dead one's, and will hear of that
             if row.owner is None:
                 if not worker.down and self.rows.get(id) is row:
                     self._add_ticket(row, worker.id, ticket)
@@ -214,6 +217,8 @@ class Owner(References):
                 pass  # it owns the object itself
             else:
                 self.register(id, worker, ticket, row, task)
+                if row.owner.id != owner:
+                    self._ask(worker, owner, row.owner, id, ticket)
 
     def on_register(
         self, peer: Peer, now: float, id: bytes, borrower: bytes, ticket: bytes, home: bytes
@@ -278,14 +283,20 @@ class Owner(References):
     def _hand_over_again(self, row: Row, ticket: bytes, borrower: Peer, heir: Peer) -> None:
         """The owner died before it has confirmed a hand-over: its heir is to do it in its stead.
 
-        The node of the dead may never have heard of the borrower.  That one may have released the
-        ticket to the dead: it is asked, on the link on which it was told of the ticket.
+        The node of the dead may never have heard of the borrower.
         """
-        home, dead = self.home_of(borrower), row.owner
+        dead, home = row.owner, self.home_of(borrower)
         assert dead is not None
         self.machine.send(heir, m.REGISTER, row.id, borrower.id, ticket, home)
-        fields = (borrower.id, home, dead.id, heir.id, heir.address, [[row.id, ticket]])
-        self.machine.send(borrower, m.CLAIM, *fields)
+        self._ask(borrower, dead.id, heir, row.id, ticket)
+
+    def _ask(self, borrower: Peer, dead: bytes, heir: Peer, id: bytes, ticket: bytes) -> None:
+        """Ask for a ticket of which the heir knows: the borrower may have released it to the dead.
+
+        It is asked on the link on which it was told of the ticket.
+        """
+        me = (borrower.id, self.home_of(borrower))
+        self.machine.send(borrower, m.CLAIM, *me, dead, heir.id, heir.address, [[id, ticket]])
 
     def is_orphan(self, row: Row) -> bool:
         """Whether a node owns the reference, in the stead of somebody who is dead."""

@@ -184,15 +184,8 @@ class Process(Machine):
         home = b"" if whose is None else node_of(whose.address)
         names = by_owner(self.owner, inside) if inside else []
         self.send(node, m.SEAL, id, owner, home, offset, size, names)
-        self._node_first(node)  # a crash amid the next flush must not leave a place, but no object
+        self.flush_first(node)  # a crash amid the flush must not leave a place, but no object
         return [self.id, offset, size, node.id]
-
-    def _node_first(self, node: Peer) -> None:
-        """In the next flush the node hears what others only hear after it."""
-        dirty = self.dirty
-        if dirty and dirty[0] is not node and node in dirty:
-            dirty.remove(node)
-            dirty.insert(0, node)
 
     def _release_memory(self) -> None:
         freed, self.owner.freed = self.owner.freed, []
@@ -310,7 +303,7 @@ class Process(Machine):
         if where and node is not None and where != node.id and where not in self.watched:
             self.watched.add(where)
             self.send(node, m.WATCH, where)
-            self._node_first(node)
+            self.flush_first(node)
         return True
 
     def bequeath(self) -> None:
