@@ -170,7 +170,8 @@ CLUSTER = message(
 )  # fmt: skip
 WATCH = message(
     "WATCH", "process, node", "node",
-    "From a process: tell me of deaths on that node.  From a node: tell me of deaths on yours.  "
+    "From a process: tell me of deaths on that node, and ask it when I die.  From a node: tell me "
+    "of deaths on yours.  "
     "The answer is PROC_DOWN for everyone who has died there, and then as it happens.",
     "node: bytes",
 )  # fmt: skip
