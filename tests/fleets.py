@@ -43,6 +43,7 @@ class Fleet(Wires):
         self.desks: dict[str, Desk] = {}
         self.wires: dict[tuple[str, str], deque[bytes | None]] = {}
         self.slot_of: dict[str, int] = {}
+        self.cold: set[tuple[str, str]] = set()
         self.homes: dict[str, str] = {}  # process -> its node
         self.met: set[tuple[str, str]] = set()
         self.reports: dict[str, tuple[dict[str, float], int]] = {}
@@ -98,6 +99,15 @@ class Fleet(Wires):
 
     def _say(self, name: str, *frame: Any) -> None:
         self.wire("head", name).append(bytes(encode([frame])))
+
+    def chill(self, target: str) -> None:
+        """What other nodes have to say to that one does not arrive, until ``warm``."""
+        self.cold |= {(name, target) for name in self.nodes() if name != target}
+
+    def warm(self) -> None:
+        """The links between the nodes are up, and everything arrives."""
+        self.cold.clear()
+        self.deliver()
 
     def gossip(self) -> None:
         """Everybody hears what the others have reported."""

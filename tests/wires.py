@@ -32,6 +32,7 @@ class Wires(Bench):
     def __init__(self, cpus: float = 1.0, limits: Limits | None = None) -> None:
         self.wires: dict[tuple[str, str], deque[bytes | None]] = {}  # None: the end of the stream
         self.slot_of: dict[str, int] = {}
+        self.cold: set[tuple[str, str]] = set()  # wires on which nothing arrives yet
         super().__init__(cpus, limits)
 
     def home(self, name: str) -> str:
@@ -136,15 +137,15 @@ class Wires(Bench):
                     self._arrive(*only, self.wire(*only).popleft())
         elif only:
             for source, target in list(self.wires):
-                if target == only[0]:
+                if target == only[0] and (source, target) not in self.cold:
                     self.deliver(source, target)
         else:
             while busy := self.busy():
                 self.deliver(*busy[0])
 
     def busy(self) -> list[tuple[str, str]]:
-        """The wires that have something on them."""
-        return [ends for ends, frames in self.wires.items() if frames]
+        """The wires that have something on them, and are up."""
+        return [ends for ends, frames in self.wires.items() if frames and ends not in self.cold]
 
     def step(self, source: str, target: str) -> None:
         """Deliver one frame, of perhaps several messages."""

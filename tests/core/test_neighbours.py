@@ -140,15 +140,19 @@ def test_a_node_that_died_before_this_one_joined_is_found_dead() -> None:
     assert not neighbours(bench, "n3").strangers.sought
 
 
-def test_the_word_of_a_node_that_is_not_watched_is_not_taken() -> None:
+def test_the_word_of_a_dead_node_is_not_taken_nor_old_news_of_one_that_is_not_watched() -> None:
     bench = fleet()
     bench.join("n3")
+    bench.join("n4")
     bench.deliver()
     node = bench.node_at("n1")
-    stranger = node.peer(bench.desks["n3"].machine.id, bench.address("n3"))
     dead = bench.desks["w1"].machine.id
-    neighbours(bench, "n1").on_proc_down(stranger, 0.0, dead, "", b"", True, [])
-    assert dead not in node.store.gone
+    for name, asked in (("n3", False), ("n4", True)):
+        stranger = node.peer(bench.desks[name].machine.id, bench.address(name))
+        if asked:
+            bench.lose(name)
+        neighbours(bench, "n1").on_proc_down(stranger, 0.0, dead, "", b"", asked, [])
+        assert dead not in node.store.gone
 
 
 def test_deaths_are_remembered_for_so_long() -> None:

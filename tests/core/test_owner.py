@@ -20,7 +20,7 @@ from freehold.core.machine import Peer
 from freehold.core.messages import INLINE, PENDING
 from freehold.core.owner import Owner
 from freehold.core.process import Process
-from freehold.core.rows import Row, Task
+from freehold.core.rows import Links, Row, Task
 from freehold.core.shares import Share
 from freehold.sim.bench import Bench, function
 from freehold.wire.codec import Reader, encode
@@ -245,17 +245,21 @@ def test_what_a_worker_kept_is_registered_where_it_will_let_it_go() -> None:
     assert not owner.is_uncertain(row)
 
 
-def test_what_a_worker_kept_of_the_dead_is_registered_with_nobody() -> None:
-    """It may have let go already: of one that was dead, before it had heard of that."""
+def test_what_a_worker_kept_of_the_dead_is_registered_with_the_heir_and_asked_for() -> None:
+    """The worker may have let go already: of one that was dead, before it had heard of that."""
     trio = Trio()
     owner, id, dead, heir = trio.owner("a"), b"x" * 16, trio.peer("a", "c"), Peer(b"n" * 8, "n")
     row = owner.hold(id, dead.id, "c")
     Share(owner, heir, asked=True, driver=b"driver").of_process(dead, [])
     dead.down = True
     kept = [id, dead.id, "c", b"ticket"]
-    owner.take_kept([kept], trio.peer("a", "b"), Task(function("f"), b""))
+    task = Task(function("f"), b"")
+    task.links = Links()
+    owner.take_kept([kept], trio.peer("a", "b"), task)
     assert row.owner is heir
-    assert not heir.outbox
+    assert [(op, ticket) for op, _, _, ticket, _ in heir.outbox] == [(m.REGISTER, b"ticket")]
+    (claim,) = trio.peer("a", "b").outbox
+    assert (claim[0], claim[-1]) == (m.CLAIM, [[id, b"ticket"]])
 
 
 def test_a_reference_to_what_was_released_fails_and_never_hangs() -> None:

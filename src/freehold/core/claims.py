@@ -6,6 +6,10 @@ that hears of the giver's death asks the receiver, by way of its node (CLAIM); a
 releases what it has never heard of.  It waits for a moment before (``GRACE``), for what the dead
 one has sent may still be on its way; and a ticket that comes later still is worth nothing: the
 receiver registers itself.  A node in whose name a ticket was made does likewise (``core.trusts``).
+
+If an *owner* dies, givers whose hand-overs it has not confirmed register them with its heir, and
+ask the receivers likewise (``Owner.on_death``): one that has released its ticket has told only the
+dead.  It must know of that death before it answers, since until then it would do so again.
 """
 
 from __future__ import annotations
@@ -66,7 +70,10 @@ class Claims:
     def on_timer(self, now: float) -> None:
         """Answer: release what this process has never heard of."""
         while self.waiting and now >= self.waiting[0][0]:
-            giver, owner, address, tickets = self.waiting.pop(0)[1]
+            claim = giver, owner, address, tickets = self.waiting.pop(0)[1]
+            if giver in self.machine.peers and giver not in self.owner.dead:
+                self.waiting.append((now + GRACE, claim))  # its node has not told of it yet
+                continue
             self.owner.void[giver] = None
             unheard = [[id, ticket] for id, ticket in tickets if not self._has(id, ticket)]
             if unheard and owner not in self.owner.dead:

@@ -75,6 +75,7 @@ class Departing:
         else:
             target = self.neighbours.node(node)
             assert target is not None
+            self.neighbours.meets(peer.id, node)  # of which the owner does not know yet
             self.machine.send(target, m.KEEP, id, place, peer.id, peer.address)
 
     def _choose(self, others: list[bytes]) -> bytes:

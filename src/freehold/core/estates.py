@@ -5,10 +5,12 @@ one of the living, which all of them choose alike (``adopter_of``), becomes that
 processes.  The rules:
 
 1. Everyone who might hold something says once what it holds: processes to their node (HELD), each
-   node to the adopter (ESTATE_HELD), together with what it stores of the dead.  Whoever dies before
-   it has answered is not waited for.  A process that is silent for too long is not waited for
-   either, but holds everything until it speaks: it may be reading that in place (``late``).  What a
-   node says too late is adopted then; until then nothing is freed there.
+   node to the adopter (ESTATE_HELD), together with what it stores of the dead.  After the death of
+   a process those are the nodes with which it had to do (``core.neighbours``), after that of a node
+   they are all.  Whoever dies before it has answered is not waited for.  A process that is silent
+   for too long is not waited for either, but holds everything until it speaks: it may be reading
+   that in place (``late``).  What a node says too late is adopted then; until then nothing is freed
+   there.
 2. When all have answered, the adopter owns what is both held and stored, with one ticket for each
    holder, and what is inside of that; every node frees the rest of what it stores of the dead
    (ESTATE).

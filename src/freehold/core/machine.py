@@ -105,6 +105,13 @@ class Machine:
                     self.dirty.append(peer)
                 peer.outbox.append(frame)
 
+    def flush_first(self, peer: Peer) -> None:
+        """In the next flush, send what waits for that peer before what waits for others."""
+        dirty = self.dirty
+        if dirty and dirty[0] is not peer and peer in dirty:
+            dirty.remove(peer)
+            dirty.insert(0, peer)
+
     def peer(self, id: bytes, address: str = "") -> Peer:
         """The peer of that identity, made if it is new; the host dials it when it is written to."""
         known = self.peers.get(id)

@@ -170,7 +170,8 @@ CLUSTER = message(
 )  # fmt: skip
 WATCH = message(
     "WATCH", "process, node", "node",
-    "From a process: tell me of deaths on that node.  From a node: tell me of deaths on yours.  "
+    "From a process: tell me of deaths on that node, and ask it when I die.  From a node: tell me "
+    "of deaths on yours.  "
     "The answer is PROC_DOWN for everyone who has died there, and then as it happens.",
     "node: bytes",
 )  # fmt: skip
@@ -383,9 +384,10 @@ TRUST = message(
 
 # -- what the dead have begun (``core.claims``)
 CLAIM = message(
-    "CLAIM", "owner, node", "node, process",
+    "CLAIM", "owner, node, holder", "node, process",
     "To a borrower, by way of the nodes: who made these tickets for you is dead; release those "
-    "that you have never heard of.",
+    "that you have never heard of.  Or from who has made them: their owner is dead, and its heir "
+    "knows of them; release those that you have no more.",
     "borrower: bytes",
     "home: bytes — its node",
     "giver: bytes — who is dead",

@@ -4,6 +4,13 @@ A node that has to do with processes elsewhere watches their nodes (WATCH), and 
 has died there, past and future (PROC_DOWN); it tells its own processes.  What a process has to say
 to another node about an object or a process goes by way of its own node (FREE, KILL), so that
 processes need no connections to nodes, but for those that grant them leases.
+
+Who is told of a death is one question, who is *asked* what it holds of the dead is another: a node
+whose WATCH is still on its way, over a link that is only being made, may hold or store something.
+But whatever a process has elsewhere it has through somebody of whom it knows, and it has its own
+node watch that one's node *before* it gives anything to it or confirms anything (``Process.heed``).
+So a node knows the *contacts* of each of its processes without asking, and when one dies, asks all
+of them, whether they watch or not.  Decision 016 says why these are all.
 """
 
 from __future__ import annotations
@@ -45,6 +52,8 @@ class Neighbours:
         self.standing = False  # others may come, and ask who has died here; set by the node
         self.cluster: tuple[Resources, int] = ({}, 0)  # as the processes were told
         self.watchers: dict[bytes, Peer] = {}  # nodes that are told of deaths here
+        # process of this node -> nodes that it has had to do with
+        self.contacts: dict[bytes, dict[bytes, None]] = {}
         self.deaths: list[tuple[Any, ...]] = []  # PROC_DOWN of this node's dead
         self.watching: dict[bytes, list[tuple[Any, ...]]] = {}  # node -> PROC_DOWN of its dead
         self.unsent: dict[bytes, list[tuple[Any, ...]]] = {}  # to nodes that are not known yet
@@ -88,14 +97,21 @@ class Neighbours:
     def on_watch(self, peer: Peer, now: float, node: bytes) -> None:
         if peer.kind == "node":
             self.watchers[peer.id] = peer
-            for frame in self.deaths:
+            for frame in [*self.unsent.pop(peer.id, ()), *self.deaths]:  # first, what it is asked
                 self.machine.send(peer, *frame)
-        elif node in self.lost:
+            return
+        self.meets(peer.id, node)
+        if node in self.lost:
             reason, adopter = self.lost[node]
             self.machine.send(peer, m.NODE_LOST, node, reason, False, adopter)
         elif not self.watch(node):
             for frame in self.watching.get(node, ()):
                 self.machine.send(peer, *frame)
+
+    def meets(self, process: bytes, node: bytes) -> None:
+        """A process of this node may have something on that node from now on."""
+        if node != self.machine.id and node not in self.lost:
+            self.contacts.setdefault(process, {})[node] = None
 
     def heed(self, holder: Peer) -> bool:
         """A process asks for a lease: hear of its death; False if it is dead already."""
@@ -125,10 +141,15 @@ class Neighbours:
         orphans: bool,
         adopter: list[Any],
     ) -> None:
-        """A process of the node that the peer is has died."""
-        heard = self.watching.get(peer.id)
-        if heard is None or proc in self.store.gone:
+        """A process of the node that the peer is has died.
+
+        That node may ask what is here of the dead before this one has come to watch it.
+        """
+        known = proc in self.store.gone or peer.id in self.lost
+        if known or not (orphans or peer.id in self.watching):
             return
+        self.watch(peer.id)
+        heard = self.watching.get(peer.id, [])
         heir = [peer.id, self.nodes.get(peer.id, peer.address)]
         frame = (m.PROC_DOWN, proc, reason, started, orphans, heir)
         heard.append((m.PROC_DOWN, proc, reason, started, False, heir))
@@ -157,9 +178,14 @@ class Neighbours:
         self.estates.on_death(proc)
         self.pulls.on_death(proc)
         self.scheduler.on_death(proc, now)
-        self.estates.begin(proc, {process.id for process in living}, set(self.watchers))
+        met = self.contacts.pop(proc, {})
+        others = [node for node in met if node not in self.watchers]
+        asked = {*self.watchers, *others}
+        self.estates.begin(proc, {process.id for process in living}, asked)
         for peer in (*living, *self.watchers.values()):
             self.machine.send(peer, m.PROC_DOWN, proc, reason, started, True, [])
+        for node in others:
+            self.tell(node, m.PROC_DOWN, proc, reason, started, True, [])
         if self.standing:
             self.deaths.append((m.PROC_DOWN, proc, reason, started, False, []))
             del self.deaths[:-DEATHS_MAX]
@@ -213,6 +239,8 @@ class Neighbours:
         self.watchers.pop(node, None)
         self.watching.pop(node, None)
         self.unsent.pop(node, None)
+        for met in self.contacts.values():
+            met.pop(node, None)
         heir = adopter_of(node, [*self.nodes, self.machine.id])
         mine = heir == self.machine.id
         adopter = [] if mine else [heir, self.nodes[heir]]

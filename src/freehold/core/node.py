@@ -264,7 +264,6 @@ class Node(Machine):
             "leases": len(self.workers.leases),
             "waiting": len(self.workers.queue),
             "members": self.members.snapshot(),
-            "watchers": sorted(id.hex() for id in self.neighbours.watchers),
             "requests": self.scheduler.requests(),
             "references": sum(c.get("owned", 0) + c.get("borrowed", 0) for c in counts.values()),
             "queued": sum(c.get("queued", 0) for c in counts.values()),

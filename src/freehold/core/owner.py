@@ -42,7 +42,8 @@ class Owner(References):
         self.void: dict[bytes, None] = {}  # givers whose tickets are worth nothing any more
         self.claim: Callable[[bytes, bytes, list[list[bytes]]], None]  # set by core.claims
         self.heed: Callable[[bytes], bool] = lambda node: True  # hear of deaths there; False: dead
-        self._handed: dict[bytes, tuple[Row, Task | None]] = {}  # ticket -> what awaits REGISTERED
+        # ticket -> what awaits REGISTERED, and for whom; None: this process
+        self._handed: dict[bytes, tuple[Row, Task | None, Peer | None]] = {}
         self._tickets = 0
         machine.on(
             {
@@ -102,7 +103,7 @@ class Owner(References):
 
     def is_uncertain(self, row: Row) -> bool:
         """Whether a hand-over of it has not been confirmed, and may fail yet."""
-        return any(handed is row for handed, _ in self._handed.values())
+        return any(handed is row for handed, _, _ in self._handed.values())
 
     # -- values -------------------------------------------------------------------------------
 
@@ -175,7 +176,7 @@ class Owner(References):
         if task is not None:
             assert task.links is not None
             task.links.settling += 1
-        self._handed[ticket] = (row, task)
+        self._handed[ticket] = (row, task, borrower)
         who = self.machine.id if borrower is None else borrower.id
         self.machine.send(owner, m.REGISTER, id, who, ticket, self.home_of(borrower))
 
@@ -217,17 +218,23 @@ class Owner(References):
         for id, owner, address, ticket in kept:
             row = self._row(id, owner, address)
             whose = self.machine.id if row.owner is None else row.owner.id
-            if whose != owner:  # of another run than the worker's, which lets go of its own
-                if owner != self.machine.id:
+            if whose != owner and (row.owner is None or self.dead.get(owner) is not row.owner):
+                # Of another run than the worker's, which lets go of its own; and if its owner is
+                # dead, the worker will hear of that.
+                if owner != self.machine.id and owner not in self.dead:
                     there, home = self.machine.peer(owner, address), self.home_of(worker)
                     self.machine.send(there, m.REGISTER, id, worker.id, ticket, home)
-            elif row.owner is None:
+                continue
+            if row.owner is None:
                 if not worker.down and self.rows.get(id) is row:
                     self._add_ticket(row, worker.id, ticket)
             elif row.owner is worker:
                 pass  # it owns the object itself
             else:
                 self.register(id, worker, ticket, row, task)
+                if row.owner.id != owner:
+                    home = self.home_of(worker)
+                    _ask(self.machine, worker, home, owner, row.owner, [id, ticket])
 
     def on_register(
         self, peer: Peer, now: float, id: bytes, borrower: bytes, ticket: bytes, home: bytes
@@ -255,7 +262,7 @@ class Owner(References):
     def on_registered(self, peer: Peer, now: float, ticket: bytes) -> None:
         handed = self._handed.pop(ticket, None)
         if handed is not None:
-            self._confirmed(*handed)
+            self._confirmed(*handed[:2])
 
     def _confirmed(self, row: Row, task: Task | None) -> None:
         if task is not None:
@@ -280,10 +287,24 @@ class Owner(References):
             self.dead[other] = heir  # what the dead one had adopted is part of its estate
         self.dead[dead.id] = heir
         self.homes.pop(dead.id, None)
-        for ticket, (row, task) in list(self._handed.items()):
-            if row.owner is dead:  # nobody will confirm it
+        for ticket, (row, task, borrower) in list(self._handed.items()):
+            if row.owner is not dead:
+                continue
+            if borrower is not None and _may_hear(borrower) and row.may_outlive:
+                self._hand_over_again(row, ticket, borrower, heir)
+            else:  # nobody is to confirm it any more
                 del self._handed[ticket]
                 self._confirmed(row, task)
+
+    def _hand_over_again(self, row: Row, ticket: bytes, borrower: Peer, heir: Peer) -> None:
+        """The owner died before it has confirmed a hand-over: its heir is to do it in its stead.
+
+        The node of the dead may never have heard of the borrower.
+        """
+        dead, home = row.owner, self.home_of(borrower)
+        assert dead is not None
+        self.machine.send(heir, m.REGISTER, row.id, borrower.id, ticket, home)
+        _ask(self.machine, borrower, home, dead.id, heir, [row.id, ticket])
 
     def is_orphan(self, row: Row) -> bool:
         """Whether a node owns the reference, in the stead of somebody who is dead."""
@@ -312,6 +333,22 @@ class Owner(References):
             self.enlist(row)
         if more.pulled:
             self.machine.send(peer, m.PULL, [row.id])
+
+
+def _ask(
+    machine: Machine, borrower: Peer, home: bytes, dead: bytes, heir: Peer, ticket: list[bytes]
+) -> None:
+    """Ask for a ticket of which the heir knows: the borrower may have released it to the dead.
+
+    It is asked on the link on which it was told of the ticket.
+    """
+    whose = (dead, heir.id, heir.address)
+    machine.send(borrower, m.CLAIM, borrower.id, home, *whose, [ticket])
+
+
+def _may_hear(borrower: Peer) -> bool:
+    """Whether it is a living process: what a node holds in trust it tells the heir itself."""
+    return not borrower.down and node_of(borrower.address) != borrower.id
 
 
 def _is_stale(row: Row, owner: bytes, dead: dict[bytes, Peer]) -> bool:

@@ -186,10 +186,7 @@ class Process(Machine):
         home = self.died_on.get(owner, b"") if whose is None else node_of(whose.address)
         names = by_owner(self.owner, inside) if inside else []
         self.send(node, m.SEAL, id, owner, home, offset, size, names)
-        dirty = self.dirty
-        if dirty and dirty[0] is not node and node in dirty:
-            dirty.remove(node)  # a crash amid the next flush must not leave a place, but no object
-            dirty.insert(0, node)
+        self.flush_first(node)  # a crash amid the flush must not leave a place, but no object
         return [self.id, offset, size, node.id]
 
     def _release_memory(self) -> None:
@@ -298,13 +295,18 @@ class Process(Machine):
         return made
 
     def heed(self, where: bytes) -> bool:
-        """Hear of deaths on that node; False if it is dead itself."""
+        """Hear of deaths on that node; False if it is dead itself.
+
+        This tells the node, too, whom to ask when this process dies (``core.neighbours``), before
+        anybody there gets anything from it.
+        """
         node = self.owner.node
         if where in self.dead_nodes:
             return False
         if where and node is not None and where != node.id and where not in self.watched:
             self.watched.add(where)
             self.send(node, m.WATCH, where)
+            self.flush_first(node)
         return True
 
     def bequeath(self) -> None:

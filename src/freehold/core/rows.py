@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from freehold.core.machine import NEVER, Peer
-from freehold.core.messages import PENDING
+from freehold.core.messages import INLINE, PENDING, SHARED
 
 _new = object.__new__
 FUNCTION_TASK, CONSTRUCTOR, METHOD = range(3)
@@ -105,6 +105,12 @@ class Row:
         if self.handles or self.holds:
             return True
         return self.more is not None and bool(self.more.tickets or self.more.lineage)
+
+    @property
+    def may_outlive(self) -> bool:
+        """Whether the value may survive its owner: it is not (only) with that one."""
+        actor = self.more is not None and self.more.actor and self.state == INLINE
+        return actor or self.state in (PENDING, SHARED)
 
     def __repr__(self) -> str:
         whose = "owned" if self.owner is None else f"of {self.owner!r}"

@@ -21,7 +21,6 @@ from typing import Any
 from freehold.core import messages as m
 from freehold.core.ids import PROC_ID_BYTES
 from freehold.core.machine import Peer
-from freehold.core.messages import INLINE, PENDING, SHARED
 from freehold.core.owner import Owner
 from freehold.core.rows import Place, Row
 
@@ -74,8 +73,7 @@ class Share:
             self._lend(row)
         for row in [row for row in owner.rows.values() if row.owner is dead]:
             row.owner = self.heir
-            actor = row.more is not None and row.more.actor and row.state == INLINE
-            if row.state in (PENDING, SHARED) or actor:  # it may live on; known is where it is
+            if row.may_outlive:
                 ticket = owner.ticket()
                 row.extend().mine.append(ticket)
                 row.extend().sure = True

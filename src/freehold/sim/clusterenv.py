@@ -18,6 +18,7 @@ from freehold.sim.env import Env
 from freehold.sim.handles import Ref
 from freehold.sim.ledger import Failure
 from freehold.sim.process import Execution, ProcessHost, Wait
+from freehold.sim.values import Value
 
 SPACE = "actors/sim"
 MEET_TIMEOUT = 10.0
@@ -51,6 +52,12 @@ class ClusterEnv(Env):
     def begin_job(self) -> Generator[Wait, None, None]:
         """The driver says that its job has begun."""
         yield from self.ask("job", TIMEOUT, job=self.job, info={}, alive=True)
+
+    def value(self, ref: Ref, keep_view: bool = False) -> tuple[Value, list[Ref]]:
+        row = ref.row
+        if row.state == FAILED and isinstance(row.data, list) and row.data[0] == "OwnerDied":
+            self.book.heirlooms.judge(row)
+        return super().value(ref, keep_view)
 
     # -- names ------------------------------------------------------------------------------------
     def name_actor(

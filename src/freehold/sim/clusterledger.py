@@ -7,6 +7,7 @@ Beside what excuses an error (``sim.ledger``), it holds what must be true there:
   actor has lived before is dead.  Who asks for a name that is borne all the while finds it.
 * A group that is said to be placed is set aside wholly, on the nodes that are named.
 * A value that is kept on two nodes is not lost with one.
+* What outlives its owner (``sim.heirlooms``) is not lost with it.
 * A node that leaves in good order leaves nothing behind that anybody needs.
 """
 
@@ -18,6 +19,7 @@ from typing import Any
 
 from freehold.core.messages import SHARED
 from freehold.sim.daemon import NodeHost
+from freehold.sim.heirlooms import Heirlooms
 from freehold.sim.ledger import Ledger, Proc
 from freehold.sim.process import ProcessHost
 from freehold.sim.values import Violation, brief
@@ -38,6 +40,10 @@ class ClusterLedger(Ledger):
         self.jobs: dict[bytes, Proc] = {}  # group -> the driver of whose job it is
         self.removed: set[bytes] = set()  # groups
         self.kept: dict[bytes, int] = {}  # value -> nodes that had gone when all copies were there
+        self.heirlooms: Heirlooms  # set by the fleet
+
+    def bequeaths(self, dead: ProcessHost) -> None:
+        self.heirlooms.died(dead)
 
     # -- names ------------------------------------------------------------------------------------
     def bearers(self, name: str) -> list[Bearer]:

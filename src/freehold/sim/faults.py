@@ -19,6 +19,7 @@ from freehold.sim.world import BOTH, IN, OUT, World
 STORM = ("node", "worker", "node", "owner")  # what dies in one
 STORM_LASTS = 0.03  # seconds
 BEGIN = 0.06  # seconds until the first fault: the cluster is there
+LOOK = 0.95  # chance to look on for somebody whose death is worse
 AGAIN = 5e-4  # seconds until a fault looks again for a victim that is just now what it wants
 KINDS = {
     "worker": "a worker that runs something is killed",
@@ -33,6 +34,7 @@ KINDS = {
     "gap": "two machines do not reach each other, for a while or for good; the head reaches both",
     "pause": "a machine stands still for a while, and goes on",
     "slow": "a machine's links are slow for a while",
+    "cold": "links between nodes come up late, and owners are killed that lend to others meanwhile",
     "drain": "a node is retired: it moves off what lies there, leaves, and comes back as another",
     "storm": "two nodes, a worker and an owner die almost at once: heirs die while they take over",
 }
@@ -83,6 +85,7 @@ class Faults:
             "gap": self._open_gap,
             "pause": self._pause,
             "slow": self._slow,
+            "cold": lambda: self._kill("crash of an owner over cold links", self._creditors()),
             "drain": self._drain,
             "storm": self._storm,
         }
@@ -125,6 +128,32 @@ class Faults:
                 and row.more is not None
                 and row.more.tickets
                 for row in host.owner.rows.values()
+            )
+        ]
+
+    def _creditors(self) -> list[ProcessHost]:
+        """Those owners of whom a process on another node holds something.
+
+        Best of all one that has still to confirm it; now and then any.
+        """
+        handed = [
+            row
+            for host in self.cluster.living
+            for row, _, to in host.owner._handed.values()
+            if to is not None and row.state == SHARED
+        ]
+        asked = {row.owner.id for row in handed if row.owner is not None}
+        owners = [host for host in self._workers() if host.machine.id in asked]
+        if owners or self.world.rng.random() < LOOK:
+            return owners
+        return [
+            owner
+            for owner in self._owners()
+            for holder in self.cluster.living
+            if holder.home != owner.home
+            and any(
+                row.owner is not None and row.owner.id == owner.machine.id
+                for row in holder.owner.rows.values()
             )
         ]
 

@@ -13,6 +13,7 @@ from freehold.sim.cluster import Disk, HeadHost
 from freehold.sim.clusterledger import ClusterLedger
 from freehold.sim.daemon import NodeHost
 from freehold.sim.faults import Faults
+from freehold.sim.heirlooms import Heirlooms
 from freehold.sim.ledger import Ledger
 from freehold.sim.process import Body, ProcessHost
 from freehold.sim.run import Outcome, Simulation
@@ -60,6 +61,7 @@ class Fleet(Simulation):
         self.ledger.given_up = self._given_up
         self.ledger.hosts = lambda: self.living
         self.ledger.nodes = lambda: self.nodes
+        self.ledger.heirlooms = Heirlooms(self.ledger, self.ledger.nodes, self.ledger.hosts)
         self.head = HeadHost(self.world, self.disk)
         self.nodes = [
             NodeHost(self.world, self._make_worker, number)

@@ -112,6 +112,13 @@ class Ledger:
             return False  # nobody needed it
         return proc in self.dead or self.home.get(proc, b"") in self.given_up()
 
+    def died_badly(self, proc: Proc) -> bool:
+        """Whether it has ended, and not in good order."""
+        return bool(self.dead.get(proc)) or self.home.get(proc, b"") in self.gone_nodes()
+
+    def bequeaths(self, dead: Any) -> None:
+        """A process has died, and its tables are still there to be looked at."""
+
     def living(self, actor: bytes) -> list[Proc]:
         """The processes that are the actor now, where nobody is given up."""
         return [home for home in self.homes.get(actor, []) if not self._is_gone(home)]

@@ -135,10 +135,12 @@ def connect(dialler: Station, peer: Peer, acceptor: Station) -> End:
     """A new link; each side says HELLO.
 
     The handshake makes a process hear the node before the node hears it; so nobody can be granted a
-    worker that does not know its node yet.
+    worker that does not know its node yet.  One between two nodes may take its time to be up.
     """
     ours, theirs = End(dialler, peer), End(acceptor, None)
     ours.other, theirs.other = theirs, ours
+    if dialler.world.setup.cold and dialler.kind == acceptor.kind == "node":
+        ours.arrival = theirs.arrival = dialler.world.coldness()
     dialler.ends.append(ours)
     acceptor.ends.append(theirs)
     theirs.send(acceptor.hello())

@@ -256,6 +256,7 @@ class ProcessHost(Host):
             return
         super().crash(code)
         self.ledger.died(self.machine.id, code)
+        self.ledger.bequeaths(self)
         self.executions.clear()
         self.on_exit(self, code)
 

@@ -30,7 +30,7 @@ def _process_rest(host: ProcessHost) -> list[str]:
     owner, client, executor = host.owner, host.client, host.executor
     found: dict[str, Any] = {
         "rows": list(owner.rows.values()),
-        "handed tickets": [row for row, _ in owner._handed.values()],
+        "handed tickets": [row for row, _, _ in owner._handed.values()],
         "freed": owner.freed,
         "lines": list(client.actors.lines.values()),
         "lease requests": client.leases.requests.open,

@@ -38,6 +38,7 @@ class Setup(NamedTuple):
     inline_max: int
     scale: int  # bytes that a byte of a large model value stands for in the arena
     limits: Limits
+    cold: float  # until a first connection between two nodes is up, at most
     latency: float  # mean, of one frame
     lend_after: float
     busy: float  # mean time that user code computes
@@ -88,7 +89,11 @@ def draw_cluster(rng: random.Random) -> Setup:
 
 def draw_fault(kind: str, rng: random.Random) -> Setup:
     """The same with that one fault, one to three times, and no other."""
-    return draw_cluster(rng)._replace(
+    setup = draw_cluster(rng)
+    cold = kind == "cold"
+    return setup._replace(
+        cold=2.0 if cold else 0.0,
+        inline_max=40 if cold else setup.inline_max,  # what is to outlive its owner must be large
         nodes=rng.choice([3, 3, 4, 5, 7]),
         drivers=rng.choice([1, 2]) if kind != "driver" else 2,
         steps=rng.choice([25, 40]),
@@ -132,6 +137,7 @@ def draw(rng: random.Random) -> Setup:
             slice=aside.choice([0.0, 5e-3, 0.05]),
             remake=aside.choice([0.0, 1e-9, 1e-9, 0.01, 1.0]),
         ),
+        cold=aside.choice([0.0, 0.0, 0.05, 0.5]) if faulty else 0.0,
         latency=rng.choice([2e-5, 2e-4, 2e-3]),
         lend_after=rng.choice([0.0, 1e-3, 1e-3, 0.05]),
         busy=rng.choice([0.0, 1e-4, 1e-3, 1e-2]),

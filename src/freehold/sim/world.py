@@ -111,6 +111,10 @@ class World:
             return 0.0
         return self.slow.get(one.spot, 0.0) + self.slow.get(other.spot, 0.0)
 
+    def coldness(self) -> float:
+        """When a connection between two nodes that is made now is up."""
+        return self.now if self.healed else self.now + self.setup.cold * self.rng.random()
+
     def defer(self, spot: str, call: Callable[..., None], *args: Any) -> bool:
         """Whether that place stands still; then the call comes when it goes on."""
         until = self.paused.get(spot, 0.0)
