@@ -29,6 +29,21 @@ def test_a_copy_is_kept_until_its_owner_frees_it() -> None:
     assert not bench.node_at("n2").pulls.copies.by_offset
 
 
+def test_one_of_two_that_were_asked_for_twice_is_freed() -> None:
+    """The cluster has changed; a node tells of a copy before it says that it is kept."""
+    bench = fleet()
+    bench.join("n3")
+    bench.desks["d"].process.keeping.retry()
+    bench.settle()
+    bench.deliver()
+    made = [name for name in bench.nodes() if bench.node_at(name).pulls.copies.by_offset]
+    (place,) = bench.row("d", "x").more.copies  # type: ignore[union-attr]
+    assert [bench.names[place[3]]] == made
+    bench.drop("d", "x")
+    bench.deliver()
+    assert not any(bench.node_at(name).pulls.copies.by_offset for name in bench.nodes())
+
+
 @pytest.mark.parametrize("who", ["d", "n1"])
 def test_a_copy_that_comes_after_its_owner_s_death_is_kept_for_nobody(who: str) -> None:
     bench = fleet()

@@ -38,9 +38,9 @@ def test_one_pull_serves_all_who_ask_and_the_owner_is_told() -> None:
     assert desk.fetch(Q, "a") == []
     here = [NODE, 0, GRAIN, NODE]
     assert desk.moved("a") == [
+        (OWNER, "COPIED", ref("a"), here),
         (P, "FETCHED", ref("a"), place("a"), here, ""),
         (Q, "FETCHED", ref("a"), place("a"), here, ""),
-        (OWNER, "COPIED", ref("a"), here),
     ]
     assert desk.fetch(P, "a") == [(P, "FETCHED", ref("a"), place("a"), here, "")]
     assert desk.pulls.snapshot()["pins"] == 2
@@ -168,7 +168,7 @@ def test_after_a_broken_connection_it_goes_on_from_the_bytes_it_has() -> None:
         assert move[8], "its second question is for that node alone"
     assert pauses[0] < pauses[1] < pauses[2]
     assert pauses[3] == pauses[0], "there was progress"
-    assert names(desk.moved("a")) == ["FETCHED", "COPIED"]
+    assert names(desk.moved("a")) == ["COPIED", "FETCHED"]
 
 
 @pytest.mark.parametrize("state", ["waiting", "moving", "resting"])

@@ -136,7 +136,7 @@ class Lineage:
         row = self.owner.rows.get(id)
         if row is None or row.owner is not None or row.state != SHARED:
             self.owner.freed.append((id, place))
-        elif place != row.data and place not in row.extend().copies:  # else KEPT has told of it
+        elif place != row.data and place not in row.extend().copies:
             row.extend().copies.append(place)
 
     def on_uncopied(self, peer: Peer, now: float, id: bytes, place: Place) -> None:

@@ -345,8 +345,9 @@ class Pulls:
             self._short_at = now
         for asker in pull.askers.values():
             self.copies.pin(copy, asker.id)
+        self.copies.complete(copy, cached=not pull.orphan)  # whose owner hears first that it exists
+        for asker in pull.askers.values():
             self._answer(asker, pull.key, pull.place, self.copies.place(copy))
-        self.copies.complete(copy, cached=not pull.orphan)
 
     def _fail(self, pull: Pull, why: str) -> None:
         self.failed += 1
