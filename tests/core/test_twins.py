@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fleets import Fleet
 from freehold.core import messages as m
 from freehold.core.address import pack_address
 from freehold.core.ids import CONTEXT_BYTES, Contexts
@@ -14,7 +15,7 @@ from freehold.core.process import Process
 from freehold.core.rows import Row
 from freehold.core.shares import Share
 from freehold.core.twins import twin
-from freehold.sim.bench import method
+from freehold.sim.bench import function, method
 
 CONTEXT = b"c" * CONTEXT_BYTES
 ID = CONTEXT + b"\0\0\0\0"
@@ -206,3 +207,63 @@ def test_contexts_of_what_is_borrowed_no_more_are_forgotten() -> None:
         twins.key(b"%012d" % number + b"\0\0\0\0")
     assert len(twins.foreign) < 100_010
     assert CONTEXT in twins.foreign
+
+
+def orphaned() -> tuple[Fleet, Row]:
+    """Task ``a`` of ``d`` has put ``x`` and died; it runs again in w2, and ``e`` waits."""
+    bench = Fleet("n1", cpus=0.0)
+    bench.join("n2")
+    bench.driver("d", "n1")
+    bench.driver("e", "n1")
+    bench.deliver()
+    bench.submit("d", ["a"], function("maker", retries=1))
+    bench.start_workers()
+    assert bench.run("w1") == "runs a"
+    bench.put("w1", "x", "1")
+    giver, taker = bench.desks["w1"].process, bench.desks["e"].process
+    fields = giver.owner.hand_over(bench.row("w1", "x"), giver.peer(taker.id, bench.address("e")))
+    (row,) = taker.owner.receive([fields])
+    row.handles += 1
+    bench.desks["e"].refs["x"] = row
+    bench.settle()
+    bench.deliver()
+    bench.kill("w1")
+    bench.deliver()
+    assert bench.get("e", "x") == "pending"
+    bench.deliver()
+    bench.tick(1.0)
+    bench.start_workers()
+    assert bench.run("w2") == "runs a"
+    bench.deliver()
+    assert bench.get("e", "x") == "pending"
+    return bench, row
+
+
+def assert_nothing_is_left(bench: Fleet) -> None:
+    bench.drop("e", "x")
+    bench.drop("d", "a")
+    bench.deliver()
+    assert not bench.desks["d"].process.client.orphans.wanted
+    for name in ("d", "e", "w2"):
+        assert bench.table(name) == ["nothing"]
+    bench.check()
+
+
+def test_an_orphan_is_found_before_the_run_that_makes_it_again_is_over() -> None:
+    """The run may wait for whoever waits for the orphan."""
+    bench, row = orphaned()
+    bench.put("w2", "y", "1")
+    bench.deliver()
+    assert bench.row("w2", "y").id == row.id
+    assert row.data == b"1"
+    bench.finish("w2", "done")
+    bench.deliver()
+    assert_nothing_is_left(bench)
+
+
+def test_a_run_that_did_not_make_the_orphan_again_is_over_for_who_waits() -> None:
+    bench, row = orphaned()
+    bench.finish("w2", "done")
+    bench.deliver()
+    assert row.state == FAILED
+    assert_nothing_is_left(bench)

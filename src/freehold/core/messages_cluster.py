@@ -137,8 +137,8 @@ ESTATE = message(
     "kept: list — RefIds",
 )  # fmt: skip
 REVIVE = message(
-    "REVIVE", "node", "node, process",
-    "Have the task run again that makes this orphan.",
+    "REVIVE", "node, caller", "node, process, worker",
+    "Have the task run again that makes this orphan.  From a caller: say when its run has made it.",
     "id: bytes — RefId",
     "proc: bytes — who can; the node tells it",
 )  # fmt: skip

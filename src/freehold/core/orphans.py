@@ -8,7 +8,9 @@ result who owns the references now, and says so (REBORN) to the heir, which tell
    inside results that it owns and has the recipe of; and the contexts of tasks that were running on
    the dead and will be run again anyway.
 2. When somebody asks the heir for the value of one of these, it asks that process for it (REVIVE).
-3. Whoever sees an id that it knows as an orphan come with a living owner attaches its row to that
+3. The worker of the new run is asked, too (``settle``): it says who owns the id as soon as that is
+   made.  The run may need somebody who waits for that, and would else never be over.
+4. Whoever sees an id that it knows as an orphan come with a living owner attaches its row to that
    one (``Owner.attach``).
 """
 
@@ -22,6 +24,8 @@ from freehold.core.messages import PENDING
 from freehold.core.owner import Owner
 from freehold.core.rows import Lease, Task
 
+DUE_MAX = 1000  # ids of which it is remembered who wants to know when they are made
+
 
 class Orphans:
     """The part of a process that has orphans made again, for itself and for others."""
@@ -31,6 +35,8 @@ class Orphans:
         self.owner = owner
         self.lineage = lineage
         self.wanted: dict[bytes, dict[bytes, Peer]] = {}  # task -> ids to tell of, and whom
+        self.passed: dict[bytes, Peer] = {}  # task -> the worker that has been asked
+        self.due: dict[bytes, Peer] = {}  # id that a run here is to make -> whom to tell
         machine.on({m.REVIVE: self.on_revive, m.REBORN: self.on_reborn})
 
     # -- what can be made again -------------------------------------------------------------------
@@ -60,6 +66,11 @@ class Orphans:
         if row is not None and row.owner is not None and not self.owner.is_orphan(row):
             self.machine.send(peer, m.REBORN, id, row.owner.id, row.owner.address)
             return
+        if peer is not self.owner.node:  # who has given this process the task
+            self.due[id] = peer
+            if len(self.due) > DUE_MAX:
+                del self.due[next(iter(self.due))]
+            return
         task = self._parent(id)
         if task is None:
             self.machine.send(peer, m.REBORN, id, b"", "")
@@ -79,13 +90,39 @@ class Orphans:
                 return row.task
         return None
 
+    def settle(self) -> None:
+        """Ask the workers of what is run again; tell whose runs have made here what they make."""
+        rows = self.owner.rows
+        for first, ids in list(self.wanted.items()):
+            task = rows[first].task if first in rows else None
+            if task is None:  # its result was a plain one
+                self._over(first, self.passed.get(first))
+                continue
+            worker = None if task.place is None else task.place.peer
+            if worker is not None and self.passed.get(first) is not worker:
+                self.passed[first] = worker
+                for id in ids:
+                    if id[:CONTEXT_BYTES] == context_of(first):
+                        self.machine.send(worker, m.REVIVE, id, worker.id)
+        for id, peer in list(self.due.items()):
+            if id in rows and rows[id].owner is None:
+                self.machine.send(peer, m.REBORN, id, self.machine.id, self.owner.address)
+                del self.due[id]
+            elif peer.down:
+                del self.due[id]
+
     def done(self, task: Task, worker: Peer | None) -> None:
         """A task is over: say who owns now what was asked for."""
-        for id, peer in self.wanted.pop(task.id, {}).items():
+        if task.id in self.wanted:
+            self._over(task.id, worker)
+
+    def _over(self, first: bytes, worker: Peer | None) -> None:
+        self.passed.pop(first, None)
+        for id, peer in self.wanted.pop(first).items():
             row = self.owner.rows.get(id)
             if row is not None and row.owner is not None and not self.owner.is_orphan(row):
                 self.machine.send(peer, m.REBORN, id, row.owner.id, row.owner.address)
-            elif worker is not None and context_of(task.id) == id[:CONTEXT_BYTES]:
+            elif worker is not None and context_of(first) == id[:CONTEXT_BYTES]:
                 self.machine.send(peer, m.REBORN, id, worker.id, worker.address)
             else:
                 self.machine.send(peer, m.REBORN, id, b"", "")
@@ -95,3 +132,6 @@ class Orphans:
         row = self.owner.twins.borrowed(id)
         if row is not None and self.owner.is_orphan(row) and row.state == PENDING:
             self.owner.attach(row, owner, address)
+        for ids in self.wanted.values() if owner else ():
+            if id in ids:
+                self.machine.send(ids.pop(id), m.REBORN, id, owner, address)

@@ -141,6 +141,9 @@ class Process(Machine):
             self.client.advance(now)
             if self.embodying.me is not None:
                 self.embodying.settle(now)
+        orphans = self.client.orphans
+        if orphans.wanted or orphans.due:
+            orphans.settle()
         if owner.freed:
             self._release_memory()
         if self.trims:
