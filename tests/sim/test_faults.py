@@ -25,6 +25,7 @@ from freehold.sim.values import Violation
 OWN_DOING = {"ActorDied", "GroupRemoved", "ObjectStoreFull", "TaskError", "Unschedulable"}
 ENDED = {"WorkerDied", "ActorUnavailable", "OwnerDied", "ObjectFreed"}  # of actors that ended
 STORM = {"crash of a node", "crash of a worker", "crash of an owner"}
+SEEDS_MAX = 200  # the rarest of the planted bugs is met by one run in eleven
 HARMLESS = ("head", "slow", "drain")  # faults that nobody's work must suffer from
 
 
@@ -41,10 +42,10 @@ def test_each_fault_alone_is_met_and_clean(kind: str) -> None:
         assert errors <= OWN_DOING | ENDED
 
 
-def found(kind: str, seeds: int, **given: Any) -> str:
+def found(kind: str) -> str:
     """How the first seed fails."""
-    for seed in range(seeds):
-        setup = draw_fault(kind, random.Random(seed))._replace(**given)
+    for seed in range(SEEDS_MAX):
+        setup = draw_fault(kind, random.Random(seed))
         try:
             Fleet(seed, setup).run()
         except Exception as error:
@@ -55,7 +56,7 @@ def found(kind: str, seeds: int, **given: Any) -> str:
 def test_finds_a_gap_of_which_nothing_follows(monkeypatch: pytest.MonkeyPatch) -> None:
     """The head hears that two do not reach each other, and leaves it at that."""
     monkeypatch.setattr(Gaps, "on_reach", lambda self, *fields: None)
-    how = found("gap", 40)
+    how = found("gap")
     assert "hang" in how or "left over" in how
 
 
@@ -66,13 +67,13 @@ def test_finds_a_name_that_two_actors_bear(monkeypatch: pytest.MonkeyPatch) -> N
 
     original = Directory._name
     monkeypatch.setattr(Directory, "_name", name)
-    assert "two actors of one name" in found("head", 40)
+    assert "two actors of one name" in found("head")
 
 
 def test_finds_a_name_that_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """A head that restarts does not recover the names, and gives them away again."""
     monkeypatch.setattr(Directory, "recover", lambda self, key, record: None)
-    how = found("head", 100)
+    how = found("head")
     assert "was not found" in how or "two actors of one name" in how
 
 
@@ -86,7 +87,7 @@ def test_finds_a_constructor_that_does_not_wait_for_its_name(
 
     monkeypatch.setattr(clusterenv.ClusterEnv, "submit", gateless)
     monkeypatch.setattr(clusterenv.ClusterEnv, "_open", lambda self, ref: None)
-    assert "begins without its name" in found("slow", 40)
+    assert "begins without its name" in found("slow")
 
 
 def test_finds_a_bundle_that_is_not_set_aside(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +103,7 @@ def test_finds_a_bundle_that_is_not_set_aside(monkeypatch: pytest.MonkeyPatch) -
 
     original = Groups.on_bundled
     monkeypatch.setattr(Groups, "on_bundled", on_bundled)
-    assert "not set aside" in found("slow", 60)
+    assert "not set aside" in found("slow")
 
 
 def test_finds_resources_of_a_group_that_are_not_given_back(
@@ -114,12 +115,12 @@ def test_finds_resources_of_a_group_that_are_not_given_back(
 
     original = Scheduler.on_bundle
     monkeypatch.setattr(Scheduler, "on_bundle", on_bundle)
-    assert "bundles" in found("slow", 40)
+    assert "bundles" in found("slow")
 
 
 def test_finds_a_node_that_leaves_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Departing, "departed", property(lambda self: True))
-    assert found("drain", 60)
+    assert found("drain")
 
 
 def test_who_was_only_away_excuses_nothing() -> None:

@@ -12,9 +12,7 @@ from typing import Any
 import pytest
 
 from freehold.core import messages as m
-from freehold.core.deaths import Deaths
 from freehold.core.estates import Estates
-from freehold.core.lineage import Lineage
 from freehold.core.scheduler import Scheduler
 from freehold.core.store import Store
 from freehold.sim import __main__ as command
@@ -32,6 +30,11 @@ DEATHS: dict[str, Any] = {
 }  # fmt: skip
 
 
+# At least one in ten runs meets each of the bugs that are planted here, so that it is found soon
+# whatever is drawn, and never missed.  What is met less often is planted in the small world.
+SEEDS_MAX = 200
+
+
 def run_elsewhere(seed: int, hash_seed: str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONHASHSEED": hash_seed}
     done = subprocess.run(
@@ -41,12 +44,10 @@ def run_elsewhere(seed: int, hash_seed: str) -> str:
     return done.stdout.strip().rpartition(" ")[2]
 
 
-def first_found(
-    seeds: int, storm: dict[str, Any] | None = None, start: int = 0
-) -> tuple[int, Exception] | None:
-    """The first seed that fails, and how; with ``storm``, some limits are not drawn but given."""
-    for seed in range(start, start + seeds):
-        setup = draw_cluster(random.Random(seed))._replace(**storm) if storm else None
+def first_found(storm: dict[str, Any]) -> tuple[int, Exception] | None:
+    """The first seed that fails, and how; some limits are not drawn but given."""
+    for seed in range(SEEDS_MAX):
+        setup = draw_cluster(random.Random(seed))._replace(**storm)
         try:
             Fleet(seed, setup).run()
         except Exception as error:
@@ -87,7 +88,7 @@ def test_fleets_differ() -> None:
 def test_finds_leases_of_the_dead_that_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """A node that does not hear of the death of those who have leased its workers."""
     monkeypatch.setattr(Scheduler, "forget_holder", lambda self, holder, now: None)
-    found = first_found(400, DEATHS)
+    found = first_found(DEATHS)
     assert found is not None
 
 
@@ -95,14 +96,14 @@ def test_finds_a_redirect_that_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     """A node names another, and its answer never comes."""
 
     def redirect(self: Scheduler, *fields: Any) -> bool:
-        if self.redirected % 20 != 19:
+        if self.redirected % 4 != 3:
             return original(self, *fields)
         self.redirected += 1
         return True
 
     original = Scheduler._redirect
     monkeypatch.setattr(Scheduler, "_redirect", redirect)
-    found = first_found(400, DEATHS, 10)
+    found = first_found(DEATHS)
     assert found is not None
     assert "hang" in str(found[1]) or "left over" in str(found[1])
 
@@ -113,27 +114,14 @@ def test_finds_an_estate_that_frees_what_is_held(monkeypatch: pytest.MonkeyPatch
 
     original = Store.free_others
     monkeypatch.setattr(Store, "free_others", free_others)
-    assert first_found(100, DEATHS) is not None
+    assert first_found(DEATHS) is not None
 
 
 def test_finds_an_estate_that_is_never_freed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Estates, "_settle", lambda self, id, entry: None)
-    found = first_found(400, DEATHS)
+    found = first_found(DEATHS)
     assert found is not None
     assert "left over" in str(found[1])
-
-
-def test_finds_lineage_that_forgets_a_collected_argument(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the task itself runs again: whoever needs the collected argument waits for ever."""
-
-    def again(self: Lineage, task: Any) -> list[Any]:
-        original(self, task)
-        return []
-
-    original = Lineage._again
-    monkeypatch.setattr(Lineage, "_again", again)
-    found = first_found(400, DEATHS, 460)
-    assert found is not None
 
 
 def test_finds_a_copy_that_is_used_after_it_was_freed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,20 +137,7 @@ def test_finds_a_copy_that_is_used_after_it_was_freed(monkeypatch: pytest.Monkey
 
     original = Fetches.on_fetched
     monkeypatch.setattr(Fetches, "on_fetched", on_fetched)
-    assert first_found(100, {**DEATHS, "arena_bytes": 1 << 24}) is not None
-
-
-def test_finds_a_task_that_must_not_run_twice_but_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the death of a node, what had started there is taken for what had not."""
-
-    def lease_died(self: Deaths, lease: Any, now: float, reason: str, started: Any) -> None:
-        original(self, lease, now, reason, b"" if started is None else started)
-
-    original = Deaths._lease_died
-    monkeypatch.setattr(Deaths, "_lease_died", lease_died)
-    found = first_found(400, DEATHS, 170)
-    assert found is not None
-    assert "starts for the" in str(found[1])
+    assert first_found({**DEATHS, "arena_bytes": 1 << 24}) is not None
 
 
 def test_calls_of_one_caller_must_start_in_order() -> None:

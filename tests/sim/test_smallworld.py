@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from freehold.core.deaths import Deaths
 from freehold.core.estates import Estates
 from freehold.core.lineage import Lineage
 from freehold.core.process import Process
@@ -19,6 +20,7 @@ from freehold.sim.smallcases import (
     KEPT,
     MOVED,
     NESTED,
+    ONCE,
     RESTART,
     SAME,
     SCENARIOS,
@@ -47,7 +49,7 @@ def test_any_one_message_may_be_late(scenario: Scenario) -> None:
     assert not report.errors
 
 
-@pytest.mark.parametrize("scenario", [CHAIN, SAME, NESTED, DEEP, BORROW, KEPT, RESTART])
+@pytest.mark.parametrize("scenario", [CHAIN, SAME, NESTED, DEEP, BORROW, KEPT, RESTART, ONCE])
 def test_anything_may_die_at_any_moment(scenario: Scenario) -> None:
     report = explore(scenario, 1, 0)
     assert report.complete
@@ -129,6 +131,19 @@ def test_finds_lineage_that_forgets_a_collected_argument(monkeypatch: pytest.Mon
     monkeypatch.setattr(Lineage, "_again", again)
     error, story = first_found(CHAIN, 1, 0)
     assert "hang" in str(error)
+    assert any(" kill n1" in line or "power off n1" in line for line in story)
+
+
+def test_finds_a_task_that_must_not_run_twice_but_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the death of a node, what had started there is taken for what had not."""
+
+    def lease_died(self: Deaths, lease: Any, now: float, reason: str, started: Any) -> None:
+        original(self, lease, now, reason, b"" if started is None else started)
+
+    original = Deaths._lease_died
+    monkeypatch.setattr(Deaths, "_lease_died", lease_died)
+    error, story = first_found(ONCE, 1, 0)
+    assert "starts 2 times, 1 allowed" in str(error)
     assert any(" kill n1" in line or "power off n1" in line for line in story)
 
 

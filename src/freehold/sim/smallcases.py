@@ -141,7 +141,16 @@ RESTART = Scenario(  # an actor that starts again; calls to it may be tried agai
     allowed=("ObjectLost",),  # what a method has made is not made again
 )
 
+ONCE = Scenario(  # what must not run twice, one behind the other on one worker
+    "never again",
+    {
+        "main": Function((call("1", "one"), call("2", "one"), get("1"), get("2"))),
+        "one": Function((returns(),), 0, node="n1"),
+    },
+    allowed=("WorkerDied", "ObjectLost"),
+)
+
 HEADLESS = CHAIN._replace(name="chain without a head", victims=("head", "nodes"))
 MOVED = RESTART._replace(name="actor without a head", victims=("head", "nodes"))
 
-SCENARIOS = (CHAIN, SAME, NESTED, DEEP, BORROW, KEPT, RESTART, HEADLESS, MOVED)
+SCENARIOS = (CHAIN, SAME, NESTED, DEEP, BORROW, KEPT, RESTART, ONCE, HEADLESS, MOVED)
