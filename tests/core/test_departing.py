@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fleets import Fleet
 from freehold.core import messages as m
 from freehold.core.estates import adopter_of
 from freehold.core.machine import Peer
@@ -50,6 +51,25 @@ def test_the_owner_is_told_of_a_copy_that_has_come() -> None:
     made.handlers[m.MOVED](made.pulls.mover, 0.0, transfer, 1000, "", "")
     ((_, id, where, place, _),) = [one for one in owner.outbox if one[0] == m.KEPT]
     assert (id, where, place[0], place[3]) == (ID, HERE, HERE, HERE)
+    told = [one[0] for one in owner.outbox if one[0] in (m.COPIED, m.KEPT)]
+    assert told == [m.COPIED, m.KEPT], "what it is to free it has heard of"
+
+
+def test_a_copy_too_many_is_freed_and_not_heard_of_again() -> None:
+    """The cluster has changed while one was made, so another node was asked, too."""
+    bench = Fleet("n1", "n2", "n3")
+    bench.driver("d", "n1")
+    bench.put("d", "x", "big")
+    row, keeping = bench.row("d", "x"), bench.desks["d"].process.keeping
+    entry = keeping.want(row, 2)
+    keeping.retry()
+    bench.settle()
+    bench.deliver()
+    assert keeping.is_met(entry)
+    assert len([line for line in bench.lines if "KEPT" in line]) == 2
+    assert row.extend().copies == entry.kept
+    nodes = [bench.node_at(name) for name in ("n2", "n3")]
+    assert sum(len(node.pulls.copies.by_offset) for node in nodes) == 1
 
 
 def test_what_is_kept_for_the_dead_goes_when_their_adopter_dies_undecided_too() -> None:
