@@ -143,7 +143,8 @@ def test_finds_a_copy_that_is_used_after_it_was_freed(monkeypatch: pytest.Monkey
 def test_calls_of_one_caller_must_start_in_order() -> None:
     ledger = Ledger({})
     for task in (b"1", b"2", b"3"):
-        ledger.called(task)
+        ledger.called(b"caller", task)
+        ledger.called(b"its re-run", task)
     ledger.takes_turn(b"actor", b"caller", b"1")
     ledger.takes_turn(b"actor", b"caller", b"3")
     ledger.takes_turn(b"another", b"caller", b"2")  # another incarnation

@@ -194,14 +194,14 @@ class Env(Handles):
                 plain = host.client.plain
                 row = plain.join(spec, id, data) or plain.submit(spec, id, data, self.now)
             else:
-                self.ledger.called(id)
+                self.ledger.called(self.host.machine.id, id)
                 row = host.client.plain.call(line, spec, id, data, self.now)
             return [Ref(row)]
         args_row = None
         if not small:
             args_row = yield from self.place_arguments(data, id)
             data = b""
-        self.ledger.called(id)
+        self.ledger.called(self.host.machine.id, id)
         rows = host.client.submit_full(
             spec, id, data, self.now, args_row=args_row,
             deps=[(position, ref.row) for position, ref in enumerate(deps)],

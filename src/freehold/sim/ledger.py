@@ -65,7 +65,8 @@ class Ledger:
         self.deaths = 0  # of processes that did not end in good order
         self.greedy = 0  # requests for more than the node has
         self.tries: list[list[int]] = []  # submission -> runs started, runs allowed
-        self.turns: dict[bytes, int] = {}  # calls to actors, in the order of submission
+        # (caller, call of an actor) -> its turn; another run of the caller's task has its own
+        self.turns: dict[tuple[Proc, bytes], int] = {}
         self._turns = 0
         self.latest: dict[tuple[Proc, Proc], int] = {}  # (incarnation, caller) -> the last turn
         self.errors: dict[str, int] = {}
@@ -152,17 +153,18 @@ class Ledger:
             )
         return entry[0]
 
-    def called(self, task: bytes) -> None:
+    def called(self, caller: Proc, task: bytes) -> None:
         """A call to an actor is handed to its caller's machine."""
         self._turns += 1
-        self.turns[task] = self._turns
+        self.turns[caller, task] = self._turns
 
     def takes_turn(self, actor: Proc, caller: Proc, task: bytes) -> None:
         """The call starts in the actor.  Raises Violation if a later one of its caller has."""
         last = self.latest.get((actor, caller), -1)
-        if self.turns[task] < last:
+        turn = self.turns[caller, task]
+        if turn < last:
             raise Violation(f"call {brief(task)} starts after a later one of the same caller")
-        self.latest[actor, caller] = self.turns[task]
+        self.latest[actor, caller] = turn
 
     def judge(self, data: Any, id: bytes) -> None:
         """User code meets an error at reference ``id``.  Raises Violation if nothing excuses it."""
