@@ -11,7 +11,7 @@ from freehold.core.arena import EXTENT_MIN
 from freehold.core.fetches import ARGUMENT, LINGER, Fetches
 from freehold.core.machine import Peer
 from freehold.core.messages import FAILED, INLINE, PENDING, SHARED
-from freehold.core.rows import Spec
+from freehold.core.rows import Row, Spec
 from freehold.core.serving import EARLY_WAIT
 from freehold.sim.bench import actor_class, function
 
@@ -304,6 +304,36 @@ def test_fetched_for_nobody_is_let_go() -> None:
     assert node is not None
     fetches(bench).on_fetched(node, 0.0, row.id, row.data, [node.id, 0, 1000, node.id], "")
     assert (m.UNPIN, [0]) in node.outbox
+
+
+def test_a_copy_that_is_asked_for_by_its_other_name_stays_pinned() -> None:
+    """By the place that it is a copy of, and by its own, when that is the only one left."""
+    bench = fleet()
+    process, id, first = bench.desks["d"].process, bench.row("d", "a").id, bench.row("d", "a").data
+    bench.fetch("d", "a")
+    bench.deliver()
+    row = bench.row("d", "a")
+    here = fetches(bench).here(row)
+    assert here is not None
+    other = Row(id, None, row.owner)
+    other.state, other.data, other.handles = SHARED, list(here), 1
+    assert row.data == first != other.data
+    assert fetches(bench).here(other) is None
+    process.owner.unpinned.append((row, here))
+    fetches(bench).release()
+    fetches(bench).give_back()
+    bench.settle()
+    bench.deliver()
+    assert fetches(bench).here(other) == here
+    bench.tick(LINGER)
+    bench.deliver()
+    assert pins(bench) == 1
+    process.owner.unpinned.append((other, here))
+    fetches(bench).release()
+    bench.tick(LINGER)
+    bench.deliver()
+    assert pins(bench) == 0
+    assert not fetches(bench).found
 
 
 def test_two_callers_send_one_id_with_different_bytes() -> None:

@@ -40,8 +40,9 @@ class Fetches:
         self.executor = executor
         self.pending: dict[Source, list[Row]] = {}  # asked for, not answered
         self.users: dict[int, int] = {}  # offset -> rows that read that copy, which has one pin
-        self.found: dict[int, Source] = {}  # offset -> what it is a copy of
-        self.lingering: dict[Source, Place] = {}  # copies that nobody reads
+        self.found: dict[int, Source] = {}  # offset -> as what that copy was asked for last
+        self.lingering: dict[int, Place] = {}  # offset -> a copy that nobody reads
+        self.again: dict[Source, Place] = {}  # the same, by what was asked for
         self.until = NEVER  # they linger
         self.home = b""  # the node of this process
         self.answers = 0  # FETCHED that have come
@@ -59,8 +60,8 @@ class Fetches:
         if more.here is None and not more.refused and not more.asked:
             key = (row.id, *row.data)
             waiting = self.pending.get(key)
-            if key in self.lingering:
-                self._read(row, key, self.lingering.pop(key))
+            if key in self.again:
+                self._read(row, key, self.again[key])
             elif waiting is None:
                 self.pending[key] = [row]
                 more.asked = True
@@ -73,8 +74,11 @@ class Fetches:
     def _read(self, row: Row, key: Source, place: Place) -> None:
         """The row reads that copy from now on."""
         row.extend().here = place
-        self.users[place[1]] = self.users.get(place[1], 0) + 1
-        self.found[place[1]] = key
+        offset = place[1]
+        if self.lingering.pop(offset, None) is not None:
+            self.again.pop(self.found[offset], None)
+        self.users[offset] = self.users.get(offset, 0) + 1
+        self.found[offset] = key
 
     def _ask(self, node: Peer, row: Row, kind: int) -> None:
         self.give_back()  # there may be no room beside what nobody reads
@@ -94,12 +98,9 @@ class Fetches:
         rows = [row for row in asked if row.needed]
         if place:
             rows = [row for row in rows if self._may_take(row, source)]
-        left = self.lingering.get(key)
-        if left is not None:
-            self.until = now + LINGER
-        if rows and place == left:
-            del self.lingering[key]
-        elif not rows and place and place != left and not self.users.get(place[1]):
+        if self.lingering:
+            self.until = min(self.until, now + LINGER)
+        if not rows and place and place[1] not in self.found:
             self._unpin(place)
         for row in rows:
             if place:
@@ -143,15 +144,13 @@ class Fetches:
         """Some rows do not read their copies any more."""
         unpinned, self.owner.unpinned = self.owner.unpinned, []
         for row, place in unpinned:
-            key = self.found.get(place[1])
-            if key is None or key[0] != row.id:
+            offset = place[1]
+            if offset not in self.users or self.found[offset][0] != row.id:
                 continue  # it is of a session that has ended
-            self.users[place[1]] -= 1
-            if not self.users[place[1]]:
-                del self.users[place[1]], self.found[place[1]]
-                if key in self.lingering:  # an older copy of what lay there
-                    self._unpin(self.lingering[key])
-                self.lingering[key] = place
+            self.users[offset] -= 1
+            if not self.users[offset]:
+                del self.users[offset]
+                self.lingering[offset] = self.again[self.found[offset]] = place
                 self.until = self.machine.now + LINGER
                 if row.owner is None:  # it is freed
                     self.give_back()
@@ -159,13 +158,17 @@ class Fetches:
     def give_back(self) -> None:
         """Tell the node which copies nobody here reads any more.
 
-        What it has been asked for once more is kept for the answer, which says that it is here.
+        What it has been asked for once more, by whatever name, is kept for the answer, which may
+        say that it is here.
         """
-        if self.lingering:
-            kept = {key: place for key, place in self.lingering.items() if key in self.pending}
-            self._unpin(*(place for key, place in self.lingering.items() if key not in kept))
-            self.lingering = kept
         self.until = NEVER
+        if not self.lingering:
+            return
+        wanted = {id for id, *_ in self.pending}
+        back = [at for at in self.lingering if self.found[at][0] not in wanted]
+        self._unpin(*(self.lingering.pop(at) for at in back))
+        for at in back:
+            self.again.pop(self.found.pop(at), None)
 
     def _unpin(self, *places: Place) -> None:
         if places and self.owner.node is not None:
