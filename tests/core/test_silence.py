@@ -176,3 +176,35 @@ def test_what_a_node_says_that_was_given_up_is_not_heard() -> None:
     bench.drop("d", "x")
     bench.crash("n3")
     assert_nothing_is_left(bench)
+
+
+def test_who_dies_while_it_waits_for_an_answer_is_handed_nothing() -> None:
+    """What is inside the value would else be held for it for ever."""
+    bench = Fleet("n1", cpus=0.0)
+    for name in ("o", "e", "f"):
+        bench.driver(name, "n1")
+    bench.put("o", "in", "big")
+    bench.put("o", "out", "big", inside=["in"])
+    owner = bench.desks["o"].process
+    for name in ("e", "f"):
+        taker = bench.desks[name].process
+        there = owner.peer(taker.id, bench.address(name))
+        (row,) = taker.owner.receive([owner.owner.hand_over(bench.row("o", "out"), there)])
+        row.handles += 1
+        bench.desks[name].refs["out"] = row
+    bench.settle()
+    bench.deliver()
+    bench.kill("o")
+    bench.get("e", "out")
+    held = hold_back(bench, "f", "n1")
+    assert bench.node_at("n1").estates.pulls
+    bench.kill("e")
+    held += hold_back(bench, "f", "n1")
+    bench.wires["f", "n1"].extend(held)
+    bench.deliver()
+    assert not bench.node_at("n1").estates.pulls
+    assert stored(bench, "in") == stored(bench, "out") == ["n1"]
+    bench.drop("f", "out")
+    bench.deliver()
+    assert stored(bench, "in") == stored(bench, "out") == []
+    bench.check()

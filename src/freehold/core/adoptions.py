@@ -214,6 +214,8 @@ class Adoptions:
         return node_of(peer.address) not in (b"", self.machine.id)
 
     def _answer(self, peer: Peer, id: bytes) -> None:
+        if peer.down or peer.id in self.store.gone:
+            return  # it has died while it waited: it holds nothing of what is inside
         entry = self.adopted.get(id)
         if entry is None:
             self.revivals.find(peer, id)

@@ -15,12 +15,13 @@ import msgspec
 
 from freehold.core.head import Head
 from freehold.core.ids import PROC_ID_BYTES
-from freehold.core.machine import NEVER
+from freehold.core.machine import NEVER, Peer
 from freehold.io import clock, net, procs, tls
 from freehold.io.control import ControlStore, SqliteStore
 from freehold.io.sessions import Record
 from freehold.proc import attach, daemon, reach
 from freehold.proc.host import Host
+from freehold.proc.ports import Port
 from freehold.proc.prober import Prober
 from freehold.proc.session import now
 from freehold.proc.store import StoreThread, entries
@@ -52,6 +53,17 @@ class HeadHost(Host):
     def _on_waker(self, mask: int, when: float) -> None:
         super()._on_waker(mask, when)
         self.store.deliver(when)
+
+    def _on_hello(self, port: Port, hello: list[Any], when: float) -> Peer:
+        """Nodes dial the head, one connection at a time: an older one is lost, and they know it.
+
+        What was written there would be lost as well; and its end, when it is noticed, would be
+        taken for the end of the new one.
+        """
+        old = self.machine.peers.get(hello[1])
+        if old is not None and old.kind == "node" and old.port not in (None, port):
+            self.end(old.port, when)
+        return super()._on_hello(port, hello, when)
 
     def stop(self) -> None:
         """End at the next turn; callable from a signal handler."""

@@ -15,6 +15,7 @@ from freehold.core.head import Head
 from freehold.core.machine import Peer
 from freehold.core.node import Node
 from freehold.sim.hosts import Host, Near
+from freehold.sim.links import End
 from freehold.sim.values import Memory
 from freehold.sim.world import World
 
@@ -66,6 +67,12 @@ class HeadHost(Host):
         """Take the store."""
         self.head.start(self.world.now)
         self.finish()
+
+    def _on_hello(self, end: End, hello: list[Any]) -> None:
+        old = self.machine.peers.get(hello[1])
+        if old is not None and old.port not in (None, end):  # see ``proc.head``
+            old.port.shut()
+        super()._on_hello(end, hello)
 
 
 class StorePeer(Near):

@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from freehold.core.ids import is_detached, job_of
 from freehold.core.messages import SHARED
 from freehold.sim.daemon import NodeHost
 from freehold.sim.heirlooms import Heirlooms
@@ -47,8 +48,17 @@ class ClusterLedger(Ledger):
 
     # -- names ------------------------------------------------------------------------------------
     def bearers(self, name: str) -> list[Bearer]:
-        """The actors that bear the name, as far as their owners know, who live."""
-        living = {host.machine.id: host for host in self.hosts()}
+        """The actors that bear the name, as far as their owners know, who live.
+
+        A detached actor that was killed is a job that is over: the names that it had given are free
+        at once, though its process may have a moment to live.
+        """
+        over = {job_of(actor) for actor in self.failed_actors if is_detached(actor)}
+        living = {
+            host.machine.id: host
+            for host in self.hosts()
+            if host.client.leases.requests.driver not in over
+        }
         return [
             (actor, owner)
             for actor, owner in self.named.get(name, ())
