@@ -147,6 +147,18 @@ def test_a_call_with_dependencies_may_meet_the_death_of_a_node_that_was_given_up
     ledger.judge(error, b"c" * 18)
 
 
+def test_a_call_with_dependencies_may_meet_an_actor_that_moves_in_good_order() -> None:
+    """Its node drains: its process ends with 0, and it is made again elsewhere."""
+    ledger = Ledger({})
+    error = ["ActorUnavailable", "the actor's process died; the actor starts again"]
+    ledger.constructs(b"a" * 16, b"home", b"owner")
+    ledger.died(b"other", -9)
+    with pytest.raises(Violation, match="nothing excuses ActorUnavailable"):
+        ledger.judge(error, b"c" * 18)
+    ledger.died(b"home", 0)
+    ledger.judge(error, b"c" * 18)
+
+
 def test_a_loss_is_excused_by_the_nodes_where_the_value_was() -> None:
     ledger = ClusterLedger({})
     id = b"i" * 16

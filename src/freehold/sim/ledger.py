@@ -206,9 +206,8 @@ class Ledger:
 
     def _has_moved(self, call: bytes) -> bool:
         actor = self.actor_of.get(call[:16])
-        if actor is None:  # see above
-            return self.deaths > 0 or bool(self.given_up())
-        return any(map(self._is_gone, self.homes.get(actor, [])))
+        moved = self.homes.values() if actor is None else [self.homes.get(actor, [])]  # see above
+        return any(self._is_gone(home) for homes in moved for home in homes)
 
     def _judge_user_error(self, data: bytes) -> None:
         self.errors["TaskError"] = self.errors.get("TaskError", 0) + 1
