@@ -184,6 +184,7 @@ def test_what_kept_a_constructor_from_running_is_no_error_of_the_actor_that_was_
     error = ["ActorDied", "its constructor could not run: m: its process died", cause]
     with pytest.raises(Violation, match="nothing excuses ActorUnavailable"):
         ledger.judge(error, call)
+    ledger.constructs(b"o" * 16, b"another", b"owner")
     ledger.died(b"another", -9)
     ledger.judge(error, call)
     with pytest.raises(Violation, match="nothing excuses ActorUnavailable"):
