@@ -40,14 +40,21 @@ def head_of(experiment: str, rows: list[Row], options: str) -> str:
         if its:
             trials = len({row["trial"] for row in its})
             grounds = " and ".join(sorted({WHERE[row["ground"]] for row in its}))
-            busy = [float(row["busy"]) for row in its if row["busy"]]
             lines.append(
                 f"- {system} {its[-1]['version']}: {trials} trial{'s' * (trials > 1)}, nodes "
-                f"{grounds}" + (f", at most {max(busy):.2g} CPUs busy elsewhere" if busy else "")
+                f"{grounds}{_busy(its)}"
             )
     trials = len({row["trial"] for row in rows})
     command = f"python benchmarks/nsdi21/run.py --only {experiment} --trials {trials}{options}"
     return "\n".join([*lines, "", f"    {command}", "", ""])
+
+
+def _busy(rows: list[Row]) -> str:
+    """What else the machine did beside these samples, as far as it was looked at."""
+    known = [float(row["busy"]) for row in rows if row["busy"]]
+    told = f", at most {max(known):.2g} CPUs busy elsewhere" if known else ""
+    unknown = len(rows) - len(known)
+    return told + f" ({unknown} of {len(rows)} samples: not known)" * bool(told and unknown)
 
 
 def table_of(experiment: str, found: samples.Samples) -> str:
