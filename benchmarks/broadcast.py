@@ -6,7 +6,8 @@ of its cable.  The driver's node puts the object; then a task on each node reads
 stands a plain copy of as many bytes between two of these hosts, over a bare socket.
 
 A broadcast costs each link about one copy, since a node passes on what it receives
-(``core.serving``); from one source to all it would take as many times as long as there are nodes.
+(``core.node.serving``); from one source to all it would take as many times as long as there are
+nodes.
 """
 
 from __future__ import annotations

@@ -11,10 +11,10 @@ from collections import deque
 from typing import Any
 
 from freehold.core import messages as m
-from freehold.core.head import Head
+from freehold.core.head.head import Head
+from freehold.core.head.placing import taking
 from freehold.core.machine import Machine, Peer
-from freehold.core.members import Members
-from freehold.core.placing import taking
+from freehold.core.node.members import Members
 from freehold.wire import schema
 from freehold.wire.codec import Reader, encode
 

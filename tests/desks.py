@@ -7,8 +7,8 @@ from typing import Any
 from freehold.core import messages as m
 from freehold.core.arena import GRAIN
 from freehold.core.machine import Machine, Peer
-from freehold.core.pulls import GET, Pulls
-from freehold.core.store import Store
+from freehold.core.node.pulls import GET, Pulls
+from freehold.core.node.store import Store
 
 NODE, FAR, OTHER = b"node....", b"far.....", b"other..."
 FAR_AT, OTHER_AT = FAR.hex() + "||far:1", OTHER.hex() + "||other:1"

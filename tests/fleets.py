@@ -13,11 +13,11 @@ from typing import Any
 from freehold.core import messages as m
 from freehold.core.address import make
 from freehold.core.ids import ref_id
-from freehold.core.leases import Limits
 from freehold.core.machine import Machine, Peer
-from freehold.core.node import Node
-from freehold.core.process import Process
-from freehold.core.rows import Row, Spec
+from freehold.core.node.node import Node
+from freehold.core.process.leases import Limits
+from freehold.core.process.process import Process
+from freehold.core.process.rows import Row, Spec
 from freehold.sim.bench import Desk, function
 from freehold.wire.codec import encode
 from wires import Wires

@@ -17,8 +17,8 @@ import pytest
 
 import freehold as fh
 from freehold.core import messages as m
-from freehold.core.leases import Limits
 from freehold.core.machine import Peer
+from freehold.core.process.leases import Limits
 from freehold.proc import host as host_module
 from freehold.proc import links as links_module
 from freehold.proc import runtime as runtime_module

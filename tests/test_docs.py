@@ -58,7 +58,7 @@ def test_links_and_names_exist(page: Path) -> None:
 
 def test_a_wrong_link_and_a_wrong_name_are_found() -> None:
     page = ROOT / "docs" / "tour.md"
-    code = "../src/freehold/core/client.py"
+    code = "../src/freehold/core/process/client.py"
     assert missing(page, f"[`Client.submit_full`]({code}) [a](#a-tour-one-call-file-by-file)") == []
     for text in ("[a](nowhere.md)", "[a](#nowhere)", f"[`Client.fly`]({code})"):
         assert len(missing(page, text)) == 1

@@ -343,14 +343,14 @@ def test_median_function_is_reported(record_property: Callable[[str, object], No
 BROKEN_LAYERS = [
     ("freehold.errors", "import freehold.config"),
     ("freehold.config", "from freehold.core import ids"),
-    ("freehold.core.owner", "import time"),
-    ("freehold.core.owner", "from os import path"),
-    ("freehold.core.owner", "def f():\n    import random"),
-    ("freehold.core.owner", "if TYPE_CHECKING:\n    from freehold.io import net"),
-    ("freehold.core.owner", "from ..wire import frame"),
-    ("freehold.core.owner", "from asyncio import sleep"),
-    ("freehold.core.owner", "import weakref, threading"),
-    ("freehold.wire.frame", "from freehold.core.owner import Owner"),
+    ("freehold.core.process.owner", "import time"),
+    ("freehold.core.process.owner", "from os import path"),
+    ("freehold.core.process.owner", "def f():\n    import random"),
+    ("freehold.core.process.owner", "if TYPE_CHECKING:\n    from freehold.io import net"),
+    ("freehold.core.process.owner", "from ...wire import frame"),
+    ("freehold.core.process.owner", "from asyncio import sleep"),
+    ("freehold.core.process.owner", "import weakref, threading"),
+    ("freehold.wire.frame", "from freehold.core.process.owner import Owner"),
     ("freehold.wire.frame", "import socket"),
     ("freehold.io.net", "from freehold.core import messages"),
     ("freehold.io.net", "from freehold import wire"),
@@ -359,25 +359,28 @@ BROKEN_LAYERS = [
     ("freehold.sim.world", "import time"),
     ("freehold.sim.world", "from freehold.proc import host"),
     ("freehold.api", "from freehold.io import net"),
-    ("freehold.api", "from freehold.core.owner import Owner"),
+    ("freehold.api", "from freehold.core.process.owner import Owner"),
     ("freehold.ext.demo", "from freehold.core import ids"),
     ("freehold.ext.demo", "from freehold.wire import serial"),
     ("freehold.cli", "from freehold.io import net"),
     ("freehold.misc", ""),
 ]
 SOUND_LAYERS = [
-    ("freehold.core.owner", "from collections import deque\nfrom freehold.errors import E"),
-    ("freehold.core.owner", "from . import ids\nfrom .ids import RefId"),
+    ("freehold.core.process.owner", "from collections import deque\nfrom freehold.errors import E"),
+    ("freehold.core.process.owner", "from .. import ids\nfrom ..ids import RefId"),
     ("freehold.wire.frame", "from freehold.core import ids\nimport msgspec, hmac"),
     ("freehold.io.net", "import os, socket\nfrom freehold import config"),
-    ("freehold.proc.host", "from freehold.core.owner import Owner\nfrom freehold.io import net"),
+    (
+        "freehold.proc.host",
+        "from freehold.core.process.owner import Owner\nfrom freehold.io import net",
+    ),
     ("freehold.api", "from freehold.wire import serial\nfrom freehold.core.ids import RefId"),
     ("freehold.ext.demo", "import freehold as fh\nfrom freehold.api import get"),
     ("freehold.cli", "from freehold.sim import world\nfrom freehold.ext import demo"),
 ]
 EVERY_MODULE = [
     "freehold", "freehold.core", "freehold.core.ids", "freehold.core.messages",
-    "freehold.core.owner", "freehold.wire", "freehold.wire.frame", "freehold.wire.serial",
+    "freehold.core.process.owner", "freehold.wire", "freehold.wire.frame", "freehold.wire.serial",
     "freehold.io", "freehold.io.net", "freehold.proc", "freehold.proc.host", "freehold.api",
     "freehold.config", "freehold.sim", "freehold.sim.world", "freehold.ext", "freehold.ext.demo",
 ]  # fmt: skip
@@ -460,7 +463,7 @@ def test_marks_are_found(text: str) -> None:
     ],
 )
 def test_impure_core_is_found(text: str) -> None:
-    assert check_core({"freehold.core.owner": text})
+    assert check_core({"freehold.core.process.owner": text})
 
 
 @pytest.mark.parametrize(
@@ -475,4 +478,4 @@ def test_impure_core_is_found(text: str) -> None:
     ],
 )
 def test_pure_core_passes(text: str) -> None:
-    assert not check_core({"freehold.core.owner": text})
+    assert not check_core({"freehold.core.process.owner": text})

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from freehold.core import messages as m
-from freehold.core.leases import Limits
 from freehold.core.machine import Machine, Peer
 from freehold.core.messages import INLINE, SHARED
-from freehold.core.process import Process
-from freehold.core.rows import Row, Spec
+from freehold.core.process.leases import Limits
+from freehold.core.process.process import Process
+from freehold.core.process.rows import Row, Spec
 from freehold.sim.bench import Bench, Desk
 from freehold.wire import schema
 from freehold.wire.codec import Reader, encode

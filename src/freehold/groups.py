@@ -125,7 +125,7 @@ def remove_placement_group(group: PlacementGroup) -> None:
 def demand(
     group: PlacementGroup, wanted: dict[str, float], index: int
 ) -> tuple[tuple[str, float], ...]:
-    """What a lease of a task or an actor in the group asks for (``core.groups``)."""
+    """What a lease of a task or an actor in the group asks for (``core.head.groups``)."""
     from freehold.proc import groups  # here, so that `import freehold` is fast
 
     return groups.demand_of(group.id, wanted, index)

@@ -6,7 +6,7 @@ import pytest
 
 import freehold as fh
 from cluster.api import travelling
-from freehold.core.lineage import ROW_BYTES
+from freehold.core.process.lineage import ROW_BYTES
 from freehold.errors import ObjectLost
 from freehold.ext.cluster import Cluster
 from freehold.options import NodeAffinity

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fleets import Fleet
 from freehold.core.messages import FAILED
-from freehold.core.rows import CONSTRUCTOR, Spec
+from freehold.core.process.rows import CONSTRUCTOR, Spec
 from freehold.sim.bench import function, method
 
 

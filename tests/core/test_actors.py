@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fleets import Fleet
 from freehold.core import messages as m
-from freehold.core.leases import Limits
 from freehold.core.messages import FAILED, INLINE, PENDING, SHARED
-from freehold.core.rows import CONSTRUCTOR, METHOD, Spec
+from freehold.core.process.leases import Limits
+from freehold.core.process.rows import CONSTRUCTOR, METHOD, Spec
 from freehold.sim.bench import actor_class, function, method
 from wires import Wires
 

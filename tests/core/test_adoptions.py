@@ -6,7 +6,7 @@ from fleets import Fleet
 from freehold.core import messages as m
 from freehold.core.machine import Peer
 from freehold.core.messages import INLINE, SHARED
-from freehold.core.rows import Spec
+from freehold.core.process.rows import Spec
 from freehold.sim.bench import function
 
 

@@ -9,8 +9,8 @@ from freehold.core import messages as m
 from freehold.core.ids import detached_id
 from freehold.core.machine import Peer
 from freehold.core.messages import FAILED, PENDING
-from freehold.core.rows import CONSTRUCTOR, Row, Spec
-from freehold.core.trusts import CLAIM_MAX
+from freehold.core.node.trusts import CLAIM_MAX
+from freehold.core.process.rows import CONSTRUCTOR, Row, Spec
 from freehold.sim.bench import function, method
 
 ID = detached_id(b"task............")

@@ -11,11 +11,11 @@ from __future__ import annotations
 import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from freehold.core.executor import Run
-from freehold.core.leases import Limits
 from freehold.core.messages import FAILED, INLINE, PENDING
-from freehold.core.process import Process
-from freehold.core.rows import Row
+from freehold.core.process.executor import Run
+from freehold.core.process.leases import Limits
+from freehold.core.process.process import Process
+from freehold.core.process.rows import Row
 from freehold.sim.bench import function
 from stateful import effort
 from wires import Wires

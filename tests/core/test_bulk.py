@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from freehold.core import messages as m
-from freehold.core.executor import Run
-from freehold.core.leases import Limits
 from freehold.core.messages import INLINE, PENDING
-from freehold.core.rows import Waiter
+from freehold.core.process.executor import Run
+from freehold.core.process.leases import Limits
+from freehold.core.process.rows import Waiter
 from freehold.sim.bench import function
 from wires import Wires
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from fleets import Fleet
-from freehold.core.claims import GRACE
 from freehold.core.messages import INLINE
-from freehold.core.rows import Row, Spec
+from freehold.core.process.claims import GRACE
+from freehold.core.process.rows import Row, Spec
 from freehold.sim.bench import function
 
 

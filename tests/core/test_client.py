@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from freehold.core import messages as m
-from freehold.core.client import RETRY
-from freehold.core.leases import Limits
 from freehold.core.messages import FAILED, INLINE, PENDING
-from freehold.core.rows import Spec
+from freehold.core.process.client import RETRY
+from freehold.core.process.leases import Limits
+from freehold.core.process.rows import Spec
 from freehold.sim.bench import function
 from wires import Wires
 

@@ -10,8 +10,8 @@ import pytest
 
 from fleets import Fleet
 from freehold.core import messages as m
-from freehold.core.claims import GRACE
-from freehold.core.rows import CONSTRUCTOR, Spec
+from freehold.core.process.claims import GRACE
+from freehold.core.process.rows import CONSTRUCTOR, Spec
 from freehold.sim.bench import function
 
 

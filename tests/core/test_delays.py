@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from fleets import Fleet
-from freehold.core.delays import AFTER_S
 from freehold.core.machine import NEVER
-from freehold.core.rows import Spec
+from freehold.core.node.delays import AFTER_S
+from freehold.core.process.rows import Spec
 from freehold.sim.bench import function
 from wires import Wires
 

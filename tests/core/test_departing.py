@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fleets import Fleet
 from freehold.core import messages as m
-from freehold.core.estates import adopter_of
 from freehold.core.machine import Peer
-from freehold.core.node import Node
+from freehold.core.node.estates import adopter_of
+from freehold.core.node.node import Node
 from freehold.sim.bench import function
 from wires import Wires
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from clusters import Cluster, identity, joined
-from freehold.core import directory, tables
+from freehold.core.head import directory, tables
 from freehold.errors import from_wire
 
 # -- names ----------------------------------------------------------------------------------------

@@ -7,9 +7,9 @@ from itertools import permutations
 import pytest
 
 from fleets import Fleet, fleet, on
-from freehold.core.estate import ANSWER_MAX
-from freehold.core.estates import adopter_of
 from freehold.core.messages import FAILED, PENDING, SHARED
+from freehold.core.node.estate import ANSWER_MAX
+from freehold.core.node.estates import adopter_of
 
 
 def identity(name: str) -> bytes:

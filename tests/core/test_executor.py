@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from freehold.core.messages import INLINE
-from freehold.core.rows import Spec
+from freehold.core.process.rows import Spec
 from freehold.sim.bench import actor_class, function, method
 from wires import Wires
 

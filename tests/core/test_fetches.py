@@ -8,11 +8,11 @@ from fleets import Fleet
 from fleets import value_apart as fleet
 from freehold.core import messages as m
 from freehold.core.arena import EXTENT_MIN
-from freehold.core.fetches import ARGUMENT, LINGER, Fetches
 from freehold.core.machine import Peer
 from freehold.core.messages import FAILED, INLINE, PENDING, SHARED
-from freehold.core.rows import Row, Spec
-from freehold.core.serving import EARLY_WAIT
+from freehold.core.node.serving import EARLY_WAIT
+from freehold.core.process.fetches import ARGUMENT, LINGER, Fetches
+from freehold.core.process.rows import Row, Spec
 from freehold.sim.bench import actor_class, function
 
 

@@ -149,7 +149,7 @@ def test_a_restart_of_the_head_forgets_no_gap() -> None:
 @pytest.fixture
 def parted(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """b has gone for a's sake; the hosts of the bench are the first letters of the names."""
-    monkeypatch.setattr("freehold.core.gaps._host_of", lambda address: address[0])
+    monkeypatch.setattr("freehold.core.head.gaps._host_of", lambda address: address[0])
     cluster = quiet("a", "b", "c")
     cluster.part("a", "b")
     until_dead(cluster)

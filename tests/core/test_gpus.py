@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freehold.core.gpus import Devices, gpus_in
+from freehold.core.node.gpus import Devices, gpus_in
 
 
 def test_whole_devices_are_taken_by_number_and_come_back() -> None:

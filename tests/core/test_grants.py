@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from freehold.core import messages as m
 from freehold.core.machine import NEVER, Peer
-from freehold.core.node import Node
-from freehold.core.workers import SPAWN_TRIES
+from freehold.core.node.node import Node
+from freehold.core.node.workers import SPAWN_TRIES
 from freehold.wire import schema
 from freehold.wire.codec import Reader, encode
 from stateful import effort

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from clusters import Cluster, identity, joined, node, text
-from freehold.core.groups import ROOM, extras
+from freehold.core.head.groups import ROOM, extras
 from stateful import effort
 
 G = b"g" * 8

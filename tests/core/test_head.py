@@ -6,7 +6,7 @@ import pytest
 
 from clusters import identity, joined, node, text
 from freehold.core import messages as m
-from freehold.core.head import Head
+from freehold.core.head.head import Head
 from freehold.core.machine import NEVER, Peer
 from freehold.core.records import decode, encode
 from freehold.errors import ProtocolError

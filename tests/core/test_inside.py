@@ -6,11 +6,11 @@ import pytest
 
 from fleets import Fleet
 from freehold.core import messages as m
-from freehold.core.adoptions import Adopted
-from freehold.core.estates import adopter_of
 from freehold.core.machine import Peer
 from freehold.core.messages import INLINE
-from freehold.core.rows import Spec
+from freehold.core.node.adoptions import Adopted
+from freehold.core.node.estates import adopter_of
+from freehold.core.process.rows import Spec
 from freehold.sim.bench import function
 
 

@@ -9,8 +9,8 @@ import pytest
 from freehold.core import messages as m
 from freehold.core.machine import Peer
 from freehold.core.messages import SHARED
-from freehold.core.process import Process
-from freehold.core.rows import Row
+from freehold.core.process.process import Process
+from freehold.core.process.rows import Row
 
 ME, WORKER, HOME, B, C = (name * 8 for name in (b"m", b"w", b"h", b"b", b"c"))
 ID = b"i" * 16

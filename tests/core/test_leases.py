@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from freehold.core.leases import Leases, Limits
-from freehold.core.rows import STALLED, Pool, Spec
+from freehold.core.process.leases import Leases, Limits
+from freehold.core.process.rows import STALLED, Pool, Spec
 from freehold.sim.bench import function
 from wires import Wires
 

@@ -6,11 +6,11 @@ import pytest
 
 from fleets import Fleet
 from fleets import driver_apart as fleet
-from freehold.core.fetches import LINGER
-from freehold.core.leases import Limits
-from freehold.core.lineage import ROW_BYTES, Lineage
 from freehold.core.messages import COLLECTED, FAILED, INLINE, PENDING, SHARED
-from freehold.core.rows import CONSTRUCTOR, Spec
+from freehold.core.process.fetches import LINGER
+from freehold.core.process.leases import Limits
+from freehold.core.process.lineage import ROW_BYTES, Lineage
+from freehold.core.process.rows import CONSTRUCTOR, Spec
 from freehold.sim.bench import function, method
 from wires import Wires
 

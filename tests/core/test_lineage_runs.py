@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from freehold.core.ids import ref_id
 from freehold.core.messages import SHARED
-from freehold.core.rows import Row
+from freehold.core.process.rows import Row
 from freehold.sim.bench import function
 from wires import Wires
 

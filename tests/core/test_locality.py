@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from freehold.core.leases import Limits
-from freehold.core.locality import BRING, BRING_BYTE, near
 from freehold.core.machine import Peer
 from freehold.core.messages import INLINE, SHARED
-from freehold.core.rows import Links, Row, Task
+from freehold.core.process.leases import Limits
+from freehold.core.process.locality import BRING, BRING_BYTE, near
+from freehold.core.process.rows import Links, Row, Task
 from freehold.sim.bench import function
 from wires import Wires
 

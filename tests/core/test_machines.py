@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from freehold.core import messages as m
-from freehold.core.leases import Limits
 from freehold.core.machine import Peer
+from freehold.core.process.leases import Limits
 from freehold.errors import from_wire
 from freehold.sim.bench import Bench, function
 

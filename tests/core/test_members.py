@@ -7,7 +7,7 @@ import pytest
 from clusters import Cluster, Daemon, identity, joined, node, text
 from freehold.core import messages as m
 from freehold.core.machine import NEVER, Machine, Peer
-from freehold.core.members import Members
+from freehold.core.node.members import Members
 from freehold.errors import ProtocolError
 
 

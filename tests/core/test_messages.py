@@ -7,11 +7,11 @@ import inspect
 import pytest
 
 from freehold.core import messages as m
-from freehold.core.head import Head
+from freehold.core.head.head import Head
 from freehold.core.machine import Machine
 from freehold.core.messages import MESSAGES, Message
-from freehold.core.node import Node
-from freehold.core.process import Process
+from freehold.core.node.node import Node
+from freehold.core.process.process import Process
 from freehold.wire import schema
 
 PROCESS = {"process", "caller", "worker", "holder", "owner", "borrower", "driver"}

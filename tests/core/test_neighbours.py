@@ -8,8 +8,8 @@ from fleets import Fleet
 from fleets import value_apart as fleet
 from freehold.core import messages as m
 from freehold.core.messages import FAILED, PENDING
-from freehold.core.neighbours import DEATHS_MAX, Neighbours
-from freehold.core.strangers import SOUGHT_MAX, WAIT
+from freehold.core.node.neighbours import DEATHS_MAX, Neighbours
+from freehold.core.node.strangers import SOUGHT_MAX, WAIT
 from freehold.sim.bench import function
 
 

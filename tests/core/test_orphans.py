@@ -6,8 +6,8 @@ from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.machine import Peer
-from freehold.core.process import Process
-from freehold.core.shares import Share
+from freehold.core.process.process import Process
+from freehold.core.process.shares import Share
 
 ID = b"c" * 12 + b"\0\0\0\0"
 FIRST, AGAIN = b"maker 1.", b"maker 2."

@@ -15,13 +15,13 @@ import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from freehold.core import messages as m
-from freehold.core.heirs import ask_heir
 from freehold.core.machine import Peer
 from freehold.core.messages import INLINE, PENDING
-from freehold.core.owner import Owner
-from freehold.core.process import Process
-from freehold.core.rows import Links, Row, Task
-from freehold.core.shares import Share
+from freehold.core.process.heirs import ask_heir
+from freehold.core.process.owner import Owner
+from freehold.core.process.process import Process
+from freehold.core.process.rows import Links, Row, Task
+from freehold.core.process.shares import Share
 from freehold.sim.bench import Bench, function
 from freehold.wire.codec import Reader, encode
 from stateful import effort

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from freehold.core.head.placing import STRATEGIES, place, taking, usable
 from freehold.core.member import Member, load
-from freehold.core.placing import STRATEGIES, place, taking, usable
 from freehold.core.policy import LATER, NEVER, NOW, UNKNOWN, View, choose, flaw_of_strategy
 from stateful import effort
 

@@ -6,7 +6,7 @@ import pytest
 
 from freehold.core import messages as m
 from freehold.core.machine import Peer
-from freehold.core.process import Process
+from freehold.core.process.process import Process
 from freehold.sim.bench import function
 from wires import Wires
 

@@ -25,8 +25,8 @@ from desks import (
 )
 from freehold.core import messages as m
 from freehold.core.arena import GRAIN
-from freehold.core.node import Node
-from freehold.core.pulls import GET, LOST
+from freehold.core.node.node import Node
+from freehold.core.node.pulls import GET, LOST
 from freehold.errors import ProtocolError
 
 

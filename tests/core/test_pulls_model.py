@@ -14,8 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from freehold.core import messages as m
 from freehold.core.arena import GRAIN
 from freehold.core.machine import NEVER, Machine, Peer
-from freehold.core.pulls import Pulls
-from freehold.core.store import Store
+from freehold.core.node.pulls import Pulls
+from freehold.core.node.store import Store
 from stateful import effort
 
 NODE = b"node...."

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from freehold.core.leases import Limits
 from freehold.core.messages import PENDING
-from freehold.core.rests import Rests
-from freehold.core.rows import Row, Task
+from freehold.core.process.leases import Limits
+from freehold.core.process.rests import Rests
+from freehold.core.process.rows import Row, Task
 from freehold.sim.bench import actor_class, function
 from wires import Wires
 

@@ -10,8 +10,8 @@ from fleets import fleet
 from freehold.core import messages as m
 from freehold.core.ids import CONTEXT_BYTES
 from freehold.core.machine import Machine, Peer
-from freehold.core.revivals import Revivals
-from freehold.core.store import Store
+from freehold.core.node.revivals import Revivals
+from freehold.core.node.store import Store
 
 ORPHAN = b"c" * CONTEXT_BYTES + b"\0" * 4
 MAKER, OWNER, THERE = b"maker...", b"owner...", b"there..."

@@ -6,8 +6,8 @@ from desks import FAR, MAKER, OWNER, OWNER_AT, Desk, P, Q, names, only, place, r
 from freehold.core import messages as m
 from freehold.core.arena import GRAIN
 from freehold.core.machine import NEVER
-from freehold.core.pulls import ARGUMENT, GET, PATIENCE, PATIENCE_MOST
-from freehold.core.room import TRIM_WAIT
+from freehold.core.node.pulls import ARGUMENT, GET, PATIENCE, PATIENCE_MOST
+from freehold.core.node.room import TRIM_WAIT
 
 
 def test_gets_go_before_arguments_and_nothing_overtakes_what_does_not_fit() -> None:

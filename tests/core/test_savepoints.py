@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from fleets import Fleet, driver_apart
-from freehold.core.leases import Limits
 from freehold.core.messages import COLLECTED, SHARED
-from freehold.core.rows import Row
-from freehold.core.savepoints import Savepoints
+from freehold.core.process.leases import Limits
+from freehold.core.process.rows import Row
+from freehold.core.process.savepoints import Savepoints
 from freehold.sim.bench import function
 
 LIMITS = Limits(remake=2.5, idle=1e6)

@@ -8,9 +8,9 @@ import pytest
 
 from fleets import Fleet
 from freehold.core import messages as m
-from freehold.core.leases import Limits
-from freehold.core.rows import Spec
-from freehold.core.scheduler import HOPS_MAX, Scheduler
+from freehold.core.node.scheduler import HOPS_MAX, Scheduler
+from freehold.core.process.leases import Limits
+from freehold.core.process.rows import Spec
 from freehold.sim.bench import function
 
 

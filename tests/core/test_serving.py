@@ -6,7 +6,7 @@ from desks import FAR, MAKER, NODE, OWNER, Desk, P, names, only, place, ref
 from freehold.core import messages as m
 from freehold.core.arena import GRAIN
 from freehold.core.machine import NEVER
-from freehold.core.serving import EARLY_WAIT
+from freehold.core.node.serving import EARLY_WAIT
 
 
 def test_objects_and_copies_are_served_by_their_place_or_by_the_first_one() -> None:

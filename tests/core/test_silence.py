@@ -7,9 +7,9 @@ import pytest
 from core.test_estates import fleet, named
 from fleets import Fleet
 from freehold.core import messages as m
-from freehold.core.estate import ANSWER_MAX, HELD_MAX
 from freehold.core.machine import Peer
 from freehold.core.messages import FAILED
+from freehold.core.node.estate import ANSWER_MAX, HELD_MAX
 
 
 def hold_back(bench: Fleet, source: str, target: str) -> list[bytes | None]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from freehold.core.arena import EXTENT_MIN
-from freehold.core.room import ANSWER_WAIT, TRIM_WAIT
-from freehold.core.store import Store
+from freehold.core.node.room import ANSWER_WAIT, TRIM_WAIT
+from freehold.core.node.store import Store
 from freehold.sim.bench import function
 from wires import Wires
 

@@ -10,11 +10,11 @@ from freehold.core.address import pack_address
 from freehold.core.ids import CONTEXT_BYTES, Contexts
 from freehold.core.machine import Peer
 from freehold.core.messages import FAILED, INLINE, PENDING, SHARED
-from freehold.core.owner import Owner
-from freehold.core.process import Process
-from freehold.core.rows import Row
-from freehold.core.shares import Share
-from freehold.core.twins import twin
+from freehold.core.process.owner import Owner
+from freehold.core.process.process import Process
+from freehold.core.process.rows import Row
+from freehold.core.process.shares import Share
+from freehold.core.process.twins import twin
 from freehold.sim.bench import function, method
 
 CONTEXT = b"c" * CONTEXT_BYTES

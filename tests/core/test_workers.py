@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from freehold.core import messages as m
-from freehold.core.grants import SUSPECT_GRACE
 from freehold.core.machine import Peer
-from freehold.core.rows import Spec
-from freehold.core.workers import END_GRACE, SPAWN_TRIES
+from freehold.core.node.grants import SUSPECT_GRACE
+from freehold.core.node.workers import END_GRACE, SPAWN_TRIES
+from freehold.core.process.rows import Spec
 from freehold.sim.bench import function
 from wires import Wires
 

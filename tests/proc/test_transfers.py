@@ -16,8 +16,8 @@ import pytest
 
 from freehold.core import messages as m
 from freehold.core.machine import Peer
-from freehold.core.node import Node
-from freehold.core.pulls import GET
+from freehold.core.node.node import Node
+from freehold.core.node.pulls import GET
 from freehold.io.shm import Arena
 from freehold.proc.host import Host
 from freehold.proc.session import now

@@ -24,7 +24,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from freehold.core.leases import Limits
+from freehold.core.process.leases import Limits
 from freehold.sim.bench import actor_class, function, method
 
 HERE = Path(__file__).parent

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from freehold.core.departing import Departing
-from freehold.core.directory import Answer, Directory
-from freehold.core.gaps import Gaps
-from freehold.core.groups import Groups
-from freehold.core.scheduler import Scheduler
+from freehold.core.head.directory import Answer, Directory
+from freehold.core.head.gaps import Gaps
+from freehold.core.head.groups import Groups
+from freehold.core.node.departing import Departing
+from freehold.core.node.scheduler import Scheduler
 from freehold.sim import __main__ as command
 from freehold.sim import clusterenv
 from freehold.sim.clusterledger import ClusterLedger

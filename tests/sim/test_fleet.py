@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from freehold.core import messages as m
-from freehold.core.estates import Estates
-from freehold.core.scheduler import Scheduler
-from freehold.core.store import Store
+from freehold.core.node.estates import Estates
+from freehold.core.node.scheduler import Scheduler
+from freehold.core.node.store import Store
 from freehold.sim import __main__ as command
 from freehold.sim.fleet import Fleet
 from freehold.sim.ledger import Ledger
@@ -126,7 +126,7 @@ def test_finds_an_estate_that_is_never_freed(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_finds_a_copy_that_is_used_after_it_was_freed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A copy's pin is taken back while a process still reads it."""
-    from freehold.core.fetches import Fetches
+    from freehold.core.process.fetches import Fetches
 
     def on_fetched(
         self: Fetches, peer: Any, now: float, id: bytes, source: Any, place: Any, why: str

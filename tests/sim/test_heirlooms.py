@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from freehold.core.neighbours import Neighbours
+from freehold.core.node.neighbours import Neighbours
 from freehold.sim.fleet import Fleet
 from freehold.sim.values import Violation
 

@@ -13,9 +13,9 @@ import pytest
 
 from freehold.core import messages as m
 from freehold.core.messages import INLINE
-from freehold.core.owner import Owner
-from freehold.core.plain import Plain
-from freehold.core.store import Store
+from freehold.core.node.store import Store
+from freehold.core.process.owner import Owner
+from freehold.core.process.plain import Plain
 from freehold.sim import __main__ as command
 from freehold.sim.bench import function
 from freehold.sim.checks import watch
@@ -159,7 +159,7 @@ def test_finds_a_result_that_is_delivered_twice(monkeypatch: pytest.MonkeyPatch)
 def test_finds_a_task_that_is_returned_and_run_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from freehold.core.executor import Executor
+    from freehold.core.process.executor import Executor
 
     def give_back(self: Executor, peer: Any, runs: list[Any], blocked: bool) -> None:
         self.machine.send(peer, m.RETURNED, [run.id for run in runs], blocked)

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from freehold.core.deaths import Deaths
-from freehold.core.estates import Estates
-from freehold.core.lineage import Lineage
-from freehold.core.process import Process
-from freehold.core.store import Store
+from freehold.core.node.estates import Estates
+from freehold.core.node.store import Store
+from freehold.core.process.deaths import Deaths
+from freehold.core.process.lineage import Lineage
+from freehold.core.process.process import Process
 from freehold.sim import __main__ as command
 from freehold.sim.smallcases import (
     BORROW,

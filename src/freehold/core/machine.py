@@ -35,7 +35,7 @@ class Peer:
         address: where it can be dialled, ``""`` if nowhere.
         outbox: frames that wait for the host's next flush.
         port: the host's own handle for it; the core never looks at it.
-        lease: what the client has leased or placed there (see ``core.leases``), or None.
+        lease: what the client has leased or placed there (see ``process.leases``), or None.
         down: it has died or gone; what is sent to it now is dropped.
     """
 

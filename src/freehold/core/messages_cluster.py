@@ -5,7 +5,7 @@ from __future__ import annotations
 from freehold.core import messages_process as _before  # noqa: F401 (its opcodes come first)
 from freehold.core.opcodes import message
 
-# -- the cluster: nodes and their head (``core.head``, ``core.members``)
+# -- the cluster: nodes and their head (``head.head``, ``node.members``)
 JOINED = message(
     "JOINED", "head", "node",
     "Answer to a node's HELLO: it is a member from now on.",
@@ -55,7 +55,7 @@ DIRECTORY = message(
     "DIRECTORY", "process, node, tool", "node, head",
     "A question to the head's directory, by way of the node: names, jobs, groups.",
     "request: int",
-    "verb: str — see ``core.directory``",
+    "verb: str — see ``head.directory``",
     "fields: map",
 )  # fmt: skip
 ENTRY = message(
@@ -176,7 +176,7 @@ WATCH = message(
     "node: bytes",
 )  # fmt: skip
 
-# -- objects between nodes (``core.pulls``)
+# -- objects between nodes (``node.pulls``)
 FETCH = message(
     "FETCH", "process", "node",
     "Make a copy of an object here.",
@@ -288,7 +288,7 @@ LEASED = message(
     "gpus: list — their numbers on the node",
 )  # fmt: skip
 
-# -- copies that are kept (``core.keeping``, ``core.departing``)
+# -- copies that are kept (``process.keeping``, ``node.departing``)
 COPY = message(
     "COPY", "owner", "node",
     "Have a copy made on a node that is none of these, and kept until its owner frees it.",
@@ -324,7 +324,7 @@ DISMISS = message(
     "The node leaves: end in good order, or STAY while others need what the receiver owns.",
 )  # fmt: skip
 
-# -- members that cannot reach each other (``core.gaps``)
+# -- members that cannot reach each other (``head.gaps``)
 REACH = message(
     "REACH", "node", "head",
     "Whether this node reaches that one.  It says so when it has tried for a while in vain, and "
@@ -345,7 +345,7 @@ OUSTED = message(
     "reason: str",
 )  # fmt: skip
 
-# -- detached actors (``core.detached``, ``core.bodies``, ``core.embodying``)
+# -- detached actors (``head.detached``, ``node.bodies``, ``process.embodying``)
 EMBODY = message(
     "EMBODY", "head", "node",
     "Have a worker of yours become that actor, and report what comes of it (the directory's verb "
@@ -356,7 +356,7 @@ EMBODY = message(
     "resources: map",
     "where: list — the strategy, as in LEASE",
     "restarts: int — how often it may be made again after this time; -1: for ever",
-    "plan: list — see ``core.embodying``",
+    "plan: list — see ``process.embodying``",
 )  # fmt: skip
 ENDED = message(
     "ENDED", "head", "node",
@@ -382,7 +382,7 @@ TRUST = message(
     "refs: list — each with a ticket in the receiver's name",
 )  # fmt: skip
 
-# -- what the dead have begun (``core.claims``)
+# -- what the dead have begun (``process.claims``)
 CLAIM = message(
     "CLAIM", "owner, node, holder", "node, process",
     "To a borrower, by way of the nodes: who made these tickets for you is dead; release those "

@@ -3,7 +3,7 @@
 A value lies in an extent of the process that has made it, the holder, until its owner frees it:
 every process of that node may read it there.  A *copy* lies in an extent of the node itself, which
 may let it go at any time, even if it is the only place that is left: who reads it asks the node
-first (``core.fetches``), and thereby pins it.
+first (``process.fetches``), and thereby pins it.
 """
 
 from __future__ import annotations

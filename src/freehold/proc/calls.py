@@ -10,7 +10,7 @@ from typing import Any
 
 from freehold.core.ids import ARGUMENTS, ref_id
 from freehold.core.messages import SHARED
-from freehold.core.rows import CONSTRUCTOR, FUNCTION_TASK, METHOD, Line, Row, Spec
+from freehold.core.process.rows import CONSTRUCTOR, FUNCTION_TASK, METHOD, Line, Row, Spec
 from freehold.errors import SerializationError
 from freehold.proc import session
 from freehold.proc.runtime import Runtime

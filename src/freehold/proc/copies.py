@@ -1,9 +1,9 @@
-"""Copies of a value on several nodes, from the public face to the owner (``core.keeping``)."""
+"""Copies of a value on several nodes, from the user to the owner (``core.process.keeping``)."""
 
 from __future__ import annotations
 
 from freehold.core.messages import SHARED
-from freehold.core.rows import Row
+from freehold.core.process.rows import Row
 from freehold.errors import Unschedulable
 from freehold.proc.runtime import Runtime
 

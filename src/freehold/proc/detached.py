@@ -1,4 +1,4 @@
-"""Detached actors, from the public face to the head (``core.detached``).
+"""Detached actors, from the public face to the head (``core.head.detached``).
 
 The maker describes the actor to the head, and is told when that is recorded; from then on it is the
 head's to make, and the maker holds a handle like anybody else.
@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from freehold.core.ids import detached_id
-from freehold.core.requests import fields_of
-from freehold.core.rows import Row, Spec
+from freehold.core.process.requests import fields_of
+from freehold.core.process.rows import Row, Spec
 from freehold.errors import NameTaken
 from freehold.proc import calls
 from freehold.proc.names import TIMEOUT, Again, where_is

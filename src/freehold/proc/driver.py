@@ -14,9 +14,9 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from freehold.config import Config
-from freehold.core.leases import Limits
 from freehold.core.machine import Peer
 from freehold.core.messages import PENDING
+from freehold.core.process.leases import Limits
 from freehold.errors import AlreadyInitialized, FreeholdError, NodeDied, NotInitialized
 from freehold.io import clock, limits, net, procs
 from freehold.io.shm import Arena

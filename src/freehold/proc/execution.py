@@ -19,13 +19,13 @@ from typing import Any
 import cloudpickle
 
 from freehold.core import messages as m
-from freehold.core.client import RETRY
-from freehold.core.executor import Output, Run
 from freehold.core.ids import Contexts, ref_id
-from freehold.core.leases import Limits
 from freehold.core.machine import Peer
 from freehold.core.messages import FAILED, INLINE, SHARED
-from freehold.core.rows import CONSTRUCTOR, METHOD
+from freehold.core.process.client import RETRY
+from freehold.core.process.executor import Output, Run
+from freehold.core.process.leases import Limits
+from freehold.core.process.rows import CONSTRUCTOR, METHOD
 from freehold.errors import ObjectStoreFull, SerializationError, TaskError
 from freehold.io import clock, procs
 from freehold.proc.runtime import Runtime

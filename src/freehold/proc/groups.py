@@ -1,12 +1,12 @@
-"""Placement groups, from the public face to the cluster's directory (``core.groups``)."""
+"""Placement groups, from the public face to the cluster's directory (``core.head.groups``)."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from freehold.core.groups import SHARE
+from freehold.core.head.groups import SHARE
 from freehold.core.messages import FAILED, INLINE, PENDING
-from freehold.core.rows import Row
+from freehold.core.process.rows import Row
 from freehold.io import clock
 from freehold.proc.questions import asking
 from freehold.proc.runtime import Runtime

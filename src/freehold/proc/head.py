@@ -1,6 +1,6 @@
 """The head daemon: the cluster's authority on its nodes, on nobody's path.
 
-It hosts ``core.head`` on a TCP port.  Its tables are in a file, written by a thread of its own
+It hosts ``core.head.head`` on a TCP port.  Its tables are in a file, written by a thread of its own
 (``proc.store``); a head that is started again with that file, on the same port, goes on where the
 last one was: nodes keep dialling it, and know it by the secret.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from freehold.core.head import Head
+from freehold.core.head.head import Head
 from freehold.core.ids import PROC_ID_BYTES
 from freehold.core.machine import NEVER, Peer
 from freehold.io import clock, net, procs, tls

@@ -89,7 +89,7 @@ class Lasting:
 
     @property
     def is_node(self) -> bool:
-        """Whether trouble with the connection is news to the machine: see ``core.members``."""
+        """Whether trouble with the connection is news to the machine: see ``core.node.members``."""
         return self.peer.kind == "node"
 
     @property

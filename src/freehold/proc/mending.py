@@ -2,11 +2,11 @@
 
 *Which links last.*  Those that a driver, a worker or a node dials to another on another node.  On
 one node, Unix sockets break only with a process; and with the head the members begin anew at each
-connection (``core.members``).  Neither is touched by any of this.
+connection (``core.node.members``).  Neither is touched by any of this.
 
 *A connection is lost.*  The machine is not told: who is dead, it hears from nodes and the head.
 Only that a connection to a *node* is lost, or that it cannot be had, is told (``on_down``), as a
-reason to look (``core.suspects``); so between nodes a connection through which nothing comes
+reason to look (``core.node.suspects``); so between nodes a connection through which nothing comes
 is noticed in ``SILENCE``, elsewhere when the kernel does (``net.SILENCE_MAX``).  Who had dialled
 dials again, first after ``PAUSE_MIN``, then after twice as long each time, up to ``PAUSE_MAX``; it
 does so even when it has nothing to say, since the other side may not know where to dial, or may

@@ -13,7 +13,7 @@ import msgspec
 
 from freehold.core.ids import is_detached
 from freehold.core.messages import FAILED
-from freehold.core.rows import Row
+from freehold.core.process.rows import Row
 from freehold.errors import NameTaken, NameUnknown
 from freehold.proc.questions import asking
 from freehold.proc.runtime import Runtime

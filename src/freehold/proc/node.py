@@ -1,4 +1,4 @@
-"""The node daemon: it hosts ``core.node``, and forks the fork server before it opens anything.
+"""The node daemon: it hosts ``core.node.node``, and forks the fork server before it opens anything.
 
 An *embedded* node is started by a driver and gone with it.  A *standing* one is started by
 ``freehold start``, serves any number of drivers, and ends when it is told to.  Extents' pages are
@@ -21,7 +21,7 @@ import msgspec
 from freehold.core import messages as m
 from freehold.core.ids import PROC_ID_BYTES
 from freehold.core.machine import NEVER, Peer
-from freehold.core.node import Node
+from freehold.core.node.node import Node
 from freehold.errors import FreeholdError, ObjectStoreFull
 from freehold.io import clock, limits, net, procs
 from freehold.io.shm import Arena
@@ -84,7 +84,7 @@ class NodeHost(Host):
 
     def _take_head_in(self, when: float) -> None:
         """Somebody asks the directory, and there is no cluster: be one's own head."""
-        from freehold.core.head import Head  # here, since few sessions need them
+        from freehold.core.head.head import Head  # here, since few sessions need them
         from freehold.proc.near import Resident
 
         head = Head(clock.random_bytes(8), entries=[], unreachable_s=NEVER)

@@ -33,7 +33,7 @@ class Questions:
             call(error)
 
     def ask(self, verb: str, timeout: float, **fields: Any) -> dict[str, Any]:
-        """The answer's fields; see ``core.directory`` for the verbs.
+        """The answer's fields; see ``core.head.directory`` for the verbs.
 
         Raises:
             FreeholdError: the error that the answer names; or there was none in that many seconds.

@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from freehold.core.ids import CONTEXT_BYTES, Context
-from freehold.core.leases import Limits
 from freehold.core.machine import NEVER
 from freehold.core.messages import COLLECTED, FAILED, INLINE, PENDING, SHARED
-from freehold.core.owner import Owner
 from freehold.core.places import is_at_hand
-from freehold.core.process import Process
-from freehold.core.rows import Row, Waiter
+from freehold.core.process.leases import Limits
+from freehold.core.process.owner import Owner
+from freehold.core.process.process import Process
+from freehold.core.process.rows import Row, Waiter
 from freehold.errors import (
     FreeholdError,
     NodeDied,

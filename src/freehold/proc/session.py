@@ -14,7 +14,7 @@ from freehold.io import clock
 
 if TYPE_CHECKING:
     from freehold.core.ids import Context
-    from freehold.core.rows import Row
+    from freehold.core.process.rows import Row
 
 BURST = 64  # submissions between two flushes
 now = clock.now

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 
 from freehold.core import messages as m
-from freehold.core.pulls import Pulls
+from freehold.core.node.pulls import Pulls
 from freehold.io.mover import IDLE_S, STALL_S, Mover
 from freehold.io.shm import Arena
 from freehold.io.wake import Waker

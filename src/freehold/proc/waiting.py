@@ -8,11 +8,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
-from freehold.core.executor import Run
 from freehold.core.machine import NEVER
 from freehold.core.messages import PENDING
-from freehold.core.process import Process
-from freehold.core.rows import Row, Waiter
+from freehold.core.process.executor import Run
+from freehold.core.process.process import Process
+from freehold.core.process.rows import Row, Waiter
 from freehold.proc.host import Host
 from freehold.proc.session import drops, now
 

@@ -15,10 +15,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
-from freehold.core.executor import Output, Run
 from freehold.core.ids import Context
-from freehold.core.leases import Limits
 from freehold.core.machine import NEVER, Peer
+from freehold.core.process.executor import Output, Run
+from freehold.core.process.leases import Limits
 from freehold.io import procs
 from freehold.io.shm import Arena
 from freehold.proc import session

@@ -11,14 +11,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from freehold.core import messages as m
-from freehold.core.executor import Run
 from freehold.core.ids import Context, Contexts
-from freehold.core.leases import Limits
 from freehold.core.machine import Machine, Peer
 from freehold.core.messages import FAILED, INLINE, PENDING, STATES
-from freehold.core.node import Node
-from freehold.core.process import Process
-from freehold.core.rows import CONSTRUCTOR, METHOD, Row, Spec
+from freehold.core.node.node import Node
+from freehold.core.process.executor import Run
+from freehold.core.process.leases import Limits
+from freehold.core.process.process import Process
+from freehold.core.process.rows import CONSTRUCTOR, METHOD, Row, Spec
 from freehold.wire.codec import Reader, encode
 
 Flight = tuple[str, str, Peer, bytes]  # from, to, the sender as the receiver knows it, frame

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from freehold.core.messages import COLLECTED, PENDING, SHARED
-from freehold.core.process import Process
-from freehold.core.rows import Row
+from freehold.core.process.process import Process
+from freehold.core.process.rows import Row
 from freehold.sim.values import Violation
 
 QUEUE_MAX = 20_000  # frames or rows in one table; the programs make far fewer

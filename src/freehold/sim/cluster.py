@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from freehold.core import messages as m
-from freehold.core.head import Head
+from freehold.core.head.head import Head
 from freehold.core.machine import Peer
-from freehold.core.node import Node
+from freehold.core.node.node import Node
 from freehold.sim.hosts import Host, Near
 from freehold.sim.links import End
 from freehold.sim.values import Memory

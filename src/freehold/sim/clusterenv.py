@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from freehold.core.groups import SHARE
+from freehold.core.head.groups import SHARE
 from freehold.core.messages import FAILED, SHARED
-from freehold.core.rows import Spec
+from freehold.core.process.rows import Spec
 from freehold.sim.clusterledger import ClusterLedger
 from freehold.sim.env import Env
 from freehold.sim.handles import Ref

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from freehold.core.ids import is_detached
-from freehold.core.rows import CONSTRUCTOR, FUNCTION_TASK
+from freehold.core.process.rows import CONSTRUCTOR, FUNCTION_TASK
 from freehold.sim import detached, programs
 from freehold.sim.clusterenv import ClusterEnv
 from freehold.sim.handles import Ref

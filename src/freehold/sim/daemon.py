@@ -7,9 +7,9 @@ from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.address import node_of
-from freehold.core.departing import LEAVING
 from freehold.core.machine import Peer
-from freehold.core.node import Node
+from freehold.core.node.departing import LEAVING
+from freehold.core.node.node import Node
 from freehold.sim.cluster import HEAD_ADDRESS, Mover, Prober
 from freehold.sim.hosts import Host, Near
 from freehold.sim.links import End, connect

@@ -13,8 +13,8 @@ from typing import Any
 
 from freehold.core.ids import detached_id
 from freehold.core.messages import INLINE
-from freehold.core.requests import fields_of
-from freehold.core.rows import CONSTRUCTOR, METHOD
+from freehold.core.process.requests import fields_of
+from freehold.core.process.rows import CONSTRUCTOR, METHOD
 from freehold.sim.env import Env
 from freehold.sim.handles import Ref
 from freehold.sim.ledger import Failure

@@ -10,11 +10,11 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from freehold.core.address import is_address
-from freehold.core.executor import Output
 from freehold.core.ids import ARGUMENTS, ref_id
 from freehold.core.machine import NEVER
 from freehold.core.messages import COLLECTED, FAILED, INLINE, PENDING, SHARED
-from freehold.core.rows import CONSTRUCTOR, METHOD, Line, Row, Spec, Waiter, Where
+from freehold.core.process.executor import Output
+from freehold.core.process.rows import CONSTRUCTOR, METHOD, Line, Row, Spec, Waiter, Where
 from freehold.sim.handles import Handles, Ref
 from freehold.sim.ledger import Failure
 from freehold.sim.process import Wait

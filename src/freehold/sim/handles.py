@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from freehold.core.messages import FAILED
-from freehold.core.rows import Row
+from freehold.core.process.rows import Row
 from freehold.sim.ledger import Failure
 from freehold.sim.process import Execution, ProcessHost
 from freehold.sim.values import Value, Violation, load

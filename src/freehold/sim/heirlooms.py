@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from freehold.core.messages import SHARED
-from freehold.core.rows import Row
+from freehold.core.process.rows import Row
 from freehold.sim.daemon import NodeHost
 from freehold.sim.ledger import Ledger
 from freehold.sim.process import ProcessHost

@@ -13,13 +13,13 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
 from freehold.core import messages as m
-from freehold.core.client import RETRY
-from freehold.core.executor import Output, Run
 from freehold.core.ids import CONTEXT_BYTES, Context, Contexts
 from freehold.core.machine import NEVER, Peer
 from freehold.core.messages import FAILED, INLINE
-from freehold.core.process import Process
-from freehold.core.rows import CONSTRUCTOR, Row
+from freehold.core.process.client import RETRY
+from freehold.core.process.executor import Output, Run
+from freehold.core.process.process import Process
+from freehold.core.process.rows import CONSTRUCTOR, Row
 from freehold.sim import checks
 from freehold.sim.hosts import Host
 from freehold.sim.ledger import Failure, Ledger

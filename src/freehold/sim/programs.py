@@ -16,8 +16,8 @@ import random
 from collections.abc import Callable, Generator
 from typing import Any
 
-from freehold.core.executor import Output
-from freehold.core.rows import CONSTRUCTOR, FUNCTION_TASK, METHOD
+from freehold.core.process.executor import Output
+from freehold.core.process.rows import CONSTRUCTOR, FUNCTION_TASK, METHOD
 from freehold.sim.env import Env
 from freehold.sim.handles import Ref
 from freehold.sim.ledger import Failure

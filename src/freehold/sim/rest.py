@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from freehold.core.head import Head
+from freehold.core.head.head import Head
 from freehold.core.messages import PENDING, SHARED
-from freehold.core.node import Node
+from freehold.core.node.node import Node
 from freehold.sim.daemon import NodeHost
 from freehold.sim.process import ProcessHost
 from freehold.sim.values import brief

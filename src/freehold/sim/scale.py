@@ -2,8 +2,8 @@
 
 Every frame that the head sends is encoded and every frame that it gets is decoded, as its process
 would; what that costs in CPU time is what the report tells.  A few nodes have the real membership
-(``core.members``) and see to it that views are right; the rest only count what they are told.  The
-disk takes ``DISK`` for each batch, the network ``LATENCY`` for each frame.
+(``core.node.members``) and see to it that views are right; the rest only count what they are told.
+The disk takes ``DISK`` for each batch, the network ``LATENCY`` for each frame.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from functools import partial
 from typing import Any
 
 from freehold.core import messages as m
-from freehold.core.head import Head
+from freehold.core.head.head import Head
 from freehold.core.machine import Machine, Peer
-from freehold.core.members import Members
+from freehold.core.node.members import Members
 from freehold.wire.codec import Reader, Repeater, encode
 
 LATENCY = 0.0005  # seconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import NamedTuple
 
-from freehold.core.leases import Limits
+from freehold.core.process.leases import Limits
 
 MIB = 1024 * 1024
 # Faults of a cluster (``sim.faults``), and how often each is tried in a run.
@@ -60,7 +60,7 @@ class Setup(NamedTuple):
     drivers: int  # on different nodes; all but the first may die
     storm: float  # chance that a step of a program hands one reference to many
     transfer_breaks: float
-    patience: float  # seconds that a copy waits for room which may never come (``core.pulls``)
+    patience: float  # seconds that a copy waits for room which may never come (``core.node.pulls``)
     detached: bool  # programs make detached actors
 
 

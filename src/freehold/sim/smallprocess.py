@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from freehold.core.executor import Output, Run
 from freehold.core.ids import CONTEXT_BYTES, Context, Contexts
-from freehold.core.leases import Limits
 from freehold.core.machine import Peer
 from freehold.core.messages import COLLECTED, FAILED, INLINE, PENDING, SHARED
-from freehold.core.process import Process
-from freehold.core.rows import CONSTRUCTOR, METHOD, Row, Spec
+from freehold.core.process.executor import Output, Run
+from freehold.core.process.leases import Limits
+from freehold.core.process.process import Process
+from freehold.core.process.rows import CONSTRUCTOR, METHOD, Row, Spec
 from freehold.sim.smallsites import WINDOW, Site, proc_id
 from freehold.sim.values import PoisonHeap, Value, Violation, brief, dump, load
 

@@ -24,10 +24,10 @@ from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.address import node_of
-from freehold.core.head import Head
+from freehold.core.head.head import Head
 from freehold.core.ids import PROC_ID_BYTES
 from freehold.core.machine import Handler, Machine, Peer
-from freehold.core.node import Node
+from freehold.core.node.node import Node
 from freehold.errors import ProtocolError
 from freehold.sim.values import Memory, PoisonExtents
 from freehold.wire.codec import Reader, encode
