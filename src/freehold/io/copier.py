@@ -3,12 +3,14 @@
 A copy is cut into pieces, which the thread that wants it takes one after the other; a helper takes
 some of them if a processor is free for it.  Nobody waits for a helper that has not begun: where
 there is none, or no time for it, the copy takes as long as without one.  Neither holds the
-interpreter's lock meanwhile.
+interpreter's lock meanwhile.  Pages that are not mapped in this process yet are, piece by piece, by
+whoever copies there (``touch``).
 """
 
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import threading
 from collections import deque
@@ -36,17 +38,27 @@ _release_buffer = ctypes.pythonapi.PyBuffer_Release
 _release_buffer.argtypes = [ctypes.POINTER(_Buffer)]
 _release_buffer.restype = None
 SIMPLE = 0  # as contiguous bytes
+_madvise = ctypes.CDLL(None).madvise  # that of the mmap module keeps the interpreter's lock
+_madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+MADV_POPULATE_READ = 22  # not in the mmap module yet
+
+
+def touch(start: int, size: int) -> None:
+    """Map the pages at that address, which costs a fault for each otherwise; see ``io.shm``."""
+    first = start & -mmap.PAGESIZE
+    _madvise(first, start + size - first, MADV_POPULATE_READ)  # fails before 5.14: it costs faults
 
 
 class _Job:
     """One copy."""
 
-    __slots__ = ("at_work", "pieces", "size", "source", "target")
+    __slots__ = ("at_work", "fresh", "pieces", "size", "source", "target")
 
-    def __init__(self, target: int, source: int, size: int) -> None:
+    def __init__(self, target: int, source: int, size: int, fresh: bool) -> None:
         self.target = target
         self.source = source
         self.size = size
+        self.fresh = fresh  # some of it is not mapped in this process yet
         self.pieces = deque(range(0, size, PIECE))
         self.at_work = threading.Lock()  # held by the helper while it copies pieces
 
@@ -58,23 +70,26 @@ class _Job:
                 at = pieces.popleft()
             except IndexError:  # the other thread was faster
                 return
-            ctypes.memmove(target + at, source + at, min(PIECE, size - at))
+            length = min(PIECE, size - at)
+            if self.fresh:
+                touch(target + at, length)
+            ctypes.memmove(target + at, source + at, length)
 
 
 class Copier:
     """Copies into one mapping."""
 
     def __init__(self, mapping: Any) -> None:
-        self._base = ctypes.addressof(ctypes.c_char.from_buffer(mapping))
+        self.base = ctypes.addressof(ctypes.c_char.from_buffer(mapping))
         self._alone = len(os.sched_getaffinity(0)) < 2
         self._jobs: SimpleQueue[_Job | None] | None = None
 
-    def copy(self, offset: int, part: Any) -> None:
-        """Copy the contiguous buffer to that offset of the mapping."""
+    def copy(self, offset: int, part: Any, fresh: bool = True) -> None:
+        """Copy the contiguous buffer to that offset of the mapping; ``fresh``: touch it before."""
         buffer = _Buffer()
         _get_buffer(part, buffer, SIMPLE)
         try:
-            job = _Job(self._base + offset, buffer.start, buffer.size)
+            job = _Job(self.base + offset, buffer.start, buffer.size, fresh)
             if self._jobs is None and not self._alone:
                 self._start_helper()
             if self._jobs is not None:

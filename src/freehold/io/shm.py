@@ -9,12 +9,11 @@ plain copy into the mapping, large ones by two threads (``io.copier``).
 Pages that others have written are not mapped in this process before it touches them.  A first touch
 that *writes* costs a fault for each page, four times as much as the copy itself; one that reads
 maps many pages at once, and for writing too.  So pages are read (by the kernel, in one call) before
-this process writes there for the first time.
+this process writes there for the first time (``copier.touch``).
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import mmap
@@ -26,7 +25,7 @@ from typing import Any
 from freehold.io import copier
 
 Buffer = bytes | bytearray | memoryview
-MADV_POPULATE_READ, MADV_POPULATE_WRITE = 22, 23  # not in the mmap module yet
+MADV_POPULATE_WRITE = 23  # not in the mmap module yet
 GRAIN_BITS = 16  # what is mapped is noted for pieces of 64 KiB; smaller parts are not worth it
 
 
@@ -76,25 +75,24 @@ class Arena:
             if size < 1 << GRAIN_BITS:
                 self.view[start : start + size] = part
             elif warm:
-                self._touch(start, start + size)
+                fresh = self._is_fresh(start, start + size)
                 if size >= copier.LEAST:
-                    self._copier.copy(start, part)
-                else:
-                    self.view[start : start + size] = part
+                    self._copier.copy(start, part, fresh)
+                    continue
+                if fresh:
+                    copier.touch(self._copier.base + start, size)
+                self.view[start : start + size] = part
             else:
                 self._write_cold(start, memoryview(part), size)
 
-    def _touch(self, start: int, end: int) -> None:
-        """Have the pages mapped in this process."""
+    def _is_fresh(self, start: int, end: int) -> bool:
+        """Whether some of that is not mapped in this process; it is to be, so asked once."""
         touched = self._touched
         first, beyond = start >> GRAIN_BITS, (end - 1 >> GRAIN_BITS) + 1
-        found = touched.find(0, first, beyond)
-        if found < 0:
-            return
-        start = max(start & -mmap.PAGESIZE, found << GRAIN_BITS)
-        with contextlib.suppress(OSError):  # a kernel before 5.14: then it costs faults
-            self.map.madvise(MADV_POPULATE_READ, start, end - start)
-        touched[found:beyond] = b"\1" * (beyond - found)
+        if touched.find(0, first, beyond) < 0:
+            return False
+        touched[first:beyond] = b"\1" * (beyond - first)
+        return True
 
     def _write_cold(self, start: int, part: memoryview, size: int) -> None:
         done = 0

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 RESERVE_STEP = 2 * 1024 * 1024
 RESERVE_PAUSE = 2e-3  # seconds between two steps, so that nobody waits for this daemon
-QUIET_AFTER = 0.3  # seconds after the start, after a new extent, or after no processor was free
+QUIET_AFTER = 0.3  # seconds after the start, or after a new extent
+BUSY_PAUSE = 0.03  # seconds, while no processor is free
 
 
 class NodeHost(Host):
@@ -135,7 +136,7 @@ class NodeHost(Host):
             return False
         if now() >= self.quiet_at:
             if limits.is_busy():
-                self.quiet_at = now() + QUIET_AFTER
+                self.quiet_at = now() + BUSY_PAUSE
                 return True
             try:
                 self.arena.prepare(start, step)
