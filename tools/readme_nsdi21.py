@@ -29,14 +29,23 @@ GROUPS = {  # experiment -> heading, whether a metric belongs to it
 }  # fmt: skip
 
 
+def _trials(rows: list[dict[str, str]]) -> str:
+    """How many trials the samples are of: the fewest and the most of any metric and system."""
+    seen: dict[tuple[str, str], set[str]] = {}
+    for row in rows:
+        seen.setdefault((row["system"], row["metric"]), set()).add(row["trial"])
+    counts = sorted({len(trials) for trials in seen.values()})
+    return " to ".join(str(count) for count in dict.fromkeys([counts[0], counts[-1]]))
+
+
 def table() -> str:
     """A line for each group of metrics: the range of medians, and how many goals are met."""
     lines = [HEAD]
-    trials: dict[str, int] = {}
+    trials: dict[str, str] = {}
     for experiment, groups in GROUPS.items():
         rows = samples.load(BENCHMARK / "results" / f"{experiment}.csv")
         medians = samples.medians(samples.by_metric(rows))
-        trials[experiment] = len({row["trial"] for row in rows})
+        trials[experiment] = _trials(rows)
         lines += [line(experiment, *group, medians) for group in groups]
     counts = ", ".join(f"{count} of {name}" for name, count in trials.items())
     tail = f"Ranges of medians; trials: {counts}. Every row is in the results."
