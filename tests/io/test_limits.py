@@ -79,7 +79,7 @@ def test_of_one_hierarchy_for_each_resource(tmp_path: Path) -> None:
 
 
 def test_a_machine_is_busy_when_more_wants_to_run_than_it_has_processors(tmp_path: Path) -> None:
-    for name, running, busy in (("a", 1, False), ("b", 2, True)):
+    for name, running, busy in (("a", 0, False), ("b", 1, True)):
         load = f"9.00 9.00 9.00 {(os.cpu_count() or 1) + running}/300 77"
         assert limits.is_busy(tree(tmp_path / name, "", proc__loadavg=load)) is busy
     assert not limits.is_busy(str(tmp_path / "nothing"))

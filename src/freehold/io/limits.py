@@ -44,12 +44,9 @@ def address_space_bytes() -> int | None:
 
 
 def is_busy(root: str = "/") -> bool:
-    """Whether so much wants to run now that the machine has no processor for who asks.
-
-    One more than it has is no sign of that: something always runs for a moment.
-    """
+    """Whether so much wants to run now that the machine has no processor for who asks."""
     running = _read(os.path.join(root, "proc"), "loadavg").split("/")[0].split()[3:]
-    return bool(running) and int(running[0]) > (os.cpu_count() or 1) + 1  # who asks runs, too
+    return bool(running) and int(running[0]) > (os.cpu_count() or 1)  # who asks runs, too
 
 
 def _groups(root: str, controller: str) -> Iterator[str]:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 RESERVE_STEP = 2 * 1024 * 1024
 RESERVE_PAUSE = 2e-3  # seconds between two steps, so that nobody waits for this daemon
 QUIET_AFTER = 0.3  # seconds after the start, or after a new extent
-BUSY_PAUSE = 0.03  # seconds, while no processor is free
+BUSY_PAUSE = 0.01  # seconds, while no processor is free: that may be over in a moment
 
 
 class NodeHost(Host):
