@@ -7,13 +7,11 @@ the driver's estate (``node.estates``) owns it if somebody holds it, and else ha
 
 from __future__ import annotations
 
-from typing import Any
-
 from freehold.core.address import node_of
 from freehold.core.node.workers import Workers
+from freehold.core.places import Place
 
 ACTOR_SIZE = -1  # in the place of an actor, which is [process, address, this, node]
-Place = list[Any]
 
 
 class Abandoned:

@@ -14,8 +14,6 @@ its owner frees it.
 
 from __future__ import annotations
 
-from typing import Any
-
 from freehold.core import messages as m
 from freehold.core.address import node_of
 from freehold.core.machine import Machine, Peer
@@ -27,11 +25,11 @@ from freehold.core.node.neighbours import Neighbours
 from freehold.core.node.pulls import ARGUMENT, Pulls
 from freehold.core.node.store import Store
 from freehold.core.node.workers import Workers
+from freehold.core.places import Place
 
 LEAVING = "its node leaves"  # why a worker has ended
 NOBODY = "no other node can keep a copy"
 AGAIN = 1.0  # seconds between two DEPARTs of one object
-Place = list[Any]
 
 
 class Departing:

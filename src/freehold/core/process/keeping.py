@@ -13,15 +13,13 @@ keeps; other copies may make room at any time.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from freehold.core import messages as m
 from freehold.core.machine import Machine, Peer
 from freehold.core.messages import COLLECTED, FAILED, SHARED
+from freehold.core.places import Place
 from freehold.core.process.owner import Owner
 from freehold.core.process.rows import Row
-
-Place = list[Any]
 
 
 class Kept:

@@ -22,12 +22,12 @@ from typing import Any
 from freehold.core import messages as m
 from freehold.core.machine import Peer
 from freehold.core.messages import COLLECTED, FAILED, PENDING, SHARED
+from freehold.core.places import Place
 from freehold.core.process.owner import Owner
 from freehold.core.process.rows import FUNCTION_TASK, Links, Row, Task
 from freehold.core.process.savepoints import Savepoints, is_saved
 
 ROW_BYTES = 300  # what a recipe takes beside its arguments: the task, its rows and links
-Place = list[Any]
 
 
 class Lineage:
